@@ -1,0 +1,3 @@
+//! The `kilburn` command.
+
+fn main() {}

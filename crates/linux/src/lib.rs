@@ -1,0 +1,1 @@
+//! Linux for user programs: ELF, tasks, scheduler, system calls, files, signals.

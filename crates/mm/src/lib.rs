@@ -1,0 +1,1 @@
+//! The memory manager: address spaces, areas, faults, copy-on-write, page cache, accounting.

@@ -1,0 +1,1 @@
+//! Translation hardware: TLBs with ASIDs and the page-table walker.

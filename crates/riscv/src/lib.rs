@@ -1,0 +1,1 @@
+//! The RV64GC hart: predecoded blocks, exact floating point, precise traps.
