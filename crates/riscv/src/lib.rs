@@ -1,1 +1,19 @@
 //! The RV64GC hart: predecoded blocks, exact floating point, precise traps.
+//!
+//! - [`Hart`]: one processor; [`Hart::run`] executes until a [`Trap`] ([`hart`]).
+//! - [`Regs`]: a task's registers ([`regs`]).
+//! - [`GuestRam`]: the machine's physical memory ([`ram`]).
+//! - [`Space`]: the address space to run in.
+
+pub mod hart;
+pub mod ram;
+pub mod regs;
+pub mod stats;
+pub mod trap;
+
+pub use hart::{CounterAccess, Hart, HartConfig, TimeSource};
+pub use kilburn_mmu::{Flush, MmuStats, Space, Stale, TlbGeometry};
+pub use ram::{GuestRam, RamError};
+pub use regs::Regs;
+pub use stats::HartStats;
+pub use trap::Trap;
