@@ -1,1 +1,29 @@
 //! Linux for user programs: ELF, tasks, scheduler, system calls, files, signals.
+//!
+//! A [`Machine`] is made from a [`MachineConfig`], runs its first program and everything that
+//! starts, and hands back an [`ExitReport`]. One host thread runs it all; nothing depends on host
+//! time or chance, so the same configuration and input give the same run, byte for byte.
+//!
+//! Inside, from the bottom:
+//! - `host`: what the memory manager asks of us (frames, TLB flushes, random numbers).
+//! - `kernel`: the state all tasks share. `task`: a thread, its process, its credentials.
+//! - `sched`: which task runs where and when; wait queues. `time`: virtual time and timers.
+//! - `exec`: a program file becomes an address space. `signal`: signals and their frames.
+//! - `syscall`: the system call table. `fs`: everything behind a descriptor or a path.
+//!
+//! Each task is one coroutine (`task::run`), polled by the scheduler. Task state is `Rc`, `Cell`
+//! and `RefCell`; what the memory manager holds on to (inodes, page cache) is `Arc` and locks.
+
+pub mod config;
+mod fs;
+mod kernel;
+pub mod report;
+mod sched;
+mod signal;
+mod syscall;
+mod task;
+mod time;
+mod user;
+
+pub use config::{Aslr, InitialFile, MachineConfig, MachineError, RootConfig, StdioConfig};
+pub use report::{ExitReport, ExitStatus, Stats};

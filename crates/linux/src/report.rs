@@ -1,0 +1,141 @@
+//! What a run hands back: exit status and figures, all of them deterministic (no host time in here).
+
+/// The end of a run.
+#[derive(Clone, Debug)]
+pub struct ExitReport {
+    /// How the first program ended.
+    pub status: ExitStatus,
+    /// What happened.
+    pub stats: Stats,
+    /// Output, when [`StdioConfig::Captured`](crate::StdioConfig::Captured); else empty.
+    pub stdout: Vec<u8>,
+    /// Likewise.
+    pub stderr: Vec<u8>,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ExitStatus {
+    /// `exit(status)`.
+    Exited(u8),
+    /// By this signal number.
+    Killed(u8),
+}
+
+/// Figures of a whole run.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Instructions retired, all harts.
+    pub instructions: u64,
+    /// Context switches between tasks.
+    pub context_switches: u64,
+    /// Page faults by what resolved them.
+    pub faults: FaultStats,
+    /// Frames of guest RAM.
+    pub frames: FrameStats,
+    /// Page-table pages (also counted in `frames`).
+    pub page_tables: PageTableStats,
+    /// Translation.
+    pub tlb: TlbStats,
+    /// System calls by number, ascending.
+    pub syscalls: Vec<SyscallStats>,
+    /// Every process at its end, in the order they ended.
+    pub processes: Vec<ProcessStats>,
+}
+
+/// Page faults by cause. `total` is the number of page-fault traps; the causes add up to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FaultStats {
+    pub total: u64,
+    /// Anonymous private page written first: a zeroed frame.
+    pub demand_zero: u64,
+    /// Anonymous private page read first: the zero page mapped.
+    pub zero_page: u64,
+    /// Private or shared file (and shmem) page read.
+    pub file_read: u64,
+    /// Private file page written first: copied straight from the page cache.
+    pub file_cow: u64,
+    /// Shared file (and shmem) page written.
+    pub file_write: u64,
+    /// Write to a shared frame: copied.
+    pub cow_copy: u64,
+    /// Write to a frame nobody else has any more: made writable.
+    pub cow_reuse: u64,
+    /// Already resolved (another hart, a stale translation, an A/D bit).
+    pub spurious: u64,
+    /// SIGSEGV, SEGV_MAPERR.
+    pub segv_maperr: u64,
+    /// SIGSEGV, SEGV_ACCERR.
+    pub segv_accerr: u64,
+    /// SIGBUS.
+    pub bus: u64,
+    /// Of the resolved ones: those that needed I/O (Linux maj_flt).
+    pub major: u64,
+    /// Of the resolved ones: those that grew a stack area first (these are counted above as well).
+    pub stack_growth: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FrameStats {
+    /// Frames of RAM the machine has.
+    pub total: u64,
+    /// In use after the last task ended and the page cache was dropped: 0 unless we leak.
+    pub in_use: u64,
+    /// The most ever in use.
+    pub peak: u64,
+    /// Frames in the page cache when the last task ended, before the cache was dropped.
+    pub page_cache: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PageTableStats {
+    /// Now (after the last task: 0).
+    pub now: u64,
+    pub peak: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TlbStats {
+    /// Translations answered by a TLB (the hart's host-pointer fast path included, if counted; else say so).
+    pub hits: u64,
+    pub misses: u64,
+    /// Page-table walks (one a miss) and the table entries they read.
+    pub walks: u64,
+    pub walk_steps: u64,
+    /// Flushes: whole, by ASID, by range.
+    pub flushes: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SyscallStats {
+    pub number: u64,
+    /// Linux's name; None: not a riscv64 system call number.
+    pub name: Option<&'static str>,
+    pub calls: u64,
+    /// Calls that answered an errno.
+    pub errors: u64,
+    /// Whether Kilburn has it at all (false: answers ENOSYS).
+    pub implemented: bool,
+}
+
+/// A process as it was at the moment its address space went away (exit; exec starts a new entry's figures over).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProcessStats {
+    pub pid: u32,
+    pub ppid: u32,
+    /// Linux comm.
+    pub name: String,
+    pub status: ExitStatus,
+    /// In KiB, as smaps_rollup would say just before exit.
+    pub rss_kib: u64,
+    pub pss_kib: u64,
+    pub uss_kib: u64,
+    /// High-water marks (VmHWM, VmPeak).
+    pub peak_rss_kib: u64,
+    pub peak_vm_kib: u64,
+    pub page_tables: u64,
+    pub minor_faults: u64,
+    pub major_faults: u64,
+    pub instructions: u64,
+    pub syscalls: u64,
+}

@@ -1,0 +1,91 @@
+//! Who a task is: user and group ids and capabilities (Linux `struct cred`).
+
+use std::rc::Rc;
+
+/// A user or group id in the only user namespace there is.
+pub(crate) type Id = u32;
+
+/// Capabilities that something here asks for (include/uapi/linux/capability.h).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Capability {
+    Chown = 0,
+    DacOverride = 1,
+    DacReadSearch = 2,
+    Fowner = 3,
+    Fsetid = 4,
+    Kill = 5,
+    Setgid = 6,
+    Setuid = 7,
+    Setpcap = 8,
+    IpcLock = 14,
+    SysChroot = 18,
+    SysPtrace = 19,
+    SysAdmin = 21,
+    SysNice = 23,
+    SysResource = 24,
+    SysTime = 25,
+    SysTtyConfig = 26,
+    Mknod = 27,
+    Lease = 28,
+    Setfcap = 31,
+}
+
+/// All 41 capabilities of Linux 6.18.
+pub(crate) const CAP_ALL: u64 = (1 << 41) - 1;
+
+/// Credentials; replaced as a whole, so a holder sees one consistent state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Creds {
+    pub(crate) uid: Id,
+    pub(crate) euid: Id,
+    pub(crate) suid: Id,
+    pub(crate) fsuid: Id,
+    pub(crate) gid: Id,
+    pub(crate) egid: Id,
+    pub(crate) sgid: Id,
+    pub(crate) fsgid: Id,
+    /// Supplementary groups, sorted.
+    pub(crate) groups: Rc<[Id]>,
+    pub(crate) cap_permitted: u64,
+    pub(crate) cap_effective: u64,
+    pub(crate) cap_inheritable: u64,
+    pub(crate) cap_bounding: u64,
+    pub(crate) cap_ambient: u64,
+    pub(crate) securebits: u32,
+    pub(crate) no_new_privs: bool,
+}
+
+impl Creds {
+    /// The superuser with all capabilities.
+    pub(crate) fn root() -> Self {
+        Self {
+            uid: 0,
+            euid: 0,
+            suid: 0,
+            fsuid: 0,
+            gid: 0,
+            egid: 0,
+            sgid: 0,
+            fsgid: 0,
+            groups: Rc::from([]),
+            cap_permitted: CAP_ALL,
+            cap_effective: CAP_ALL,
+            cap_inheritable: 0,
+            cap_bounding: CAP_ALL,
+            cap_ambient: 0,
+            securebits: 0,
+            no_new_privs: false,
+        }
+    }
+
+    /// Whether `capability` is effective.
+    pub(crate) fn has_cap(&self, capability: Capability) -> bool {
+        self.cap_effective & 1 << capability as u8 != 0
+    }
+
+    /// Whether `group` is the file-system group or a supplementary one (Linux `in_group_p`).
+    pub(crate) fn in_group(&self, group: Id) -> bool {
+        self.fsgid == group || self.groups.binary_search(&group).is_ok()
+    }
+}

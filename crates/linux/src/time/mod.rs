@@ -1,0 +1,17 @@
+//! Virtual time: what a guest's clocks show, and what happens when a moment comes.
+//!
+//! Time is derived from executed instructions, never from the host: the same run shows the same
+//! times. [`Nanos`] counts from the start of the machine (`CLOCK_MONOTONIC`). Neighbours:
+//! [`timers`] is the queue of things to do later; [`crate::sched`] moves the clock.
+
+pub(crate) mod timers;
+
+pub(crate) use timers::{TimerId, Timers};
+
+/// Nanoseconds since the machine started (`CLOCK_MONOTONIC`).
+pub(crate) type Nanos = u64;
+
+/// `CLOCK_REALTIME` at the start of the machine: 2026-01-01 00:00:00 UTC.
+///
+/// Fixed, because a run must not depend on when it happens.
+pub(crate) const BOOT_REALTIME: Nanos = 1_767_225_600 * 1_000_000_000;

@@ -1,0 +1,105 @@
+//! Copies to and from user memory.
+//!
+//! All are `async`: a page may have to come from swap. A fault the guest's rights or layout cause
+//! is EFAULT, as in Linux (lib/usercopy.c); the guest gets no signal.
+
+use crate::task::Task;
+use kilburn_addr::{Errno, VirtAddr};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// Longest path a call accepts, its final zero included.
+pub(crate) const PATH_MAX: usize = 4096;
+
+impl Task {
+    /// Copies user memory at `addr` into `into`; answers how many bytes came before a fault.
+    pub(crate) async fn copy_in_partial(&self, addr: VirtAddr, into: &mut [u8]) -> usize {
+        let _ = (addr, into);
+        0
+    }
+
+    /// Copies `from` to user memory at `addr`; answers how many bytes went before a fault.
+    pub(crate) async fn copy_out_partial(&self, addr: VirtAddr, from: &[u8]) -> usize {
+        let _ = (addr, from);
+        0
+    }
+
+    /// Copies user memory at `addr` into `into`.
+    ///
+    /// # Errors
+    /// EFAULT when not all of it can be read.
+    pub(crate) async fn copy_in(&self, addr: VirtAddr, into: &mut [u8]) -> Result<(), Errno> {
+        let len = into.len();
+        if self.copy_in_partial(addr, into).await == len { Ok(()) } else { Err(Errno::EFAULT) }
+    }
+
+    /// Copies `from` to user memory at `addr`.
+    ///
+    /// # Errors
+    /// EFAULT when not all of it can be written; what comes before the fault is written.
+    pub(crate) async fn copy_out(&self, addr: VirtAddr, from: &[u8]) -> Result<(), Errno> {
+        if self.copy_out_partial(addr, from).await == from.len() {
+            Ok(())
+        } else {
+            Err(Errno::EFAULT)
+        }
+    }
+
+    /// Reads a `T` at `addr`.
+    ///
+    /// # Errors
+    /// EFAULT.
+    pub(crate) async fn read_struct<T: FromBytes + IntoBytes>(
+        &self,
+        addr: VirtAddr,
+    ) -> Result<T, Errno> {
+        let mut value = T::new_zeroed();
+        self.copy_in(addr, value.as_mut_bytes()).await?;
+        Ok(value)
+    }
+
+    /// Writes `value` to `addr`.
+    ///
+    /// # Errors
+    /// EFAULT.
+    pub(crate) async fn write_struct<T: IntoBytes + Immutable>(
+        &self,
+        addr: VirtAddr,
+        value: &T,
+    ) -> Result<(), Errno> {
+        self.copy_out(addr, value.as_bytes()).await
+    }
+
+    /// Reads a string of at most `max` bytes, its final zero included (Linux `strncpy_from_user`);
+    /// the answer comes without the zero.
+    ///
+    /// # Errors
+    /// EFAULT; ENAMETOOLONG when no zero comes within `max` bytes.
+    pub(crate) async fn read_cstr(&self, addr: VirtAddr, max: usize) -> Result<Vec<u8>, Errno> {
+        let mut text = Vec::new();
+        let mut chunk = [0; 256];
+        let mut at = addr;
+        while text.len() < max {
+            // Up to a multiple of 256: such a chunk never reaches into a page without need.
+            let want = (256 - (at.get() % 256) as usize).min(max - text.len());
+            let got = self.copy_in_partial(at, &mut chunk[..want]).await;
+            if let Some(end) = chunk[..got].iter().position(|byte| *byte == 0) {
+                text.extend_from_slice(&chunk[..end]);
+                return Ok(text);
+            }
+            if got < want {
+                return Err(Errno::EFAULT);
+            }
+            text.extend_from_slice(&chunk[..got]);
+            at = at.checked_add(got as u64).ok_or(Errno::EFAULT)?;
+        }
+        Err(Errno::ENAMETOOLONG)
+    }
+
+    /// Reads a path (Linux `getname`, empty paths included).
+    ///
+    /// # Errors
+    /// EFAULT, ENAMETOOLONG.
+    pub(crate) async fn read_path(&self, addr: VirtAddr) -> Result<Vec<u8>, Errno> {
+        self.read_cstr(addr, PATH_MAX).await
+    }
+}
