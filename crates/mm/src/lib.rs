@@ -10,7 +10,6 @@ pub mod caller;
 pub mod config;
 pub mod exec;
 pub mod fault;
-mod frames;
 pub mod host;
 pub mod layout;
 pub mod mappable;

@@ -8,7 +8,6 @@ use core::fmt;
 use kilburn_addr::{AddrRange, PAGE_SHIFT, VirtAddr, VmFlags};
 
 /// A range of pages with one set of rights and one thing behind them.
-#[derive(Clone)]
 pub struct Vma<H: Host> {
     /// Pages it covers; page-aligned, never empty.
     pub range: AddrRange,
@@ -72,6 +71,20 @@ impl<H: Host> Vma<H> {
     #[inline]
     pub fn is_cow(&self) -> bool {
         self.flags & (VmFlags::SHARED | VmFlags::MAYWRITE) == VmFlags::MAYWRITE
+    }
+}
+
+impl<H: Host> Clone for Vma<H> {
+    /// The same area again (Linux `vm_area_dup`, `anon_vma_clone`).
+    fn clone(&self) -> Self {
+        Self {
+            range: self.range,
+            flags: self.flags,
+            pgoff: self.pgoff,
+            file: self.file.clone(),
+            anon_vma: self.anon_vma.clone(),
+            name: self.name.clone(),
+        }
     }
 }
 

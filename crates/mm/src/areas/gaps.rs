@@ -1,0 +1,140 @@
+//! Searching the tree for free room: the lowest or the highest gap that is long enough.
+//!
+//! A gap runs from an area's end to the next area's floor, so guard gaps below growing stacks are
+//! out of reach from the start; Linux finds the raw gap and searches again
+//! (6.18 mm/vma.c: `unmapped_area`, `unmapped_area_topdown`), with the same result. Limits clip the
+//! gaps at either edge, so at most two subtrees a level are entered in vain.
+
+use super::node::gap;
+use super::tree::Tree;
+
+/// What is searched for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Wanted {
+    /// Bytes, at least 1.
+    pub(super) len: u64,
+    /// Nothing below may be used.
+    pub(super) low: u64,
+    /// Nothing from here on may be used.
+    pub(super) high: u64,
+}
+
+impl Wanted {
+    /// The part of the gap from `start` to `end` that may be used, when that is enough.
+    #[inline]
+    fn clip(&self, start: u64, end: u64) -> Option<(u64, u64)> {
+        let (start, end) = (start.max(self.low), end.min(self.high));
+        (gap(start, end) >= self.len).then_some((start, end))
+    }
+}
+
+impl<const N: usize> Tree<N> {
+    /// The usable part of the highest gap with enough room, as start and end.
+    pub(super) fn highest_gap(&self, wanted: Wanted) -> Option<(u64, u64)> {
+        let Some((floor, end)) = self.extent() else {
+            return wanted.clip(0, u64::MAX);
+        };
+        wanted
+            .clip(end, u64::MAX)
+            .or_else(|| self.highest_below(self.root, self.height, wanted))
+            .or_else(|| wanted.clip(0, floor))
+    }
+
+    /// The usable part of the lowest gap with enough room, as start and end.
+    pub(super) fn lowest_gap(&self, wanted: Wanted) -> Option<(u64, u64)> {
+        let Some((floor, end)) = self.extent() else {
+            return wanted.clip(0, u64::MAX);
+        };
+        wanted
+            .clip(0, floor)
+            .or_else(|| self.lowest_below(self.root, self.height, wanted))
+            .or_else(|| wanted.clip(end, u64::MAX))
+    }
+
+    /// Floor of the first and end of the last area.
+    fn extent(&self) -> Option<(u64, u64)> {
+        if self.len() == 0 {
+            return None;
+        }
+        let summary = if self.height == 0 {
+            self.leaf(self.root).summary(self.guard)
+        } else {
+            self.inner(self.root).summary()
+        };
+        Some((summary.floor, summary.end))
+    }
+
+    fn highest_below(&self, node: u32, height: usize, wanted: Wanted) -> Option<(u64, u64)> {
+        if height == 0 {
+            let leaf = self.leaf(node);
+            let mut floor = leaf.floor(leaf.len() - 1, self.guard);
+            for at in (0..leaf.len() - 1).rev() {
+                let end = leaf.end(at);
+                if let Some(found) = wanted.clip(end, floor) {
+                    return Some(found);
+                }
+                if end <= wanted.low {
+                    return None;
+                }
+                floor = leaf.floor(at, self.guard);
+            }
+            return None;
+        }
+        let inner = self.inner(node);
+        let mut floor = 0;
+        for at in (0..inner.len()).rev() {
+            let child = inner.summary_of(at);
+            if let Some(found) = wanted.clip(child.end, floor) {
+                return Some(found);
+            }
+            if child.end <= wanted.low {
+                return None;
+            }
+            if child.gap >= wanted.len && child.floor < wanted.high {
+                let found = self.highest_below(inner.child(at), height - 1, wanted);
+                if found.is_some() {
+                    return found;
+                }
+            }
+            floor = child.floor;
+        }
+        None
+    }
+
+    fn lowest_below(&self, node: u32, height: usize, wanted: Wanted) -> Option<(u64, u64)> {
+        if height == 0 {
+            let leaf = self.leaf(node);
+            let mut end = leaf.end(0);
+            for at in 1..leaf.len() {
+                let floor = leaf.floor(at, self.guard);
+                if let Some(found) = wanted.clip(end, floor) {
+                    return Some(found);
+                }
+                end = leaf.end(at);
+                if end >= wanted.high {
+                    return None;
+                }
+            }
+            return None;
+        }
+        let inner = self.inner(node);
+        let mut end = u64::MAX;
+        for at in 0..inner.len() {
+            let child = inner.summary_of(at);
+            if let Some(found) = wanted.clip(end, child.floor) {
+                return Some(found);
+            }
+            if child.gap >= wanted.len && child.end > wanted.low {
+                let found = self.lowest_below(inner.child(at), height - 1, wanted);
+                if found.is_some() {
+                    return found;
+                }
+            }
+            end = child.end;
+            if end >= wanted.high {
+                return None;
+            }
+        }
+        None
+    }
+}

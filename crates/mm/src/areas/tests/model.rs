@@ -1,0 +1,134 @@
+//! The tree and the gap search against an array of pages.
+
+use crate::areas::gaps::Wanted;
+use crate::areas::node::Span;
+use crate::areas::tree::Tree;
+use alloc::vec::Vec;
+use proptest::prelude::*;
+
+const SPACE: u64 = 600;
+const GUARD: u64 = 3;
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Insert { start: u64, len: u64, guarded: bool },
+    Remove { at: u64 },
+    Resize { at: u64, start: i64, end: i64 },
+    Gap { len: u64, low: u64, high: u64 },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let page = 1..SPACE;
+    let step = prop_oneof![
+        6 => (page.clone(), 1..6_u64, prop::bool::weighted(0.15))
+            .prop_map(|(start, len, guarded)| Step::Insert { start, len, guarded }),
+        3 => page.clone().prop_map(|at| Step::Remove { at }),
+        2 => (page.clone(), -4..4_i64, -4..4_i64)
+            .prop_map(|(at, start, end)| Step::Resize { at, start, end }),
+        3 => (1..20_u64, 0..SPACE, 0..=SPACE)
+            .prop_map(|(len, low, high)| Step::Gap { len, low, high }),
+    ];
+    prop::collection::vec(step, 1..400)
+}
+
+/// Areas as a sorted list: what the tree must equal.
+#[derive(Default)]
+struct Naive(Vec<Span>);
+
+impl Naive {
+    fn is_free(&self, start: u64, end: u64) -> bool {
+        self.0.iter().all(|span| end <= span.start || span.end <= start)
+    }
+
+    /// Whether a page may be used for new areas. A guard gap ends where the area below it ends,
+    /// as Linux looks at the next area alone.
+    fn usable(&self, page: u64) -> bool {
+        let next = self.0.iter().find(|span| span.end > page);
+        next.is_none_or(|next| {
+            page < if next.guarded { next.start.saturating_sub(GUARD) } else { next.start }
+        })
+    }
+
+    /// Starts of all usable stretches of `len` pages within the limits.
+    fn rooms(&self, wanted: Wanted) -> impl Iterator<Item = u64> {
+        let last = wanted.high.saturating_sub(wanted.len);
+        (wanted.low..=last)
+            .filter(move |&start| start + wanted.len <= wanted.high)
+            .filter(move |&start| (start..start + wanted.len).all(|page| self.usable(page)))
+    }
+}
+
+fn compare<const N: usize>(steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let mut tree = Tree::<N>::new(GUARD);
+    let mut naive = Naive::default();
+    for (number, step) in steps.into_iter().enumerate() {
+        match step {
+            Step::Insert { start, len, guarded } => {
+                if naive.is_free(start, start + len) {
+                    let span = Span { start, end: start + len, guarded, slot: number as u32 };
+                    tree.insert(span);
+                    naive.0.push(span);
+                    naive.0.sort_by_key(|span| span.start);
+                }
+            }
+            Step::Remove { at } => {
+                let found = naive.0.iter().position(|span| span.end > at);
+                prop_assert_eq!(tree.find(at).map(|at| tree.span(at)), found.map(|at| naive.0[at]));
+                if let Some(found) = found {
+                    let span = naive.0.remove(found);
+                    prop_assert_eq!(tree.remove(span.start), span);
+                }
+            }
+            Step::Resize { at, start, end } => {
+                let Some(found) = naive.0.iter().position(|span| span.end > at) else { continue };
+                let span = naive.0[found];
+                let above = found.checked_sub(1).map_or(0, |at| naive.0[at].end);
+                let below = naive.0.get(found + 1).map_or(SPACE, |span| span.start);
+                let start = span.start.saturating_add_signed(start);
+                let end = span.end.saturating_add_signed(end);
+                if above <= start && start < end && end <= below {
+                    tree.set_range(span.start, start, end);
+                    naive.0[found].start = start;
+                    naive.0[found].end = end;
+                }
+            }
+            Step::Gap { len, low, high } => {
+                let wanted = Wanted { len, low, high };
+                let lowest = tree.lowest_gap(wanted).map(|(start, _)| start);
+                prop_assert_eq!(lowest, naive.rooms(wanted).next(), "{:?} {:?}", wanted, naive.0);
+                let highest = tree.highest_gap(wanted).map(|(_, end)| end - len);
+                prop_assert_eq!(highest, naive.rooms(wanted).last(), "{:?} {:?}", wanted, naive.0);
+            }
+        }
+        prop_assert_eq!(tree.check(), Ok(()));
+        prop_assert_eq!(tree.len(), naive.0.len());
+    }
+    let mut forward = Vec::new();
+    let mut cursor = tree.find(0);
+    while let Some(at) = cursor {
+        forward.push(tree.span(at));
+        cursor = tree.next(at);
+    }
+    prop_assert_eq!(&forward, &naive.0);
+    let mut backward = Vec::new();
+    let mut cursor = tree.last();
+    while let Some(at) = cursor {
+        backward.push(tree.span(at));
+        cursor = tree.prev(at);
+    }
+    backward.reverse();
+    prop_assert_eq!(&backward, &naive.0);
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn a_tree_of_small_nodes_is_an_array_of_pages(steps in steps()) {
+        compare::<4>(steps)?;
+    }
+
+    #[test]
+    fn a_tree_of_full_size_nodes_is_an_array_of_pages(steps in steps()) {
+        compare::<64>(steps)?;
+    }
+}
