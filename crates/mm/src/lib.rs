@@ -10,6 +10,7 @@ pub mod caller;
 pub mod config;
 pub mod exec;
 pub mod fault;
+mod frames;
 pub mod host;
 pub mod layout;
 pub mod mappable;

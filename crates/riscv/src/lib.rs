@@ -2,9 +2,11 @@
 //!
 //! - [`Hart`]: one processor; [`Hart::run`] executes until a [`Trap`] ([`hart`]).
 //! - [`Regs`]: a task's registers ([`regs`]).
+//! - [`fp`]: the F and D extensions' arithmetic.
 //! - [`GuestRam`]: the machine's physical memory ([`ram`]).
 //! - [`Space`]: the address space to run in.
 
+pub mod fp;
 pub mod hart;
 pub mod ram;
 pub mod regs;

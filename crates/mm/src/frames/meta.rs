@@ -1,0 +1,216 @@
+//! What is known about each frame: 32 bytes, all atomic (Linux `struct page`, 64 bytes).
+//!
+//! ```text
+//!   0        4        8        12       16                24       28     32
+//!   | refs   | maps   | state  | owner  | index           | prev   | next |
+//! ```
+//!
+//! | state  | refs                      | owner            | index             | prev, next     |
+//! |--------|---------------------------|------------------|-------------------|----------------|
+//! | Free   | 0                         | -                | order of a block  | free list      |
+//! | Table  | 1                         | -                | level             | -              |
+//! | Anon   | PTEs + swap cache + pins  | `AnonVma::id`    | page offset       | LRU list       |
+//! | File   | PTEs + 1 (cache) + pins   | `AddressSpace`   | page offset       | LRU list       |
+//! | Shmem  | PTEs + 1 (cache) + pins   | `AddressSpace`   | page offset       | LRU list       |
+//! | Kernel | 1 + PTEs                  | -                | -                 | -              |
+//!
+//! `maps` counts the page-table entries that map the frame (Linux `_mapcount + 1`).
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// What a frame is used for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(crate) enum FrameState {
+    /// Not in use, not the first frame of a free block.
+    Free = 0,
+    /// First frame of a free block of the buddy allocator.
+    FreeBlock = 1,
+    /// Given out, use not yet known; or inside a block larger than a frame.
+    Allocated = 2,
+    /// A page table.
+    Table = 3,
+    /// Anonymous memory.
+    Anon = 4,
+    /// The page cache of a file with a store.
+    File = 5,
+    /// Shared memory: page cache without a store.
+    Shmem = 6,
+    /// The kernel's own: the zero page, the vdso.
+    Kernel = 7,
+}
+
+impl FrameState {
+    const MASK: u32 = 0xf;
+
+    fn from_bits(bits: u32) -> Self {
+        match bits & Self::MASK {
+            0 => Self::Free,
+            1 => Self::FreeBlock,
+            2 => Self::Allocated,
+            3 => Self::Table,
+            4 => Self::Anon,
+            5 => Self::File,
+            6 => Self::Shmem,
+            _ => Self::Kernel,
+        }
+    }
+}
+
+/// Linux `PageAnonExclusive`: one page table maps the frame and may write it without a copy.
+const EXCLUSIVE: u32 = 1 << 4;
+
+/// Metadata of one frame.
+#[derive(Default)]
+pub(crate) struct FrameMeta {
+    refs: AtomicU32,
+    maps: AtomicU32,
+    state: AtomicU32,
+    owner: AtomicU32,
+    index: AtomicU64,
+    prev: AtomicU32,
+    next: AtomicU32,
+}
+
+const _: () = assert!(size_of::<FrameMeta>() == 32);
+
+impl FrameMeta {
+    /// What the frame is used for.
+    #[inline]
+    pub(crate) fn state(&self) -> FrameState {
+        FrameState::from_bits(self.state.load(Ordering::Relaxed))
+    }
+
+    /// Begins a use of a frame just allocated: one reference, no mapping, not exclusive.
+    #[inline]
+    pub(crate) fn begin(&self, state: FrameState, owner: u32, index: u64) {
+        self.owner.store(owner, Ordering::Relaxed);
+        self.index.store(index, Ordering::Relaxed);
+        self.maps.store(0, Ordering::Relaxed);
+        self.state.store(state as u32, Ordering::Relaxed);
+        self.refs.store(1, Ordering::Release);
+    }
+
+    /// Begins the use as a private anonymous page that one page table entry maps, exclusively.
+    #[inline]
+    pub(crate) fn begin_anon_mapped(&self, anon_vma: u32, index: u64) {
+        self.owner.store(anon_vma, Ordering::Relaxed);
+        self.index.store(index, Ordering::Relaxed);
+        self.maps.store(1, Ordering::Relaxed);
+        self.state.store(FrameState::Anon as u32 | EXCLUSIVE, Ordering::Relaxed);
+        self.refs.store(1, Ordering::Release);
+    }
+
+    /// The frame is being given back.
+    #[inline]
+    pub(crate) fn end(&self, state: FrameState) {
+        self.refs.store(0, Ordering::Relaxed);
+        self.maps.store(0, Ordering::Relaxed);
+        self.state.store(state as u32, Ordering::Release);
+    }
+
+    /// Number of references.
+    #[inline]
+    pub(crate) fn refs(&self) -> u32 {
+        self.refs.load(Ordering::Acquire)
+    }
+
+    /// Takes a reference; the caller knows of one that stays meanwhile.
+    #[inline]
+    pub(crate) fn get(&self) {
+        let before = self.refs.fetch_add(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "a reference to a free frame");
+    }
+
+    /// Drops a reference; whether it was the last.
+    #[inline]
+    #[must_use]
+    pub(crate) fn put(&self) -> bool {
+        let before = self.refs.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(before > 0, "a reference dropped twice");
+        before == 1
+    }
+
+    /// Number of page-table entries that map the frame.
+    #[inline]
+    pub(crate) fn maps(&self) -> u32 {
+        self.maps.load(Ordering::Relaxed)
+    }
+
+    /// One more entry maps the frame; how many did before.
+    #[inline]
+    pub(crate) fn add_map(&self) -> u32 {
+        self.maps.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// One entry less maps the frame; how many are left.
+    #[inline]
+    pub(crate) fn remove_map(&self) -> u32 {
+        let before = self.maps.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(before > 0, "a mapping removed twice");
+        before.wrapping_sub(1)
+    }
+
+    /// Whether one page table maps the anonymous frame and may write it without a copy.
+    #[inline]
+    pub(crate) fn is_exclusive(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & EXCLUSIVE != 0
+    }
+
+    /// The frame's only user may write it from now on.
+    #[inline]
+    pub(crate) fn set_exclusive(&self) {
+        self.state.fetch_or(EXCLUSIVE, Ordering::Relaxed);
+    }
+
+    /// The frame is shared from now on.
+    #[inline]
+    pub(crate) fn clear_exclusive(&self) {
+        if self.is_exclusive() {
+            self.state.fetch_and(!EXCLUSIVE, Ordering::Relaxed);
+        }
+    }
+
+    /// Number of whom the frame belongs to: an `AnonVma` or an `AddressSpace`.
+    #[inline]
+    pub(crate) fn owner(&self) -> u32 {
+        self.owner.load(Ordering::Relaxed)
+    }
+
+    /// Gives an anonymous frame to another `AnonVma` (Linux `folio_move_anon_rmap`).
+    #[inline]
+    pub(crate) fn set_owner(&self, owner: u32) {
+        self.owner.store(owner, Ordering::Relaxed);
+    }
+
+    /// Page offset in the owner; order of a free block; level of a table.
+    #[inline]
+    pub(crate) fn index(&self) -> u64 {
+        self.index.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn set_index(&self, index: u64) {
+        self.index.store(index, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn prev(&self) -> u32 {
+        self.prev.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn set_prev(&self, frame: u32) {
+        self.prev.store(frame, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn next(&self) -> u32 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn set_next(&self, frame: u32) {
+        self.next.store(frame, Ordering::Relaxed);
+    }
+}
