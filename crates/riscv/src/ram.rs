@@ -172,6 +172,12 @@ impl GuestRam {
         Some(self.map.as_mut_ptr().wrapping_add(index << 12))
     }
 
+    /// The frame whose first byte is at host address `ptr`.
+    pub(crate) fn frame_at(&self, ptr: *mut u8) -> Pfn {
+        let offset = ptr as usize - self.map.as_mut_ptr() as usize;
+        Pfn::new(Self::BASE.pfn().get() + (offset >> 12) as u64)
+    }
+
     #[inline]
     fn word(&self, at: PhysAddr) -> &AtomicU64 {
         assert!(at.get().is_multiple_of(8), "word access at {at}");

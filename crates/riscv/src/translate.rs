@@ -1,0 +1,170 @@
+//! The slow half of every access: the TLB, the tables, pages that hold code, straddling accesses.
+//!
+//! [`Core::read_slow`], [`Core::write_slow`] and [`Core::atomic_slow`] do what a missing line
+//! leaves to do, and grant the line where the next access may go without asking:
+//!
+//! | line  | granted when                                                             |
+//! |-------|--------------------------------------------------------------------------|
+//! | read  | the page may be read                                                     |
+//! | write | the page may be written, its D is set, no block was made from its frame  |
+//!
+//! So the first write to a page always sets D, and every write to code is seen.
+
+use crate::core::{Core, LINES, Line};
+use crate::host::{HostPtr, Int};
+use crate::trap::Trap;
+use kilburn_addr::{Access, PAGE_SIZE, Pfn, VirtAddr};
+
+/// A page of guest RAM that an access may go on with.
+#[derive(Clone, Copy)]
+pub(crate) struct Page {
+    pub(crate) pfn: Pfn,
+    /// Host address of its first byte.
+    pub(crate) frame: *mut u8,
+}
+
+impl Page {
+    /// Host memory for an access of `I` at `addr`, which is in this page and aligned.
+    fn at<I: Int>(self, addr: u64) -> HostPtr {
+        let offset = addr % PAGE_SIZE;
+        assert!(offset.is_multiple_of(I::SIZE));
+        // SAFETY: `frame` is a frame of the hart's RAM (`Core::page`); the access is aligned, so
+        // it ends before the page does.
+        unsafe { HostPtr::new(self.frame.wrapping_add(offset as usize)) }
+    }
+}
+
+/// What a store did besides storing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stored {
+    /// Nothing.
+    Plain,
+    /// It may have hit instructions that were predecoded: leave the block.
+    OverCode,
+}
+
+impl Core {
+    /// Translates `access` to `addr`.
+    pub(crate) fn page(&mut self, addr: u64, access: Access) -> Result<Page, Trap> {
+        let addr = VirtAddr::new(addr);
+        let space = self.space.expect("a run sets the space");
+        match self.mmu.translate(&*self.ram, space, addr, access) {
+            Ok(mapping) => match self.ram.frame_ptr(mapping.pfn) {
+                Some(frame) => Ok(Page { pfn: mapping.pfn, frame }),
+                None => Err(Trap::AccessFault { addr, access }),
+            },
+            Err(_) => Err(Trap::PageFault { addr, access }),
+        }
+    }
+
+    fn readable(&mut self, addr: u64) -> Result<Page, Trap> {
+        let page = self.page(addr, Access::Read)?;
+        let start = VirtAddr::new(addr).page_down().get();
+        // SAFETY: the frame comes from `page`.
+        self.read[(addr >> 12) as usize % LINES] = unsafe { Line::new(start, page.frame) };
+        Ok(page)
+    }
+
+    fn writable(&mut self, addr: u64) -> Result<Page, Trap> {
+        let page = self.page(addr, Access::Write)?;
+        if !self.ram.is_code(page.pfn) {
+            let start = VirtAddr::new(addr).page_down().get();
+            // SAFETY: the frame comes from `page`.
+            self.write[(addr >> 12) as usize % LINES] = unsafe { Line::new(start, page.frame) };
+        }
+        Ok(page)
+    }
+
+    /// Loads from `addr` what the read line did not serve.
+    pub(crate) fn read_slow<I: Int>(&mut self, addr: u64) -> Result<I, Trap> {
+        if addr.is_multiple_of(I::SIZE) {
+            return Ok(I::load(self.readable(addr)?.at::<I>(addr)));
+        }
+        let mut value = 0;
+        let (first, second) = self.two_pages(addr, I::SIZE, Self::byte_page_to_read)?;
+        for i in (0..I::SIZE).rev() {
+            let byte = addr.wrapping_add(i);
+            let page = if (byte ^ addr) < PAGE_SIZE { first } else { second };
+            value = value << 8 | u8::load(page.at::<u8>(byte)).to_u64();
+        }
+        Ok(I::from_u64(value))
+    }
+
+    /// Stores to `addr` what the write line did not serve.
+    pub(crate) fn write_slow<I: Int>(&mut self, addr: u64, value: I) -> Result<Stored, Trap> {
+        if addr.is_multiple_of(I::SIZE) {
+            let page = self.writable(addr)?;
+            I::store(page.at::<I>(addr), value);
+            return Ok(self.stored_to(page));
+        }
+        let (first, second) = self.two_pages(addr, I::SIZE, Self::byte_page_to_write)?;
+        for i in 0..I::SIZE {
+            let byte = addr.wrapping_add(i);
+            let page = if (byte ^ addr) < PAGE_SIZE { first } else { second };
+            u8::store(page.at::<u8>(byte), (value.to_u64() >> (8 * i)) as u8);
+        }
+        let (first, second) = (self.stored_to(first), self.stored_to(second));
+        Ok(if first == Stored::Plain { second } else { first })
+    }
+
+    /// Host memory for an atomic on an address that is aligned, and its page.
+    pub(crate) fn atomic_slow<I: Int>(&mut self, addr: u64) -> Result<(HostPtr, Page), Trap> {
+        let page = self.writable(addr)?;
+        Ok((page.at::<I>(addr), page))
+    }
+
+    /// To be called after a store to `page`.
+    pub(crate) fn stored_to(&mut self, page: Page) -> Stored {
+        if self.ram.is_code(page.pfn) {
+            self.ram.note_write(page.pfn);
+            Stored::OverCode
+        } else {
+            Stored::Plain
+        }
+    }
+
+    /// The pages of the first and the last of `size` bytes at `addr`, found before anything is
+    /// accessed.
+    fn two_pages(
+        &mut self,
+        addr: u64,
+        size: u64,
+        find: fn(&mut Self, u64) -> Result<Page, Trap>,
+    ) -> Result<(Page, Page), Trap> {
+        let first = find(self, addr)?;
+        let last = addr.wrapping_add(size - 1);
+        if addr % PAGE_SIZE + size <= PAGE_SIZE {
+            return Ok((first, first));
+        }
+        let second = find(self, last - last % PAGE_SIZE)?;
+        Ok((first, second))
+    }
+
+    fn byte_page_to_read(&mut self, addr: u64) -> Result<Page, Trap> {
+        self.page_of_line(self.read[(addr >> 12) as usize % LINES], addr)
+            .map_or_else(|| self.readable(addr), Ok)
+    }
+
+    fn byte_page_to_write(&mut self, addr: u64) -> Result<Page, Trap> {
+        self.page_of_line(self.write[(addr >> 12) as usize % LINES], addr)
+            .map_or_else(|| self.writable(addr), Ok)
+    }
+
+    /// The page of `addr`, if that is what `line` is for.
+    fn page_of_line(&self, line: Line, addr: u64) -> Option<Page> {
+        let (page, frame) = line.page()?;
+        (page == VirtAddr::new(addr).page_down())
+            .then(|| Page { pfn: self.ram.frame_at(frame), frame })
+    }
+
+    /// The bits of the instruction at `pc`, which has just been fetched.
+    pub(crate) fn fetch_bits(&mut self, pc: u64) -> Result<u32, Trap> {
+        let low = u16::load(self.page(pc, Access::Exec)?.at::<u16>(pc));
+        if crate::decode::length(low) == 2 {
+            return Ok(u32::from(low));
+        }
+        let next = pc.wrapping_add(2);
+        let high = u16::load(self.page(next, Access::Exec)?.at::<u16>(next));
+        Ok(u32::from(low) | u32::from(high) << 16)
+    }
+}
