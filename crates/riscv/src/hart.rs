@@ -1,13 +1,30 @@
 //! The hart: runs a task's instructions until something needs the kernel.
+//!
+//! [`Hart::run`] loops over blocks: find the one at `pc`, let it run on into others, see why it
+//! came back. The budget is exact: whole blocks run while the longest one still fits, and the last few
+//! instructions run as a block that is cut to measure. So where a run ends depends on the
+//! program alone, never on what was predecoded before.
 
-use crate::ram::GuestRam;
+use crate::block::{BLOCK_MAX, Builder, Fusion};
+use crate::code::CodeCache;
+use crate::decode::length;
+use crate::exec;
+use crate::fp::Fflags;
+use crate::op::{Account, Arena, OpRef};
+use crate::ram::{CodeEvent, GuestRam};
 use crate::regs::Regs;
+use crate::state::{Core, F0};
 use crate::stats::HartStats;
 use crate::trap::Trap;
-use kilburn_addr::{Access, AddrRange, PAGE_SIZE, PhysAddr, VirtAddr};
-use kilburn_mmu::{Flush, Mmu, Space, Stale, TlbGeometry};
-use kilburn_paging::PhysMem;
+use kilburn_addr::{Access, AddrRange, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
+use kilburn_mmu::mmu::check_mapping;
+use kilburn_mmu::{Flush, Mapping, Mmu, Space, Stale, TlbGeometry};
+use kilburn_paging::{LeafFlags, PhysMem};
 use std::sync::Arc;
+
+/// Instructions in a slice, at most. A slice ends in the loop of [`Hart::run`], whatever happens, so
+/// it also bounds the host's stack where the compiler does not turn calls in tail position into jumps.
+const SLICE: u64 = if cfg!(debug_assertions) { 512 } else { 8192 };
 
 /// Which counters a user program may read (RISC-V `scounteren`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,10 +68,14 @@ impl Default for HartConfig {
 
 /// One RV64GC processor, user mode only: the kernel is the caller.
 pub struct Hart {
-    ram: Arc<GuestRam>,
-    mmu: Mmu,
+    core: Box<Core>,
+    code: CodeCache,
+    builder: Builder,
+    /// Where the block that is cut to measure goes.
+    scratch: Arena,
     config: HartConfig,
-    time: TimeSource,
+    /// Code events of the RAM that this hart knows of.
+    events_seen: u64,
     stats: HartStats,
 }
 
@@ -62,17 +83,19 @@ impl Hart {
     /// A hart on `ram`. Several may share one RAM.
     pub fn new(ram: Arc<GuestRam>, config: HartConfig) -> Self {
         Self {
-            ram,
-            mmu: Mmu::new(config.tlb),
+            code: CodeCache::new(ram.base_pfn(), ram.frames()),
+            builder: Builder::new(config.counters),
+            scratch: Arena::new(1),
             config,
-            time: TimeSource { ticks: 0, instructions_per_tick: 0 },
+            events_seen: ram.events(),
             stats: HartStats::default(),
+            core: Core::new(ram, Mmu::new(config.tlb), config.counters),
         }
     }
 
     /// Sets what `rdtime` shows from now on.
     pub fn set_time(&mut self, time: TimeSource) {
-        self.time = time;
+        self.core.time = time;
     }
 
     /// How it was built.
@@ -82,49 +105,255 @@ impl Hart {
 
     /// Counts since the hart was made.
     pub fn stats(&self) -> HartStats {
-        HartStats { mmu: self.mmu.stats(), ..self.stats }
+        HartStats { mmu: self.core.mmu.stats(), ..self.stats }
+    }
+
+    /// Bytes of host memory that predecoded code takes.
+    pub fn code_bytes(&self) -> usize {
+        self.code.bytes() + self.scratch.bytes()
     }
 
     /// Runs the task whose registers are `regs` in `space`, for exactly `budget` instructions
     /// unless something else ends the run.
     pub fn run(&mut self, regs: &mut Regs, space: Space, budget: u64) -> Trap {
+        self.enter(regs, space);
+        let mut left = budget;
+        let trap = loop {
+            if left == 0 {
+                break Trap::Quantum;
+            }
+            let slice = if left >= BLOCK_MAX { SLICE.min(left - BLOCK_MAX) } else { 0 };
+            let max = left.min(BLOCK_MAX);
+            match self.slice(slice, max) {
+                Ok(retired) => left -= retired,
+                Err(trap) => break trap,
+            }
+            if let Some(trap) = self.core.trap.take() {
+                break trap;
+            }
+        };
+        self.leave(regs);
+        trap
+    }
+
+    fn enter(&mut self, regs: &Regs, space: Space) {
+        self.learn_code_events();
+        let core = &mut *self.core;
+        if core.space != Some(space) {
+            core.flush_lines();
+            core.flush_jumps();
+            core.space = Some(space);
+        }
+        core.r[1..32].copy_from_slice(&regs.x[1..]);
+        core.r[usize::from(F0)..][..32].copy_from_slice(&regs.f);
+        core.pc = regs.pc & !1;
+        core.fflags = Fflags::from_bits_truncate(regs.fcsr as u8);
+        core.frm = (regs.fcsr >> 5) as u8 & 7;
+        core.reservation = None;
+        core.link = None;
+        core.retired_before_run = self.stats.instructions;
+        core.run_retired = 0;
+    }
+
+    fn leave(&mut self, regs: &mut Regs) {
+        let core = &*self.core;
         regs.x[0] = 0;
-        regs.pc &= !1;
-        for _ in 0..budget {
-            if let Err(trap) = self.step(regs, space) {
-                return trap;
-            }
-            self.stats.instructions += 1;
-        }
-        Trap::Quantum
+        regs.x[1..].copy_from_slice(&core.r[1..32]);
+        regs.f.copy_from_slice(&core.r[usize::from(F0)..][..32]);
+        regs.pc = core.pc;
+        regs.fcsr = u32::from(core.frm) << 5 | u32::from(core.fflags.bits());
+        self.stats.instructions += core.run_retired;
     }
 
-    fn at(&mut self, space: Space, va: u64, access: Access) -> Result<PhysAddr, Trap> {
-        let addr = VirtAddr::new(va);
-        match self.mmu.translate(&*self.ram, space, addr, access) {
-            Ok(mapping) if self.ram.contains(mapping.pfn) => {
-                Ok(PhysAddr::new(mapping.pfn.base().get() + addr.page_offset()))
+    /// Runs blocks from `pc` on until `slice` instructions are done: `slice` 0 runs one. No block has
+    /// more than `max` instructions. Returns how many were retired.
+    fn slice(&mut self, slice: u64, max: u64) -> Result<u64, Trap> {
+        let link = self.core.link.take();
+        let block = if max == BLOCK_MAX { self.block(link)? } else { self.cut_block(max)? };
+        self.core.slice = slice;
+        let pc = self.core.pc;
+        let account = exec::run(&mut self.core, block, Account::start(slice), pc);
+        let retired = (slice as i64 - account.left()) as u64;
+        self.stats.loads += account.loads() + core::mem::take(&mut self.core.extra_loads);
+        self.stats.stores += account.stores() + core::mem::take(&mut self.core.extra_stores);
+        self.stats.fetches += account.fetches();
+        self.core.run_retired += retired;
+        self.learn_code_events();
+        Ok(retired)
+    }
+
+    /// The block at `pc`, which `link` leads to from a block in the same page.
+    fn block(&mut self, mut link: Option<OpRef>) -> Result<OpRef, Trap> {
+        let pc = self.core.pc;
+        let block = match self.core.jump_target(pc) {
+            Some(block) => block,
+            None => {
+                let at = self.fetch(pc)?;
+                let block = match self.known(at) {
+                    Some(block) => block,
+                    None => {
+                        if self.code.is_full() {
+                            self.drop_blocks();
+                            link = None;
+                        }
+                        self.predecode(at)
+                    }
+                };
+                self.core.set_jump(pc, block);
+                block
             }
-            Ok(_) => Err(Trap::AccessFault { addr, access }),
-            Err(_) => Err(Trap::PageFault { addr, access }),
+        };
+        // The link's slot is still its own: only a store over code ends single blocks, no link is
+        // left to set after one, and only dropping all blocks reuses their slots.
+        if let Some(link) = link {
+            link.set_link(block);
+        }
+        Ok(block)
+    }
+
+    /// Translates the instruction at `pc`, and sees to it that nobody changes it unseen.
+    fn fetch(&mut self, pc: u64) -> Result<Fetched, Trap> {
+        let page = self.core.page(pc, Access::Exec)?;
+        let start = PhysAddr::new(page.pfn.base().get() + VirtAddr::new(pc).page_offset());
+        let mut second = None;
+        if start.page_offset() == PAGE_SIZE - 2 {
+            let mut low = [0; 2];
+            self.core.ram.read(start, &mut low);
+            if length(u16::from_le_bytes(low)) == 4 {
+                second = Some(self.core.page(pc.wrapping_add(2), Access::Exec)?.pfn);
+            }
+        }
+        for frame in core::iter::once(page.pfn).chain(second) {
+            if self.core.ram.mark_code(frame) {
+                self.learn_code_events();
+            }
+        }
+        Ok(Fetched { start, second })
+    }
+
+    fn known(&self, at: Fetched) -> Option<OpRef> {
+        match at.second {
+            None => self.code.get(at.start),
+            Some(second) => self.code.get_straddling(at.start, second),
         }
     }
 
-    fn step(&mut self, regs: &mut Regs, space: Space) -> Result<(), Trap> {
-        let at = self.at(space, regs.pc, Access::Exec)?;
-        let _ = PAGE_SIZE;
+    fn predecode(&mut self, at: Fetched) -> OpRef {
+        self.stats.blocks_decoded += 1;
+        match at.second {
+            None => {
+                let mut bytes = [0; 4 * BLOCK_MAX as usize];
+                let bytes = self.read_code(at.start, &mut bytes);
+                let (slots, instructions) =
+                    self.builder.build(at.start, bytes, BLOCK_MAX, Fusion::On);
+                self.stats.instructions_decoded += instructions;
+                self.code.insert(at.start, slots)
+            }
+            Some(second) => {
+                let bits = self.read_straddling(at.start, second);
+                self.stats.instructions_decoded += 1;
+                let slots = self.builder.build_straddling(at.start, bits);
+                self.code.insert_straddling(at.start, second, slots)
+            }
+        }
+    }
+
+    /// The block at `pc`, of at most `max` instructions, to be run once.
+    fn cut_block(&mut self, max: u64) -> Result<OpRef, Trap> {
+        let at = self.fetch(self.core.pc)?;
+        // No reference to the block cut before is left: jump lines never have one, and the link
+        // that it may have left was taken.
+        self.scratch.clear();
+        let slots = match at.second {
+            None => {
+                let mut bytes = [0; 4 * BLOCK_MAX as usize];
+                let bytes = self.read_code(at.start, &mut bytes);
+                self.builder.build(at.start, bytes, max, Fusion::Off).0
+            }
+            Some(second) => {
+                let bits = self.read_straddling(at.start, second);
+                self.builder.build_straddling(at.start, bits)
+            }
+        };
+        Ok(self.scratch.add(slots).0)
+    }
+
+    /// The page's bytes from `start` on, as far as they fit into `bytes`.
+    fn read_code<'a>(&self, start: PhysAddr, bytes: &'a mut [u8]) -> &'a [u8] {
+        let len = bytes.len().min((PAGE_SIZE - start.page_offset()) as usize);
+        let bytes = &mut bytes[..len];
+        self.core.ram.read(start, bytes);
+        bytes
+    }
+
+    fn read_straddling(&self, start: PhysAddr, second: Pfn) -> u32 {
         let mut bytes = [0; 4];
-        self.ram.read(at, &mut bytes);
-        match u32::from_le_bytes(bytes) {
-            0x73 => Err(Trap::Syscall),
-            0x0010_0073 => Err(Trap::Breakpoint),
-            bits => Err(Trap::Illegal { bits }),
+        let (low, high) = bytes.split_at_mut(2);
+        self.core.ram.read(start, low);
+        self.core.ram.read(second.base(), high);
+        u32::from_le_bytes(bytes)
+    }
+
+    /// Takes note of what happened to code in RAM, whoever did it.
+    #[inline]
+    fn learn_code_events(&mut self) {
+        if self.core.ram.events() != self.events_seen {
+            self.learn_new_code_events();
         }
+    }
+
+    #[cold]
+    fn learn_new_code_events(&mut self) {
+        let (events, seen) = self.core.ram.events_since(self.events_seen);
+        self.events_seen = seen;
+        let Some(events) = events else {
+            self.drop_blocks();
+            self.core.flush_lines();
+            return;
+        };
+        for event in events {
+            match event {
+                CodeEvent::Added(frame) => {
+                    let ptr = self.core.ram.frame_ptr(frame).expect("the event names a frame");
+                    self.core.revoke_writes(ptr);
+                }
+                CodeEvent::Written(frame) => {
+                    self.stats.frames_invalidated += 1;
+                    self.code.drop_frame(frame);
+                    self.core.flush_jumps();
+                    self.core.link = None;
+                }
+            }
+        }
+    }
+
+    fn drop_blocks(&mut self) {
+        self.code.clear();
+        self.core.flush_jumps();
+        self.core.link = None;
     }
 
     /// Drops cached translations.
     pub fn flush(&mut self, what: Flush) {
-        self.mmu.flush(what);
+        let core = &mut *self.core;
+        core.mmu.flush(what);
+        let Some(space) = core.space else { return };
+        match what {
+            Flush::All => {
+                core.flush_lines();
+                core.flush_jumps();
+            }
+            Flush::Asid(asid) if asid == space.asid => {
+                core.flush_lines();
+                core.flush_jumps();
+            }
+            Flush::Range { asid, range } if asid == space.asid && !range.is_empty() => {
+                let (first, last) = (range.start().get(), range.end().get() - 1);
+                core.flush_lines_in(first, last);
+                core.flush_jumps_in(first, last);
+            }
+            Flush::Asid(_) | Flush::Range { .. } => {}
+        }
     }
 
     /// Drops every cached translation.
@@ -142,11 +371,44 @@ impl Hart {
         self.flush(Flush::Range { asid, range });
     }
 
-    /// Checks **tlb-within-tables** for everything cached of `space`.
+    /// Checks **tlb-within-tables** for everything cached of `space`: the TLB, and the host pointers
+    /// and blocks in front of it.
     ///
     /// # Errors
     /// The first [`Stale`] translation.
+    ///
+    /// # Panics
+    /// When a write could reach predecoded code unseen, which is a bug of this crate.
     pub fn check_tlb(&self, space: Space) -> Result<(), Stale> {
-        self.mmu.check(&*self.ram, space)
+        let core = &*self.core;
+        let ram = &*core.ram;
+        core.mmu.check(ram, space)?;
+        if core.space != Some(space) {
+            return Ok(());
+        }
+        let used = LeafFlags::USER | LeafFlags::ACCESSED;
+        let write = used | LeafFlags::WRITE | LeafFlags::DIRTY;
+        for (lines, flags) in [(&core.read, used | LeafFlags::READ), (&core.write, write)] {
+            for (va, frame) in lines.iter().filter_map(crate::state::Line::page) {
+                let pfn = ram.frame_at(frame);
+                check_mapping(ram, space, va, Mapping { pfn, flags })?;
+                let may_write = flags.contains(LeafFlags::WRITE);
+                let is_current = ram.events() == self.events_seen;
+                assert!(!(may_write && is_current && ram.is_code(pfn)), "{va} leads to code");
+            }
+        }
+        for (va, block) in core.known_jumps() {
+            let pfn = block.block_start().pfn();
+            check_mapping(ram, space, va, Mapping { pfn, flags: used | LeafFlags::EXEC })?;
+        }
+        Ok(())
     }
+}
+
+/// Where the instruction at `pc` is.
+#[derive(Clone, Copy)]
+struct Fetched {
+    start: PhysAddr,
+    /// The frame it ends in, if that is another.
+    second: Option<Pfn>,
 }

@@ -2,7 +2,7 @@
 //!
 //! # Why the `unsafe` here is sound
 //!
-//! A [`HostPtr`] is made by `core::Line::hit` and by the translation's slow path, from a frame of
+//! A [`HostPtr`] is made by `state::Line::hit` and by the translation's slow path, from a frame of
 //! the hart's own RAM, which the hart keeps alive; the offset stays in the page and is aligned to
 //! the size that was asked for. It is used up before the handler goes on. All accesses are atomic,
 //! so other harts and the kernel may race with them (see `ram`).

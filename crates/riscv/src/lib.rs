@@ -6,11 +6,19 @@
 //! - [`GuestRam`]: the machine's physical memory ([`ram`]).
 //! - [`Space`]: the address space to run in.
 
+mod block;
+mod code;
+mod decode;
+mod exec;
 pub mod fp;
 pub mod hart;
+mod host;
+mod op;
 pub mod ram;
 pub mod regs;
+mod state;
 pub mod stats;
+mod translate;
 pub mod trap;
 
 pub use hart::{CounterAccess, Hart, HartConfig, TimeSource};

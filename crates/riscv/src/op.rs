@@ -22,7 +22,7 @@
 //! ([`Arena::clear`]) happens between two blocks, when no handler is active, and `code` forgets
 //! every reference at the same moment.
 
-use crate::core::Core;
+use crate::state::Core;
 use core::ptr::NonNull;
 use kilburn_addr::PhysAddr;
 

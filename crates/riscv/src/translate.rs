@@ -10,8 +10,8 @@
 //!
 //! So the first write to a page always sets D, and every write to code is seen.
 
-use crate::core::{Core, LINES, Line};
 use crate::host::{HostPtr, Int};
+use crate::state::{Core, LINES, Line};
 use crate::trap::Trap;
 use kilburn_addr::{Access, PAGE_SIZE, Pfn, VirtAddr};
 
@@ -32,15 +32,6 @@ impl Page {
         // it ends before the page does.
         unsafe { HostPtr::new(self.frame.wrapping_add(offset as usize)) }
     }
-}
-
-/// What a store did besides storing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Stored {
-    /// Nothing.
-    Plain,
-    /// It may have hit instructions that were predecoded: leave the block.
-    OverCode,
 }
 
 impl Core {
@@ -90,21 +81,31 @@ impl Core {
         Ok(I::from_u64(value))
     }
 
-    /// Stores to `addr` what the write line did not serve.
-    pub(crate) fn write_slow<I: Int>(&mut self, addr: u64, value: I) -> Result<Stored, Trap> {
+    /// Stores to `addr` what the write line did not serve. `over_code` is asked for its result
+    /// before a store that may hit instructions that were predecoded.
+    pub(crate) fn write_slow<I: Int, P>(
+        &mut self,
+        addr: u64,
+        value: I,
+        over_code: impl FnOnce(&Self) -> P,
+    ) -> Result<Option<P>, Trap> {
         if addr.is_multiple_of(I::SIZE) {
             let page = self.writable(addr)?;
+            let past = self.is_code(page).then(|| over_code(self));
             I::store(page.at::<I>(addr), value);
-            return Ok(self.stored_to(page));
+            self.ram.note_write(page.pfn);
+            return Ok(past);
         }
         let (first, second) = self.two_pages(addr, I::SIZE, Self::byte_page_to_write)?;
+        let past = (self.is_code(first) || self.is_code(second)).then(|| over_code(self));
         for i in 0..I::SIZE {
             let byte = addr.wrapping_add(i);
             let page = if (byte ^ addr) < PAGE_SIZE { first } else { second };
             u8::store(page.at::<u8>(byte), (value.to_u64() >> (8 * i)) as u8);
         }
-        let (first, second) = (self.stored_to(first), self.stored_to(second));
-        Ok(if first == Stored::Plain { second } else { first })
+        self.ram.note_write(first.pfn);
+        self.ram.note_write(second.pfn);
+        Ok(past)
     }
 
     /// Host memory for an atomic on an address that is aligned, and its page.
@@ -113,14 +114,9 @@ impl Core {
         Ok((page.at::<I>(addr), page))
     }
 
-    /// To be called after a store to `page`.
-    pub(crate) fn stored_to(&mut self, page: Page) -> Stored {
-        if self.ram.is_code(page.pfn) {
-            self.ram.note_write(page.pfn);
-            Stored::OverCode
-        } else {
-            Stored::Plain
-        }
+    /// Whether blocks were made from `page`.
+    pub(crate) fn is_code(&self, page: Page) -> bool {
+        self.ram.is_code(page.pfn)
     }
 
     /// The pages of the first and the last of `size` bytes at `addr`, found before anything is

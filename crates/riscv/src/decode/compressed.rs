@@ -95,8 +95,7 @@ fn quadrant_0(h: Half) -> Option<Insn> {
     let store = |kind, imm| Some(Insn::new(kind, 0, h.high(), h.low(), imm));
     match h.0 >> 13 {
         0 => {
-            let imm =
-                h.bits(11, 12, 4) | h.bits(7, 10, 6) | h.bits(6, 6, 2) | h.bits(5, 5, 3);
+            let imm = h.bits(11, 12, 4) | h.bits(7, 10, 6) | h.bits(6, 6, 2) | h.bits(5, 5, 3);
             // Zero is reserved, and with all other bits zero too the defined illegal one.
             (imm != 0).then_some(Insn::new(Addi, h.low(), SP, 0, imm))
         }

@@ -71,9 +71,8 @@ impl Word {
     }
     const fn imm_j(self) -> i32 {
         (self.0 as i32 >> 31) << 20
-            | ((self.0 >> 12 & 255) << 12
-                | (self.0 >> 20 & 1) << 11
-                | (self.0 >> 21 & 1023) << 1) as i32
+            | ((self.0 >> 12 & 255) << 12 | (self.0 >> 20 & 1) << 11 | (self.0 >> 21 & 1023) << 1)
+                as i32
     }
 
     const fn r(self, kind: Kind) -> Insn {

@@ -4,8 +4,8 @@
 //! [`fuse`](super::fuse) can put several into one handler and hand the value on in a host register.
 
 use super::run;
-use crate::core::Core;
 use crate::op::{Account, Op, OpRef};
+use crate::state::Core;
 
 /// An operation that computes `rd` and can do nothing else.
 pub(crate) trait Step: 'static {

@@ -5,10 +5,10 @@
 
 use super::memory::write_hit;
 use super::{Past, run, stop};
-use crate::core::{Core, Reservation};
 use crate::host::{HostPtr, Int};
 use crate::op::{Account, OpRef};
-use crate::translate::{Page, Stored};
+use crate::state::{Core, Reservation};
+use crate::translate::Page;
 use crate::trap::Trap;
 use kilburn_addr::{Access, VirtAddr};
 
@@ -81,17 +81,17 @@ fn modify<I: Int>(
         change(core, host);
         return run(core, at.next(), account, pc);
     }
-    let past = Past::of(core, at, pc, loads);
-    let (host, page): (HostPtr, Page) = match aligned::<I>(addr, Access::Write)
-        .and_then(|()| core.atomic_slow::<I>(addr))
-    {
-        Ok(found) => found,
-        Err(trap) => return stop(core, at, account, pc, trap),
-    };
+    let (host, page): (HostPtr, Page) =
+        match aligned::<I>(addr, Access::Write).and_then(|()| core.atomic_slow::<I>(addr)) {
+            Ok(found) => found,
+            Err(trap) => return stop(core, at, account, pc, trap),
+        };
+    let past = core.is_code(page).then(|| Past::of(core, at, pc, loads));
     change(core, host);
-    match core.stored_to(page) {
-        Stored::Plain => run(core, at.next(), account, pc),
-        Stored::OverCode => past.leave(core, account),
+    core.ram.note_write(page.pfn);
+    match past {
+        None => run(core, at.next(), account, pc),
+        Some(past) => past.leave(core, account),
     }
 }
 

@@ -1,10 +1,10 @@
 //! F and D: registers, NaN boxing and rounding modes around the arithmetic of [`crate::fp`].
 
 use super::{run, stop};
-use crate::core::Core;
 use crate::decode::RM_DYNAMIC;
 use crate::fp::{self, Fflags, Rm, nan_box, unbox};
 use crate::op::{Account, Op, OpRef};
+use crate::state::Core;
 use crate::trap::Trap;
 
 /// Source registers of an operation, raw.

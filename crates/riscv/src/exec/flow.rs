@@ -5,8 +5,8 @@
 //! charged first, and when the slice is over, or nothing is known yet, the loop takes over.
 
 use super::run;
-use crate::core::Core;
 use crate::op::{Account, OpRef};
+use crate::state::Core;
 use crate::trap::Trap;
 
 /// When a conditional branch is taken.

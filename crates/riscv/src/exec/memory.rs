@@ -3,11 +3,10 @@
 //! The hit path is: address, line, compare, access, next. Everything else is a call away.
 
 use super::{Past, run, stop};
-use crate::core::Core;
 use crate::fp::nan_box;
 use crate::host::{HostPtr, Int};
 use crate::op::{Account, Op, OpRef};
-use crate::translate::Stored;
+use crate::state::Core;
 use core::marker::PhantomData;
 
 /// How a load fills its register.
@@ -78,12 +77,7 @@ pub(crate) fn load<L: Load>(core: &mut Core, at: OpRef, account: Account, pc: u6
 
 #[cold]
 #[inline(never)]
-pub(crate) fn load_slow<L: Load>(
-    core: &mut Core,
-    at: OpRef,
-    account: Account,
-    pc: u64,
-) -> Account {
+pub(crate) fn load_slow<L: Load>(core: &mut Core, at: OpRef, account: Account, pc: u64) -> Account {
     let op = at.op();
     let addr = address(core, op);
     match core.read_slow::<L::Int>(addr) {
@@ -114,22 +108,16 @@ pub(crate) fn store<I: Int>(core: &mut Core, at: OpRef, account: Account, pc: u6
 
 #[cold]
 #[inline(never)]
-pub(crate) fn store_slow<I: Int>(
-    core: &mut Core,
-    at: OpRef,
-    account: Account,
-    pc: u64,
-) -> Account {
+pub(crate) fn store_slow<I: Int>(core: &mut Core, at: OpRef, account: Account, pc: u64) -> Account {
     let op = at.op();
     let addr = address(core, op);
-    // The store may destroy what this is read from.
-    let past = Past::of(core, at, pc, 0);
-    match core.write_slow(addr, I::from_u64(core.x(op.rs2))) {
-        Ok(stored) => {
+    let value = I::from_u64(core.x(op.rs2));
+    match core.write_slow(addr, value, |core| Past::of(core, at, pc, 0)) {
+        Ok(past) => {
             core.extra_stores += u64::from(straddles::<I>(addr));
-            match stored {
-                Stored::Plain => run(core, at.next(), account, pc),
-                Stored::OverCode => past.leave(core, account),
+            match past {
+                None => run(core, at.next(), account, pc),
+                Some(past) => past.leave(core, account),
             }
         }
         Err(trap) => stop(core, at, account, pc, trap),

@@ -15,9 +15,9 @@ pub(crate) mod memory;
 pub(crate) mod system;
 pub(crate) mod table;
 
-use crate::core::Core;
 use crate::decode::{decode, length};
 use crate::op::{Account, Count, OpRef};
+use crate::state::Core;
 use crate::trap::Trap;
 use kilburn_addr::PhysAddr;
 use kilburn_paging::PhysMem;

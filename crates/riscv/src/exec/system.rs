@@ -1,9 +1,9 @@
 //! Control and status registers.
 
 use super::run;
-use crate::core::Core;
 use crate::fp::Fflags;
 use crate::op::{Account, OpRef};
+use crate::state::Core;
 
 /// What a `csrr*` does to the register.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
