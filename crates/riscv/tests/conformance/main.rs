@@ -1,7 +1,9 @@
 //! Conformance of the hart: the public test programs, tables of our own, and random streams beside QEMU.
 
 mod bare;
+mod encoding;
 mod riscv_tests;
+mod streams;
 
 use std::io::Write;
 
