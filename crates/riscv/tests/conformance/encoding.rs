@@ -134,7 +134,7 @@ const fn short(name: &'static str, form: Form, funct3: u32, quadrant: u32, more:
     op(name, form, funct3 << 13 | quadrant | more)
 }
 
-/// Every user-level instruction of RV64GC but `ecall` and `ebreak`, which end a run.
+/// Every user-level instruction of RV64GC but `ecall`, `ebreak` and `c.nop`.
 pub(crate) static OPS: &[Op] = &[
     op("add", Form::R, fixed(0, 0, 0x33)),
     op("sub", Form::R, fixed(0x20, 0, 0x33)),
@@ -536,5 +536,65 @@ impl fmt::Display for Insn {
             Form::CFLoadSp => write!(f, "f{rd}, {imm}(sp)"),
             Form::CFStoreSp => write!(f, "f{rs2}, {imm}(sp)"),
         }
+    }
+}
+
+/// What GNU as makes of each of [`OPS`], in order, with the operands of [`sample`].
+const SAMPLES: [u32; 191] = [
+    0x00e506b3, 0x40e506b3, 0x00e516b3, 0x00e526b3, 0x00e536b3, 0x00e546b3, 0x00e556b3, 0x40e556b3,
+    0x00e566b3, 0x00e576b3, 0x00e506bb, 0x40e506bb, 0x00e516bb, 0x00e556bb, 0x40e556bb, 0x02e506b3,
+    0x02e516b3, 0x02e526b3, 0x02e536b3, 0x02e546b3, 0x02e556b3, 0x02e566b3, 0x02e576b3, 0x02e506bb,
+    0x02e546bb, 0x02e556bb, 0x02e566bb, 0x02e576bb, 0xaaa50693, 0xaaa52693, 0xaaa53693, 0xaaa54693,
+    0xaaa56693, 0xaaa57693, 0xaaa5069b, 0x02b51693, 0x02b55693, 0x42b55693, 0x0155169b, 0x0155569b,
+    0x4155569b, 0x9abcd6b7, 0x9abcd697, 0xaaa50683, 0xaaa51683, 0xaaa52683, 0xaaa53683, 0xaaa54683,
+    0xaaa55683, 0xaaa56683, 0xaae50523, 0xaae51523, 0xaae52523, 0xaae53523, 0xaae505e3, 0xaae515e3,
+    0xaae545e3, 0xaae555e3, 0xaae565e3, 0xaae575e3, 0xaabaa6ef, 0xaaa506e7, 0x0ff0000f, 0x8330000f,
+    0x0100000f, 0x0000100f, 0x160526af, 0x1ee526af, 0x0ee526af, 0x06e526af, 0x26e526af, 0x66e526af,
+    0x46e526af, 0x86e526af, 0xa6e526af, 0xc6e526af, 0xe6e526af, 0x160536af, 0x1ee536af, 0x0ee536af,
+    0x06e536af, 0x26e536af, 0x66e536af, 0x46e536af, 0x86e536af, 0xa6e536af, 0xc6e536af, 0xe6e536af,
+    0x003516f3, 0x003526f3, 0x003536f3, 0x003556f3, 0x003566f3, 0x003576f3, 0xaaa52687, 0xaaa53687,
+    0xaae52527, 0xaae53527, 0xd8e536c3, 0xd8e536c7, 0xd8e536cb, 0xd8e536cf, 0xdae536c3, 0xdae536c7,
+    0xdae536cb, 0xdae536cf, 0x00e536d3, 0x08e536d3, 0x10e536d3, 0x18e536d3, 0x580536d3, 0x20e506d3,
+    0x20e516d3, 0x20e526d3, 0x28e506d3, 0x28e516d3, 0xa0e506d3, 0xa0e516d3, 0xa0e526d3, 0xe00516d3,
+    0xe00506d3, 0xf00506d3, 0xc00536d3, 0xc01536d3, 0xc02536d3, 0xc03536d3, 0xd00536d3, 0xd01536d3,
+    0xd02536d3, 0xd03536d3, 0x02e536d3, 0x0ae536d3, 0x12e536d3, 0x1ae536d3, 0x5a0536d3, 0x22e506d3,
+    0x22e516d3, 0x22e526d3, 0x2ae506d3, 0x2ae516d3, 0xa2e506d3, 0xa2e516d3, 0xa2e526d3, 0xe20516d3,
+    0xe20506d3, 0xf20506d3, 0xc20536d3, 0xc21536d3, 0xc22536d3, 0xc23536d3, 0xd20506d3, 0xd21506d3,
+    0xd22536d3, 0xd23536d3, 0x401536d3, 0x420506d3, 0x1574, 0x3554, 0x4974, 0x7554, 0xb558, 0xc978,
+    0xf558, 0x16d5, 0x36d5, 0x56d5, 0x710d, 0x76d5, 0x92ad, 0x96ad, 0x9ad5, 0x8e99, 0x8eb9, 0x8ed9,
+    0x8ef9, 0x9e99, 0x9eb9, 0xb46d, 0xd54d, 0xf54d, 0x16ae, 0x26f6, 0x56ba, 0x66f6, 0x8502, 0x86ba,
+    0x9502, 0x96ba, 0xaeba, 0xd73a, 0xeeba,
+];
+
+/// `op` with operands that fill every field: `x13`, `x10`, `x14`, `f27`, round up, aq and rl, and an immediate.
+fn sample(op: &'static Op) -> Insn {
+    let imm = match op.form {
+        Form::Shift | Form::CShift | Form::CShiftPrime => 43,
+        Form::ShiftW => 21,
+        Form::U => 0x9abc_d000,
+        Form::Jal => -349_526,
+        Form::Csr | Form::CsrImm => 3,
+        Form::CAddi4spn => 684,
+        Form::CLoad(4) | Form::CStore(4) => 84,
+        Form::CLoad(_) | Form::CStore(_) | Form::CFLoad | Form::CFStore => 168,
+        Form::CLoadSp(4) | Form::CStoreSp(4) => 172,
+        Form::CLoadSp(_) | Form::CStoreSp(_) | Form::CFLoadSp | Form::CFStoreSp => 344,
+        Form::CI | Form::CAndi => -11,
+        Form::CLui => -11 * 4096,
+        Form::CAddi16sp => -352,
+        Form::CBranch => -86,
+        _ => -1366,
+    };
+    // GNU as 2.40 takes no rounding mode where the result is always exact.
+    let rm = if op.name.starts_with("fcvt.d.") && !op.name.contains(".l") { 0 } else { 3 };
+    Insn { op, rd: 13, rs1: 10, rs2: 14, rs3: 27, imm, rm }
+}
+
+#[test]
+fn encodings_are_those_of_gnu_as() {
+    assert_eq!(OPS.len(), SAMPLES.len());
+    for (op, expect) in OPS.iter().zip(SAMPLES) {
+        let insn = sample(op);
+        assert_eq!(insn.encode(), expect, "{insn}: {:#x}, expected {expect:#x}", insn.encode());
     }
 }
