@@ -115,8 +115,17 @@ impl Random {
     }
 }
 
+/// Whether a stream has `lr`.
+///
+/// The end of a run ends a reservation, so a stream that is to be cut into many runs has none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reservations {
+    Used,
+    Absent,
+}
+
 /// Makes one stream of about `length` instructions.
-pub(super) fn stream(seed: u64, length: usize) -> Stream {
+pub(super) fn stream(seed: u64, length: usize, reservations: Reservations) -> Stream {
     let mut random = Random::new(seed);
     let roles = roles(&mut random);
     let mut x: [u64; 32] = std::array::from_fn(|_| random.integer());
@@ -131,7 +140,7 @@ pub(super) fn stream(seed: u64, length: usize) -> Stream {
 
     let free: Vec<u8> = (0..32).filter(|&register| !roles.keep(register)).collect();
     let free_short = free.iter().copied().filter(|register| (8..16).contains(register)).collect();
-    let mut generator = Generator { random, roles, free, free_short };
+    let mut generator = Generator { random, roles, reservations, free, free_short };
     let mut units = Vec::new();
     let mut made = 0;
     while made < length {
@@ -169,6 +178,7 @@ fn roles(random: &mut Random) -> Roles {
 struct Generator {
     random: Random,
     roles: Roles,
+    reservations: Reservations,
     /// Registers that may be written, and those among them that short encodings name.
     free: Vec<u8>,
     free_short: Vec<u8>,
@@ -184,7 +194,7 @@ impl Generator {
         match self.random.below(100) {
             0..=5 => self.skip(),
             6..=7 => Unit::Straight(self.atomic()),
-            8 => Unit::Straight(self.reservation()),
+            8 if self.reservations == Reservations::Used => Unit::Straight(self.reservation()),
             9..=10 => Unit::Straight(self.float_state()),
             11..=16 => Unit::Straight(vec![self.reload()]),
             17 if self.random.one_in(8) => Unit::Straight(self.self_modification()),

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 
 use kilburn_riscv::{Regs, Trap};
 
-use self::generate::{NOT_COMPARED, Random};
+use self::generate::{NOT_COMPARED, Random, Reservations};
 use self::program::{
     AFTER, BLOCK, CODE_BASE, DATA_BASE, FCSR, FLOATS, Program, SYS_WRITE, Stream, WINDOW,
 };
@@ -79,21 +79,46 @@ fn make_executable(path: &std::path::Path) {
     std::fs::set_permissions(path, mode).expect("the program can be made executable");
 }
 
-/// Runs the program on the hart, in runs of many lengths; answers with the number of instructions too.
-fn run_on_the_hart(program: &Program, seed: u64) -> (Ending, u64) {
+/// How the hart is to run a program.
+#[derive(Clone, Copy, Debug)]
+enum Runs {
+    Whole,
+    /// In runs of few and many instructions, drawn by this seed.
+    Cut(u64),
+}
+
+impl Runs {
+    /// Every other program is cut.
+    fn of(program: usize) -> Self {
+        if program.is_multiple_of(2) { Self::Whole } else { Self::Cut(program as u64) }
+    }
+
+    fn reservations(self) -> Reservations {
+        match self {
+            Self::Whole => Reservations::Used,
+            Self::Cut(_) => Reservations::Absent,
+        }
+    }
+}
+
+/// Runs the program on the hart; answers with the number of instructions too.
+fn run_on_the_hart(program: &Program, runs: Runs) -> (Ending, u64) {
     let mut machine = Machine::new(64 << 20);
     machine.map(CODE_BASE, program.code.len() as u64, CODE);
     machine.map(DATA_BASE, program.data.len() as u64, DATA);
     machine.write(CODE_BASE, &program.code);
     machine.write(DATA_BASE, &program.data);
     let mut regs = Regs { pc: CODE_BASE, ..Regs::new() };
-    let mut random = Random::new(seed);
+    let mut random = Random::new(if let Runs::Cut(seed) = runs { seed } else { 0 });
     let ending = loop {
         if machine.hart.stats().instructions > BUDGET {
             break died(program, "still running".into(), regs.pc);
         }
-        let step =
-            if random.below(4) == 0 { 1 + random.below(40) } else { 1 + random.below(4_000) };
+        let step = match runs {
+            Runs::Whole => BUDGET,
+            Runs::Cut(_) if random.below(4) == 0 => 1 + random.below(4_000),
+            Runs::Cut(_) => 1 + random.below(40),
+        };
         match machine.run(&mut regs, step) {
             Trap::Quantum => {}
             Trap::Syscall if regs.x[Regs::A7] == SYS_WRITE => {
@@ -110,9 +135,9 @@ fn died(program: &Program, why: String, pc: u64) -> Ending {
 }
 
 /// Runs `streams` on both machines: the first divergence, and the instructions the hart executed.
-fn compare(streams: &[Stream], seed: u64) -> (Option<Divergence>, u64) {
+fn compare(streams: &[Stream], runs: Runs) -> (Option<Divergence>, u64) {
     let program = Program::new(streams);
-    let (ours, instructions) = run_on_the_hart(&program, seed);
+    let (ours, instructions) = run_on_the_hart(&program, runs);
     let divergence = match (ours, run_under_qemu(&program)) {
         (Ending::Data(ours), Ending::Data(theirs)) => differing_stream(streams, &ours, &theirs),
         (Ending::Died { why, stream }, Ending::Data(_)) => Some(Divergence { stream, how: why }),
@@ -157,8 +182,8 @@ fn differences(stream: &Stream, ours: &[u8], theirs: &[u8]) -> String {
 }
 
 /// Finds the diverging stream among `streams`, shrinks it and describes it.
-fn explain(streams: Vec<Stream>, divergence: Divergence) -> String {
-    let diverges = |stream: &Stream| compare(std::slice::from_ref(stream), 0).0;
+fn explain(streams: Vec<Stream>, runs: Runs, divergence: Divergence) -> String {
+    let diverges = |stream: &Stream| compare(std::slice::from_ref(stream), runs).0;
     let suspects = match divergence.stream {
         Some(index) => vec![streams[index].clone()],
         None => streams,
@@ -193,15 +218,16 @@ fn random_streams_end_as_under_qemu() {
     let mut executed = 0;
     let mut failures = Vec::new();
     for begin in (0..count).step_by(STREAMS_A_PROGRAM) {
-        let seeds =
-            (begin..count.min(begin + STREAMS_A_PROGRAM)).map(|index| first_seed + index as u64);
-        let streams: Vec<_> =
-            seeds.map(|seed| generate::stream(seed, STREAM_INSTRUCTIONS)).collect();
-        let (divergence, instructions) = compare(&streams, begin as u64);
+        let runs = Runs::of(begin / STREAMS_A_PROGRAM);
+        let streams: Vec<_> = (begin..count.min(begin + STREAMS_A_PROGRAM))
+            .map(|index| first_seed + index as u64)
+            .map(|seed| generate::stream(seed, STREAM_INSTRUCTIONS, runs.reservations()))
+            .collect();
+        let (divergence, instructions) = compare(&streams, runs);
         executed += instructions;
         if let Some(divergence) = divergence {
             let seed = divergence.stream.map(|index| first_seed + (begin + index) as u64);
-            failures.push(format!("seed {seed:?}:\n{}", explain(streams, divergence)));
+            failures.push(format!("seed {seed:?}:\n{}", explain(streams, runs, divergence)));
             if failures.len() == 3 {
                 break;
             }
