@@ -278,7 +278,7 @@ impl Builder {
         let files = Files::of(insn.kind);
         let rd = files.rd.index(insn.rd);
         let is_access = insn.kind.loads() + insn.kind.stores() > 0;
-        if rd == 0 && !is_access {
+        if rd == 0 && !is_access && !files.is_float {
             // A hint. What it would compute is seen by nobody.
             return;
         }
