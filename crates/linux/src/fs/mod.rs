@@ -1,29 +1,35 @@
 //! Everything behind a descriptor or a path.
+//!
+//! From the bottom: [`inode`] is the seam to file systems ([`hostfs`], [`memfs`], [`pseudo`]);
+//! [`dentry`] gives inodes names and joins trees by mounts; [`walk`] follows paths; [`vfs`] is the
+//! machine's name space, with operations in [`open`] and [`names`]. [`file`] is an open file, with
+//! operations per kind in [`regular`], [`pipe`], [`devices`]; [`fd_table`] numbers open files,
+//! [`fs_struct`] is a process's root and working directory. System calls are in
+//! `syscall/fs`; they wait, this never does.
 
-use kilburn_addr::Errno;
-use std::rc::Rc;
+mod clock;
+mod dentry;
+mod devices;
+mod fd_table;
+mod file;
+mod fs_struct;
+mod hostfs;
+mod inode;
+mod locks;
+mod memfs;
+mod names;
+mod open;
+#[cfg(test)]
+mod oracle;
+mod page_cache;
+mod perm;
+mod pipe;
+mod pseudo;
+mod random;
+mod regular;
+mod stat;
+mod vfs;
+mod walk;
 
-/// The open files of a process (Linux `files_struct`).
-#[derive(Debug, Default)]
-pub(crate) struct FdTable;
-
-impl FdTable {
-    /// A table of its own with the same open files (Linux `dup_fd`): fork.
-    pub(crate) fn fork_copy(&self) -> Result<Rc<Self>, Errno> {
-        Ok(Rc::new(Self))
-    }
-
-    /// Closes what is marked close-on-exec.
-    pub(crate) fn close_on_exec(&self) {}
-}
-
-/// Root, working directory and umask of a process (Linux `fs_struct`).
-#[derive(Debug, Default)]
-pub(crate) struct FsStruct;
-
-impl FsStruct {
-    /// An own copy: fork without `CLONE_FS`.
-    pub(crate) fn fork_copy(&self) -> Rc<Self> {
-        Rc::new(Self)
-    }
-}
+pub(crate) use fd_table::FdTable;
+pub(crate) use fs_struct::FsStruct;

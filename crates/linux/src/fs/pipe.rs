@@ -1,0 +1,319 @@
+//! Pipes and FIFOs.
+//!
+//! A [`Fifo`] is a ring of page-sized buffers between writers and readers, as Linux keeps it: at
+//! most 16 (or `F_SETPIPE_SZ`) buffers; a short write joins the last buffer when it fits; a write
+//! of at most [`PIPE_BUF`] bytes goes in as a whole or not at all. [`PipeEnd`] is an open end;
+//! [`pipe`] makes both ends of an anonymous one, [`Fifo::open`] one of a named one.
+//!
+//! Source: Linux 6.18 fs/pipe.c. Neighbours: [`crate::fs::file`]; system calls raise SIGPIPE.
+
+use crate::fs::file::{FileOps, IoctlAnswer, IoctlRequest, OpenFile, OpenFlags, PollEvents};
+use crate::fs::inode::{InodeRef, Touch};
+use crate::sched::wait::WaitQueue;
+use kilburn_addr::{Errno, PAGE_SIZE};
+use parking_lot::Mutex;
+use std::any::Any;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Longest write that is atomic.
+pub(crate) const PIPE_BUF: usize = PAGE_SIZE as usize;
+/// Buffers of a new pipe.
+const BUFFERS: usize = 16;
+/// Largest pipe without `CAP_SYS_RESOURCE`, bytes (`/proc/sys/fs/pipe-max-size`).
+pub(crate) const PIPE_MAX_SIZE: usize = 1 << 20;
+/// `ioctl`: bytes that can be read.
+pub(crate) const FIONREAD: u32 = 0x541b;
+
+/// One page of a pipe.
+struct Buffer {
+    bytes: Vec<u8>,
+    /// Already read.
+    start: usize,
+    /// A record of its own (`O_DIRECT`): neither merged nor read together with others.
+    packet: bool,
+}
+
+struct Ring {
+    buffers: VecDeque<Buffer>,
+    limit: usize,
+    readers: u32,
+    writers: u32,
+    /// How many readers and writers there ever were; `open` waits for these to move.
+    readers_ever: u64,
+    writers_ever: u64,
+}
+
+struct Shared {
+    ring: Mutex<Ring>,
+    queue: WaitQueue,
+}
+
+/// A pipe, shared by its ends and, if it has a name, its inode.
+#[derive(Clone)]
+pub(crate) struct Fifo(Arc<Shared>);
+
+impl Fifo {
+    /// An empty pipe nobody has open.
+    pub(crate) fn new() -> Self {
+        let ring = Ring {
+            buffers: VecDeque::new(),
+            limit: BUFFERS,
+            readers: 0,
+            writers: 0,
+            readers_ever: 0,
+            writers_ever: 0,
+        };
+        Self(Arc::new(Shared { ring: Mutex::new(ring), queue: WaitQueue::new() }))
+    }
+
+    /// Opens an end (Linux `fifo_open`). The open may be incomplete: see
+    /// [`FileOps::is_open_complete`].
+    ///
+    /// # Errors
+    /// ENXIO when opening for writing, without waiting, and nobody reads.
+    pub(crate) fn open(&self, inode: InodeRef, flags: OpenFlags) -> Result<PipeEnd, Errno> {
+        let (reads, writes) = (flags.readable(), flags.writable());
+        let nonblocking = flags.contains(OpenFlags::NONBLOCK);
+        let mut ring = self.0.ring.lock();
+        if writes && !reads && nonblocking && ring.readers == 0 {
+            return Err(Errno::ENXIO);
+        }
+        let await_partner = match (reads, writes) {
+            _ if nonblocking => None,
+            (true, false) if ring.writers == 0 => Some(Partner::Writer(ring.writers_ever)),
+            (false, true) if ring.readers == 0 => Some(Partner::Reader(ring.readers_ever)),
+            _ => None,
+        };
+        // A reader that did not wait sees no hang-up before the first writer came.
+        let writers_at_open = (reads && !writes && ring.writers == 0).then_some(ring.writers_ever);
+        ring.join(reads, writes);
+        drop(ring);
+        self.0.queue.wake_all();
+        Ok(PipeEnd { fifo: self.clone(), inode, reads, writes, await_partner, writers_at_open })
+    }
+
+    /// Bytes that can be read.
+    pub(crate) fn len(&self) -> usize {
+        self.0.ring.lock().buffers.iter().map(|b| b.bytes.len() - b.start).sum()
+    }
+
+    /// `F_GETPIPE_SZ`, bytes.
+    pub(crate) fn capacity(&self) -> usize {
+        self.0.ring.lock().limit * PIPE_BUF
+    }
+
+    /// `F_SETPIPE_SZ`: at least `bytes`, a power of two of pages. Answers the new capacity.
+    ///
+    /// # Errors
+    /// EINVAL for sizes out of range; EBUSY when more buffers than that are full.
+    pub(crate) fn set_capacity(&self, bytes: usize) -> Result<usize, Errno> {
+        if bytes > 1 << 31 {
+            return Err(Errno::EINVAL);
+        }
+        let buffers = bytes.div_ceil(PIPE_BUF).max(1).next_power_of_two();
+        let mut ring = self.0.ring.lock();
+        if buffers < ring.buffers.len() {
+            return Err(Errno::EBUSY);
+        }
+        ring.limit = buffers;
+        drop(ring);
+        self.0.queue.wake_all();
+        Ok(buffers * PIPE_BUF)
+    }
+
+    /// Takes bytes out.
+    ///
+    /// # Errors
+    /// EAGAIN when empty and somebody can still write.
+    fn take(&self, into: &mut [u8]) -> Result<usize, Errno> {
+        if into.is_empty() {
+            return Ok(0);
+        }
+        let mut ring = self.0.ring.lock();
+        let mut done = 0;
+        while let Some(buffer) = ring.buffers.front_mut() {
+            let n = (buffer.bytes.len() - buffer.start).min(into.len() - done);
+            into[done..done + n].copy_from_slice(&buffer.bytes[buffer.start..buffer.start + n]);
+            buffer.start += n;
+            done += n;
+            let packet = buffer.packet;
+            if packet || buffer.start == buffer.bytes.len() {
+                // The rest of a packet that did not fit is lost.
+                ring.buffers.pop_front();
+            }
+            if packet || done == into.len() {
+                break;
+            }
+        }
+        if done == 0 {
+            return if ring.writers == 0 { Ok(0) } else { Err(Errno::EAGAIN) };
+        }
+        drop(ring);
+        self.0.queue.wake_all();
+        Ok(done)
+    }
+
+    /// Puts bytes in; all of them when they are at most [`PIPE_BUF`].
+    ///
+    /// # Errors
+    /// EPIPE without a reader; EAGAIN when full.
+    fn put(&self, from: &[u8], packet: bool) -> Result<usize, Errno> {
+        let mut ring = self.0.ring.lock();
+        if ring.readers == 0 {
+            return Err(Errno::EPIPE);
+        }
+        if from.is_empty() {
+            return Ok(0);
+        }
+        let mut done = 0;
+        // What exceeds whole pages goes first, to where the last writer left off, if it fits.
+        let odd = from.len() % PIPE_BUF;
+        if odd != 0 && !packet {
+            if let Some(last) = ring.buffers.back_mut() {
+                if !last.packet && last.bytes.len() + odd <= PIPE_BUF {
+                    last.bytes.extend_from_slice(&from[..odd]);
+                    done = odd;
+                }
+            }
+        }
+        while done < from.len() && ring.buffers.len() < ring.limit {
+            let n = (from.len() - done).min(PIPE_BUF);
+            let bytes = from[done..done + n].to_vec();
+            ring.buffers.push_back(Buffer { bytes, start: 0, packet });
+            done += n;
+        }
+        drop(ring);
+        if done == 0 {
+            return Err(Errno::EAGAIN);
+        }
+        self.0.queue.wake_all();
+        Ok(done)
+    }
+}
+
+impl Ring {
+    fn join(&mut self, reads: bool, writes: bool) {
+        if reads {
+            self.readers += 1;
+            self.readers_ever += 1;
+        }
+        if writes {
+            self.writers += 1;
+            self.writers_ever += 1;
+        }
+    }
+}
+
+/// Whom an incomplete `open` waits for; with the count seen at the start.
+#[derive(Clone, Copy)]
+enum Partner {
+    Reader(u64),
+    Writer(u64),
+}
+
+/// An open end (or, read-write, both).
+pub(crate) struct PipeEnd {
+    fifo: Fifo,
+    inode: InodeRef,
+    reads: bool,
+    writes: bool,
+    await_partner: Option<Partner>,
+    writers_at_open: Option<u64>,
+}
+
+impl PipeEnd {
+    /// The pipe.
+    pub(crate) fn fifo(&self) -> &Fifo {
+        &self.fifo
+    }
+}
+
+/// The reading and the writing end of the anonymous pipe behind `inode`.
+///
+/// # Errors
+/// Never for a pipe just made.
+pub(crate) fn pipe(fifo: &Fifo, inode: &InodeRef) -> Result<(PipeEnd, PipeEnd), Errno> {
+    let read = fifo.open(Arc::clone(inode), OpenFlags::NONBLOCK)?;
+    let write = fifo.open(Arc::clone(inode), OpenFlags::NONBLOCK | OpenFlags::WRONLY)?;
+    Ok((PipeEnd { writers_at_open: None, ..read }, write))
+}
+
+impl FileOps for PipeEnd {
+    fn is_stream(&self) -> bool {
+        true
+    }
+
+    fn read(&self, _file: &OpenFile, _pos: u64, into: &mut [u8]) -> Result<usize, Errno> {
+        let done = self.fifo.take(into)?;
+        if done > 0 {
+            self.inode.touch(Touch::ATIME);
+        }
+        Ok(done)
+    }
+
+    fn write(&self, file: &OpenFile, _pos: u64, from: &[u8]) -> Result<usize, Errno> {
+        let done = self.fifo.put(from, file.flags().contains(OpenFlags::DIRECT))?;
+        if done > 0 {
+            self.inode.touch(Touch::MTIME | Touch::CTIME);
+        }
+        Ok(done)
+    }
+
+    fn poll(&self, _file: &OpenFile) -> PollEvents {
+        let ring = self.fifo.0.ring.lock();
+        let mut ready = PollEvents::empty();
+        if self.reads {
+            if !ring.buffers.is_empty() {
+                ready |= PollEvents::READABLE;
+            }
+            if ring.writers == 0 && self.writers_at_open != Some(ring.writers_ever) {
+                ready |= PollEvents::HUP;
+            }
+        }
+        if self.writes {
+            if ring.buffers.len() < ring.limit {
+                ready |= PollEvents::WRITABLE;
+            }
+            if ring.readers == 0 {
+                ready |= PollEvents::ERR;
+            }
+        }
+        ready
+    }
+
+    fn wait_queue(&self) -> Option<WaitQueue> {
+        Some(self.fifo.0.queue.clone())
+    }
+
+    fn is_open_complete(&self) -> bool {
+        let ring = self.fifo.0.ring.lock();
+        match self.await_partner {
+            None => true,
+            Some(Partner::Reader(seen)) => ring.readers_ever != seen,
+            Some(Partner::Writer(seen)) => ring.writers_ever != seen,
+        }
+    }
+
+    fn ioctl(&self, _file: &OpenFile, request: IoctlRequest<'_>) -> Result<IoctlAnswer, Errno> {
+        match request.command {
+            FIONREAD => Ok(IoctlAnswer::Bytes((self.fifo.len() as u32).to_le_bytes().to_vec())),
+            _ => Err(Errno::ENOTTY),
+        }
+    }
+
+    fn release(&self, _file: &OpenFile) {
+        let mut ring = self.fifo.0.ring.lock();
+        ring.readers -= u32::from(self.reads);
+        ring.writers -= u32::from(self.writes);
+        if ring.readers == 0 && ring.writers == 0 {
+            ring.buffers.clear();
+        }
+        drop(ring);
+        self.fifo.0.queue.wake_all();
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,160 @@
+//! Inodes that no directory names: pipes, sockets, anonymous inodes.
+//!
+//! [`PseudoFs`] is the file system they claim to be in (Linux pipefs, sockfs, anon_inodefs).
+//! Neighbours: [`crate::fs::vfs`] makes open files of them.
+
+use crate::fs::clock::Clock;
+use crate::fs::dentry::{Dentry, Mount, Path};
+use crate::fs::inode::{FileSystem, Inode, InodeRef, SetAttr, Touch};
+use crate::fs::pipe::Fifo;
+use crate::fs::stat::{Device, FileType, Kstat, Kstatfs, Timespec};
+use kilburn_addr::{Errno, PAGE_SIZE};
+use parking_lot::Mutex;
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A file system without names.
+pub(crate) struct PseudoFs {
+    type_name: &'static str,
+    device: Device,
+    magic: u64,
+    clock: Clock,
+    next_ino: Arc<AtomicU64>,
+}
+
+impl PseudoFs {
+    /// A file system of this type; inode numbers come from the shared counter `next_ino`.
+    pub(crate) fn new(
+        type_name: &'static str,
+        device: Device,
+        magic: u64,
+        clock: Clock,
+        next_ino: &Arc<AtomicU64>,
+    ) -> Arc<Self> {
+        Arc::new(Self { type_name, device, magic, clock, next_ino: Arc::clone(next_ino) })
+    }
+
+    /// A new inode.
+    pub(crate) fn inode(
+        self: &Arc<Self>,
+        kind: FileType,
+        perm: u32,
+        fifo: Option<Fifo>,
+    ) -> InodeRef {
+        let now = self.clock.now();
+        let attr = Attr { perm, uid: 0, gid: 0, atime: now, mtime: now, ctime: now };
+        let ino = self.next_ino.fetch_add(1, Ordering::Relaxed);
+        let attr = Mutex::new(attr);
+        Arc::new(PseudoInode { fs: Arc::clone(self), ino, kind, fifo, attr })
+    }
+
+    /// A place for `inode` that prints as `text`.
+    pub(crate) fn place(self: &Arc<Self>, inode: InodeRef, text: Vec<u8>) -> Path {
+        let dentry = Dentry::nameless(inode, text);
+        let fs = Arc::clone(self) as Arc<dyn FileSystem>;
+        Path { mount: Mount::pseudo(fs, Arc::clone(&dentry)), dentry }
+    }
+}
+
+impl FileSystem for PseudoFs {
+    fn type_name(&self) -> &'static str {
+        self.type_name
+    }
+
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn statfs(&self) -> Result<Kstatfs, Errno> {
+        Ok(Kstatfs {
+            magic: self.magic,
+            block_size: PAGE_SIZE,
+            blocks: 0,
+            blocks_free: 0,
+            blocks_available: 0,
+            files: 0,
+            files_free: 0,
+            name_length: 255,
+            flags: 0,
+        })
+    }
+}
+
+struct Attr {
+    perm: u32,
+    uid: u32,
+    gid: u32,
+    atime: Timespec,
+    mtime: Timespec,
+    ctime: Timespec,
+}
+
+struct PseudoInode {
+    fs: Arc<PseudoFs>,
+    ino: u64,
+    kind: FileType,
+    fifo: Option<Fifo>,
+    attr: Mutex<Attr>,
+}
+
+impl Inode for PseudoInode {
+    fn file_system(&self) -> Arc<dyn FileSystem> {
+        Arc::clone(&self.fs) as Arc<dyn FileSystem>
+    }
+
+    fn kind(&self) -> FileType {
+        self.kind
+    }
+
+    fn stat(&self) -> Result<Kstat, Errno> {
+        let attr = self.attr.lock();
+        Ok(Kstat {
+            dev: self.fs.device,
+            ino: self.ino,
+            kind: self.kind,
+            perm: attr.perm,
+            nlink: 1,
+            uid: attr.uid,
+            gid: attr.gid,
+            rdev: Device::default(),
+            size: 0,
+            blksize: PAGE_SIZE as u32,
+            blocks: 0,
+            atime: attr.atime,
+            mtime: attr.mtime,
+            ctime: attr.ctime,
+            btime: None,
+        })
+    }
+
+    fn set_attr(&self, change: &SetAttr) -> Result<(), Errno> {
+        let mut attr = self.attr.lock();
+        attr.perm = change.perm.unwrap_or(attr.perm);
+        attr.uid = change.uid.unwrap_or(attr.uid);
+        attr.gid = change.gid.unwrap_or(attr.gid);
+        attr.atime = change.atime.unwrap_or(attr.atime);
+        attr.mtime = change.mtime.unwrap_or(attr.mtime);
+        attr.ctime = self.fs.clock.now();
+        Ok(())
+    }
+
+    fn touch(&self, times: Touch) {
+        let now = self.fs.clock.now();
+        let mut attr = self.attr.lock();
+        if times.contains(Touch::MTIME) {
+            attr.mtime = now;
+        }
+        if times.contains(Touch::CTIME) {
+            attr.ctime = now;
+        }
+    }
+
+    fn fifo(&self) -> Option<Fifo> {
+        self.fifo.clone()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

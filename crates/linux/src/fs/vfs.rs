@@ -1,0 +1,294 @@
+//! The machine's name space: what is mounted where, and what every file operation needs.
+//!
+//! [`Vfs`] is made once a machine from its root ([`VfsConfig`]). The guest sees, over its root:
+//! `/proc`, `/sys`, `/dev`, `/dev/shm`, `/dev/pts`, `/run` and `/tmp`, the last three in memory,
+//! so that a run leaves no trace there; a mount point that the root lacks is there all the same.
+//! Operations on names are in [`crate::fs::names`], opening in [`crate::fs::open`].
+
+use crate::fs::clock::Clock;
+use crate::fs::dentry::{Dentry, Mount, MountFlags, Path};
+use crate::fs::devices;
+use crate::fs::file::{OpenFile, OpenFlags};
+use crate::fs::hostfs::HostFs;
+use crate::fs::inode::{FileSystem, InodeRef, NewInode, NewKind};
+use crate::fs::locks::LockTable;
+use crate::fs::memfs::MemFs;
+use crate::fs::page_cache::PageCaches;
+use crate::fs::pipe::{self, Fifo};
+use crate::fs::pseudo::PseudoFs;
+use crate::fs::random::Random;
+use crate::fs::stat::{Device, FileType};
+use kilburn_addr::{Errno, PAGE_SIZE};
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// Major number of anonymous devices is 0; minors below this one belong to pseudo file systems.
+const FIRST_MINOR: u32 = 20;
+
+/// Where the guest's `/` comes from.
+pub(crate) enum RootSource {
+    /// A host folder.
+    Host(PathBuf),
+    /// An empty tree in memory.
+    Memory,
+}
+
+/// What a name space is made of.
+pub(crate) struct VfsConfig {
+    /// The root.
+    pub(crate) root: RootSource,
+    /// Makes page caches.
+    pub(crate) caches: PageCaches,
+    /// Stamps inodes.
+    pub(crate) clock: Clock,
+    /// Fills `/dev/urandom`.
+    pub(crate) random: Random,
+    /// Bytes of guest memory; a tmpfs says it could hold half.
+    pub(crate) memory_bytes: u64,
+}
+
+/// The name space of a machine.
+pub(crate) struct Vfs {
+    root: Path,
+    caches: PageCaches,
+    clock: Clock,
+    random: Random,
+    memory_bytes: u64,
+    mounts: RefCell<Vec<Arc<Mount>>>,
+    /// Dentries that mounts sit on, kept alive.
+    mount_points: RefCell<Vec<Path>>,
+    next_minor: Cell<u32>,
+    pipes: Arc<PseudoFs>,
+    sockets: Arc<PseudoFs>,
+    anon: Arc<PseudoFs>,
+    /// The one inode of all anonymous files.
+    anon_inode: InodeRef,
+    /// Files of memfd_create and shared anonymous memory.
+    shm: InodeRef,
+    locks: Rc<LockTable>,
+}
+
+impl Vfs {
+    /// Mounts the root and what the kernel adds to it.
+    ///
+    /// # Errors
+    /// When a host root cannot be opened or is no folder.
+    pub(crate) fn new(config: VfsConfig) -> std::io::Result<Self> {
+        let VfsConfig { root, caches, clock, random, memory_bytes } = config;
+        let numbers = Arc::new(AtomicU64::new(1));
+        let pseudo = |name, minor, magic| {
+            PseudoFs::new(name, Device::new(0, minor), magic, clock.clone(), &numbers)
+        };
+        let anon = pseudo("anon_inodefs", 15, 0x0904_1934);
+        let pages = memory_bytes / 2 / PAGE_SIZE;
+        let memfs = |name, minor, perm| {
+            MemFs::new(name, Device::new(0, minor), pages, caches.clone(), clock.clone(), perm)
+        };
+        let (root_inode, source) = match root {
+            RootSource::Host(path) => {
+                (HostFs::mount(&path, caches.clone(), clock.clone())?, "root")
+            }
+            RootSource::Memory => (memfs("tmpfs", FIRST_MINOR, 0o755) as InodeRef, "rootfs"),
+        };
+        let root_dentry = Dentry::root(Arc::clone(&root_inode));
+        let root_mount = Arc::new(Mount {
+            id: 20,
+            file_system: root_inode.file_system(),
+            root: Arc::clone(&root_dentry),
+            on: None,
+            flags: MountFlags::default(),
+            source,
+        });
+        let vfs = Self {
+            root: Path { mount: Arc::clone(&root_mount), dentry: root_dentry },
+            anon_inode: anon.inode(FileType::Anonymous, 0o600, None),
+            pipes: pseudo("pipefs", 14, 0x5049_5045),
+            sockets: pseudo("sockfs", 8, 0x534f_434b),
+            anon,
+            shm: memfs("tmpfs", 1, 0o1777),
+            caches,
+            clock,
+            random,
+            memory_bytes,
+            mounts: RefCell::new(vec![root_mount]),
+            mount_points: RefCell::default(),
+            next_minor: Cell::new(FIRST_MINOR + 1),
+            locks: Rc::default(),
+        };
+        vfs.mount_kernel_trees();
+        Ok(vfs)
+    }
+
+    fn mount_kernel_trees(&self) {
+        let plain = MountFlags::default();
+        let dev = self.tmpfs("devtmpfs", 0o755);
+        devices::populate(&dev);
+        self.mount(b"/dev", dev, "dev", plain);
+        for (path, perm) in [(b"/dev/shm" as &[u8], 0o1777), (b"/run", 0o755), (b"/tmp", 0o1777)] {
+            self.mount(path, self.tmpfs("tmpfs", perm), "tmpfs", plain);
+        }
+    }
+
+    /// The root directory of a new file system in memory.
+    pub(crate) fn tmpfs(&self, type_name: &'static str, perm: u32) -> InodeRef {
+        let device = self.new_device();
+        let pages = self.memory_bytes / 2 / PAGE_SIZE;
+        MemFs::new(type_name, device, pages, self.caches.clone(), self.clock.clone(), perm)
+    }
+
+    /// A device number for one more file system without a device.
+    pub(crate) fn new_device(&self) -> Device {
+        let minor = self.next_minor.get();
+        self.next_minor.set(minor + 1);
+        Device::new(0, minor)
+    }
+
+    /// Mounts the tree of `root` on the directory `path`, made of plain names, from the root.
+    pub(crate) fn mount(
+        &self,
+        path: &[u8],
+        root: InodeRef,
+        source: &'static str,
+        flags: MountFlags,
+    ) {
+        let mut place = self.root.clone();
+        for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            let known = place.dentry.known_child(name);
+            let dentry = known.filter(|known| known.is_mount_point()).unwrap_or_else(|| {
+                let inode = place.inode().lookup(name);
+                let inode = inode.ok().filter(|inode| inode.kind() == FileType::Directory);
+                // The root has no such folder: a stand-in to mount on.
+                let inode = inode.unwrap_or_else(|| self.tmpfs("tmpfs", 0o755));
+                place.dentry.child(name, inode)
+            });
+            place = Path { mount: Arc::clone(&place.mount), dentry };
+            let below = place.clone().into_mounted();
+            if !below.same(&place) {
+                place = below;
+            }
+        }
+        let mount = Arc::new(Mount {
+            id: 20 + self.mounts.borrow().len() as u64,
+            file_system: root.file_system(),
+            root: Dentry::root(root),
+            on: Some((Arc::downgrade(&place.mount), Arc::downgrade(&place.dentry))),
+            flags,
+            source,
+        });
+        place.attach(Arc::clone(&mount));
+        self.mounts.borrow_mut().push(mount);
+        self.mount_points.borrow_mut().push(place);
+    }
+
+    /// The machine's root directory.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// All mounts, oldest first.
+    pub(crate) fn mounts(&self) -> Vec<Arc<Mount>> {
+        self.mounts.borrow().clone()
+    }
+
+    /// All locks on files.
+    pub(crate) fn locks(&self) -> &Rc<LockTable> {
+        &self.locks
+    }
+
+    /// What inodes are stamped with.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// What `/dev/urandom` reads from.
+    pub(crate) fn random(&self) -> &Random {
+        &self.random
+    }
+
+    /// Both ends of a new pipe; `flags` are `O_NONBLOCK` and `O_DIRECT`.
+    ///
+    /// # Errors
+    /// None today.
+    pub(crate) fn pipe(&self, flags: OpenFlags) -> Result<(Rc<OpenFile>, Rc<OpenFile>), Errno> {
+        let fifo = Fifo::new();
+        let inode = self.pipes.inode(FileType::Fifo, 0o600, Some(fifo.clone()));
+        let text = format!("pipe:[{}]", inode.stat()?.ino).into_bytes();
+        let (read, write) = pipe::pipe(&fifo, &inode)?;
+        let place = self.pipes.place(inode, text);
+        let read = OpenFile::new(Box::new(read), place.clone(), flags);
+        let write = OpenFile::new(Box::new(write), place, flags | OpenFlags::WRONLY);
+        Ok((read, write))
+    }
+
+    /// An open file of the anonymous inode: `anon_inode:NAME`.
+    pub(crate) fn anonymous(
+        &self,
+        name: &str,
+        ops: Box<dyn crate::fs::file::FileOps>,
+        flags: OpenFlags,
+    ) -> Rc<OpenFile> {
+        let text = format!("anon_inode:{name}").into_bytes();
+        let place = self.anon.place(Arc::clone(&self.anon_inode), text);
+        OpenFile::new(ops, place, flags)
+    }
+
+    /// A new socket inode's place.
+    ///
+    /// # Errors
+    /// None today.
+    pub(crate) fn socket_place(&self) -> Result<Path, Errno> {
+        let inode = self.sockets.inode(FileType::Socket, 0o777, None);
+        let text = format!("socket:[{}]", inode.stat()?.ino).into_bytes();
+        Ok(self.sockets.place(inode, text))
+    }
+
+    /// The place of a new file in memory that has no name in any tree and prints as `text`.
+    ///
+    /// # Errors
+    /// None today.
+    pub(crate) fn nameless(
+        &self,
+        text: Vec<u8>,
+        perm: u32,
+        uid: u32,
+        gid: u32,
+    ) -> Result<Path, Errno> {
+        let new = NewInode { what: NewKind::Regular, perm, uid, gid };
+        let inode = self.shm.create_nameless(&new)?;
+        let dentry = Dentry::nameless(inode, text);
+        let mount = Mount::pseudo(self.shm.file_system(), Arc::clone(&dentry));
+        Ok(Path { mount, dentry })
+    }
+
+    /// Writes back everything.
+    ///
+    /// # Errors
+    /// The first failure; the rest is still tried.
+    pub(crate) fn sync(&self) -> Result<(), Errno> {
+        let mounts = self.mounts();
+        mounts.iter().fold(Ok(()), |first, mount| first.and(mount.file_system.sync()))
+    }
+
+    /// The machine ended: writes back, and gives back all memory that files hold.
+    ///
+    /// # Errors
+    /// The first failure to write back.
+    pub(crate) fn shutdown(&self) -> Result<(), Errno> {
+        let result = self.sync();
+        for place in self.mount_points.take() {
+            place.dentry.unmount_all();
+        }
+        for mount in self.mounts.take() {
+            mount.file_system.drop_caches();
+        }
+        result
+    }
+}
+
+/// The file system of a place, for `statfs`.
+pub(crate) fn file_system_of(place: &Path) -> Arc<dyn FileSystem> {
+    place.inode().file_system()
+}
