@@ -1,0 +1,4 @@
+	.section .start, "ax"
+	.globl _start
+_start:	call	run
+	ecall
