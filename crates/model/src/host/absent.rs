@@ -1,0 +1,26 @@
+//! Where there is no kernel to ask.
+
+use super::OracleError;
+use crate::case::{Case, Window};
+use crate::outcome::Report;
+
+/// A kernel that cannot be asked.
+pub enum Oracle {}
+
+impl Oracle {
+    /// Says why not.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn new(_window: Window) -> Result<Self, OracleError> {
+        Err(OracleError::Unsupported("this is another system".to_owned()))
+    }
+
+    /// Never called.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn run(&mut self, _case: &Case) -> Result<Vec<Report>, OracleError> {
+        match *self {}
+    }
+}

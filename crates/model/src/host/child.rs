@@ -1,0 +1,363 @@
+//! What the oracle's children do: the zygote prepares an address space, its children make calls.
+//!
+//! This runs between fork and exit in a process that may have had other threads, so it allocates
+//! nothing, takes no lock and cannot panic on purpose.
+
+use super::probe::{self, Raised};
+use super::ring::{MAX_STEPS, Ring, Slot, TEXT_WORDS, command, tag};
+use super::sys;
+use crate::call::{Call, Kind, NO_FILE};
+use crate::case::{MAX_FILES, stamp};
+use crate::outcome::{Digest, digest_of};
+use kilburn_addr::PAGE_SIZE;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+/// What can fail in the zygote, by [`Ring::failure`].
+pub(super) const FAILURES: [&str; 7] =
+    ["nothing", "signal handlers", "prctl", "maps", "filling the address space", "mseal", "heap"];
+
+const SYS_MSEAL: i64 = 462;
+/// Pages that mincore is asked about at once.
+const MINCORE_PAGES: usize = 4096;
+const PROT_NONE: u64 = 0;
+const TASK_SIZE: u64 = crate::safe::TASK_SIZE;
+/// Where the heap is moved to (`PR_SET_MM`).
+const PR_SET_MM: u64 = 35;
+const PR_SET_MM_MAP: u64 = 14;
+/// Where everything else than the heap is said to be: below every window.
+const LOW: u64 = 0x1_0000;
+
+/// The zygote: prepares itself, then forks a first process for every case, until its parent dies.
+pub(super) fn zygote(ring: &'static Ring) -> ! {
+    if let Err((failure, errno)) = prepare(ring) {
+        ring.failure.store(failure, SeqCst);
+        ring.errno.store(errno as u32, SeqCst);
+        Ring::set(&ring.command, command::FAILED);
+        sys::exit(1);
+    }
+    Ring::set(&ring.command, command::IDLE);
+    loop {
+        while ring.command.load(SeqCst) != command::RUN {
+            Ring::wait(&ring.command, command::IDLE);
+        }
+        let first = sys::fork();
+        if first == 0 {
+            run_case(ring);
+        }
+        // As subreaper this sees the orphans of the case as well.
+        loop {
+            let (id, status) = sys::wait_any();
+            if id < 0 {
+                break;
+            }
+            if status != 0 {
+                ring.died.store(status, SeqCst);
+                // The others wait for a turn that never comes.
+                Ring::set(&ring.turn, MAX_STEPS as u32 + 1);
+            }
+        }
+        Ring::set(&ring.command, command::IDLE);
+    }
+}
+
+fn check(failure: u32, result: i64) -> Result<i64, (u32, i32)> {
+    if result < 0 { Err((failure, -result as i32)) } else { Ok(result) }
+}
+
+fn prctl(option: i32, a: u64, b: u64) -> i64 {
+    sys::call(libc::SYS_prctl, [option as u64, a, b, 0, 0, 0])
+}
+
+fn prepare(ring: &Ring) -> Result<(), (u32, i32)> {
+    check(2, prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0))?;
+    check(2, prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0))?;
+    check(2, prctl(libc::PR_SET_THP_DISABLE, 1, 0))?;
+    probe::install().map_err(|errno| (1, errno))?;
+    deepen_stack();
+    let mut text = [0; 32768];
+    let len = read_maps(&mut text)?;
+    occupy(ring, &text[..len])
+}
+
+/// Lets the stack's area grow to what will ever be needed, before its surroundings are occupied.
+#[inline(never)]
+fn deepen_stack() {
+    let mut room = [0u8; 192 << 10];
+    std::hint::black_box(&mut room);
+}
+
+fn read_maps(text: &mut [u8]) -> Result<usize, (u32, i32)> {
+    let fd = check(3, sys::open_maps())? as i32;
+    let mut len = 0;
+    loop {
+        let count = check(3, sys::pread(fd, &mut text[len..], len as u64))? as usize;
+        if count == 0 {
+            sys::call(libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0]);
+            return Ok(len);
+        }
+        len += count;
+    }
+}
+
+/// Occupies everything outside the window and seals it, so that no call of a case changes it and
+/// every mapping without an address goes into the window. The fillers map a file of their own,
+/// so that nothing merges with them.
+fn occupy(ring: &Ring, maps: &[u8]) -> Result<(), (u32, i32)> {
+    let window = (ring.window_start.load(SeqCst), ring.window_end.load(SeqCst));
+    let fd = check(4, sys::memfd())? as u64;
+    let mut free_from = PAGE_SIZE;
+    for line in maps.split(|&byte| byte == b'\n') {
+        let Some((start, end)) = line_range(line) else { continue };
+        if start >= TASK_SIZE {
+            continue;
+        }
+        fill(free_from, start, window, fd)?;
+        check(5, sys::call(SYS_MSEAL, [start, end - start, 0, 0, 0, 0]))?;
+        free_from = end;
+    }
+    fill(free_from, TASK_SIZE, window, fd)
+}
+
+/// Occupies `start..end` but for the window.
+fn fill(start: u64, end: u64, window: (u64, u64), fd: u64) -> Result<(), (u32, i32)> {
+    for (start, end) in [(start, end.min(window.0)), (start.max(window.1), end)] {
+        if start >= end {
+            continue;
+        }
+        let flags = (libc::MAP_PRIVATE | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE) as u64;
+        let args = [start, end - start, PROT_NONE, flags, fd, 0];
+        check(4, sys::call(libc::SYS_mmap, args))?;
+        check(5, sys::call(SYS_MSEAL, [start, end - start, 0, 0, 0, 0]))?;
+    }
+    Ok(())
+}
+
+/// The range a maps line begins with.
+fn line_range(line: &[u8]) -> Option<(u64, u64)> {
+    let mut numbers = [0u64; 2];
+    let mut at = 0;
+    for &byte in line {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'-' if at == 0 => {
+                at = 1;
+                continue;
+            }
+            b' ' if at == 1 => return Some((numbers[0], numbers[1])),
+            _ => return None,
+        };
+        numbers[at] = numbers[at] << 4 | u64::from(digit);
+    }
+    None
+}
+
+/// A process of a case.
+struct Process {
+    number: u64,
+    files: [i32; MAX_FILES],
+    maps: i32,
+}
+
+fn run_case(ring: &Ring) -> ! {
+    let mut process = Process { number: 0, files: [-1; MAX_FILES], maps: -1 };
+    if make_files(ring, &mut process).is_err() || move_heap(ring).is_err() {
+        sys::exit(98);
+    }
+    process.maps = sys::open_maps() as i32;
+    let count = ring.count.load(SeqCst);
+    loop {
+        let turn = ring.turn.load(SeqCst);
+        if turn >= count {
+            sys::exit(if turn == count { 0 } else { 96 });
+        }
+        let slot = &ring.slots[turn as usize];
+        let owner = slot.process();
+        // Who was never forked, or has ended, is stood in for by the first process: it skips.
+        let absent = owner > 0 && !alive(ring, owner);
+        if owner != process.number && !(absent && process.number == 0) {
+            Ring::wait(&ring.turn, turn);
+            continue;
+        }
+        let ends = if absent { false } else { make(ring, &mut process, slot) };
+        Ring::set(&ring.turn, turn + 1);
+        if ends {
+            sys::exit(0);
+        }
+    }
+}
+
+/// Whether process `number` was forked and has not ended.
+fn alive(ring: &Ring, number: u64) -> bool {
+    ring.alive.load(SeqCst) >> number & 1 != 0
+}
+
+fn make_files(ring: &Ring, process: &mut Process) -> Result<(), (u32, i32)> {
+    let count = (ring.file_count.load(SeqCst) as usize).min(MAX_FILES);
+    for number in 0..count {
+        let size = ring.file_sizes[number].load(SeqCst);
+        let fd = check(4, sys::memfd())? as i32;
+        check(4, sys::call(libc::SYS_ftruncate, [fd as u64, size, 0, 0, 0, 0]))?;
+        let mut page = 0;
+        while page * PAGE_SIZE + 8 <= size {
+            let bytes = stamp(number as u64, page).to_le_bytes();
+            check(4, sys::pwrite(fd, &bytes, page * PAGE_SIZE))?;
+            page += 1;
+        }
+        process.files[number] = fd;
+    }
+    Ok(())
+}
+
+fn move_heap(ring: &Ring) -> Result<(), (u32, i32)> {
+    let brk = ring.brk.load(SeqCst);
+    // struct prctl_mm_map: code, data, brk, stack, arguments, environment, each from and to but
+    // the stack; no auxv; no executable. The heap must lie above the data.
+    let fields: [u64; 13] =
+        [LOW, LOW + 1, LOW, LOW, brk, brk, LOW, LOW, LOW, LOW, LOW, 0, u64::from(u32::MAX) << 32];
+    let (at, size) = (fields.as_ptr() as u64, size_of_val(&fields) as u64);
+    check(6, sys::call(libc::SYS_prctl, [PR_SET_MM, PR_SET_MM_MAP, at, size, 0, 0]))?;
+    Ok(())
+}
+
+/// Makes the call in `slot`; answers whether the process ends.
+fn make(ring: &Ring, process: &mut Process, slot: &Slot) -> bool {
+    let call = slot.call();
+    let result = match call.kind {
+        Kind::Fork => return fork(ring, process, slot),
+        Kind::Exit => Ok(0),
+        _ => perform(process, &call),
+    };
+    match result {
+        Ok(value) => {
+            slot.value.store(value as u64, SeqCst);
+            slot.tag.store(tag::RETURNED, SeqCst);
+        }
+        Err(Raised { signo, code, addr }) => {
+            slot.value.store((signo as u64) << 32 | u64::from(code as u32), SeqCst);
+            slot.addr.store(addr, SeqCst);
+            slot.tag.store(tag::SIGNAL, SeqCst);
+        }
+    }
+    if call.kind == Kind::Exit && process.number > 0 {
+        ring.alive.fetch_and(!(1 << process.number), SeqCst);
+        return true;
+    }
+    if call.may_change_areas() {
+        report_areas(ring, process, slot);
+    }
+    false
+}
+
+/// The child continues as the next process; both return.
+fn fork(ring: &Ring, process: &mut Process, slot: &Slot) -> bool {
+    let number = u64::from(ring.forked.fetch_add(1, SeqCst)) + 1;
+    let turn = ring.turn.load(SeqCst);
+    match sys::fork() {
+        0 => {
+            process.number = number;
+            sys::call(libc::SYS_close, [process.maps as u64, 0, 0, 0, 0, 0]);
+            process.maps = sys::open_maps() as i32;
+            while ring.turn.load(SeqCst) == turn {
+                Ring::wait(&ring.turn, turn);
+            }
+        }
+        failed @ i64::MIN..0 => {
+            slot.value.store(failed as u64, SeqCst);
+            slot.tag.store(tag::RETURNED, SeqCst);
+        }
+        _ => {
+            ring.alive.fetch_or(1 << number, SeqCst);
+            slot.value.store(number, SeqCst);
+            slot.tag.store(tag::RETURNED, SeqCst);
+            report_areas(ring, process, slot);
+        }
+    }
+    false
+}
+
+fn report_areas(ring: &Ring, process: &Process, slot: &Slot) {
+    let end = ring.window_end.load(SeqCst);
+    let mut text = [0u8; TEXT_WORDS * 8];
+    let mut len = 0;
+    // A read answers a page of lines at most, and the window's come first.
+    loop {
+        let count = sys::pread(process.maps, &mut text[len..], len as u64);
+        if count <= 0 {
+            break;
+        }
+        len += count as usize;
+        let lines = text[..len].strip_suffix(b"\n").unwrap_or(&text[..len]);
+        let last = lines.rsplit(|&byte| byte == b'\n').next().unwrap_or_default();
+        if line_range(last).is_some_and(|(start, _)| start > end) {
+            break;
+        }
+    }
+    for (word, bytes) in slot.text.iter().zip(text[..len].chunks(8)) {
+        let mut whole = [0; 8];
+        whole[..bytes.len()].copy_from_slice(bytes);
+        word.store(u64::from_ne_bytes(whole), Relaxed);
+    }
+    slot.text_len.store(len as u64, SeqCst);
+}
+
+/// Makes a call other than fork and exit.
+fn perform(process: &Process, call: &Call) -> Result<i64, Raised> {
+    let [a, b, c, d, e, f] = call.args;
+    let file = |number: u64| process.files.get(number as usize).copied().unwrap_or(-1) as u64;
+    Ok(match call.kind {
+        Kind::Mmap => {
+            let fd = if e == NO_FILE { u64::MAX } else { file(e) };
+            sys::call(libc::SYS_mmap, [a, b, c, d, fd, f])
+        }
+        Kind::Munmap => sys::call(libc::SYS_munmap, call.args),
+        Kind::Mprotect => sys::call(libc::SYS_mprotect, call.args),
+        Kind::Mremap => sys::call(libc::SYS_mremap, call.args),
+        Kind::Brk => sys::call(libc::SYS_brk, call.args),
+        Kind::Madvise => sys::call(libc::SYS_madvise, call.args),
+        Kind::Msync => sys::call(libc::SYS_msync, call.args),
+        Kind::Mincore => mincore(a, b),
+        Kind::Mlock => sys::call(libc::SYS_mlock, call.args),
+        Kind::Mlock2 => sys::call(libc::SYS_mlock2, call.args),
+        Kind::Munlock => sys::call(libc::SYS_munlock, call.args),
+        Kind::Mlockall => sys::call(libc::SYS_mlockall, call.args),
+        Kind::Munlockall => sys::call(libc::SYS_munlockall, call.args),
+        Kind::Mseal => sys::call(SYS_MSEAL, call.args),
+        Kind::RemapFilePages => sys::call(libc::SYS_remap_file_pages, call.args),
+        Kind::Read => probe::load(a)? as i64,
+        Kind::Write => probe::store(a, b)? as i64,
+        Kind::Sum => {
+            let mut digest = Digest::default();
+            for page in 0..b {
+                digest.add(probe::load8(a + page * PAGE_SIZE)?);
+            }
+            digest.value()
+        }
+        Kind::Truncate => sys::call(libc::SYS_ftruncate, [file(a), b, 0, 0, 0, 0]),
+        Kind::FileWrite => sys::pwrite(file(a) as i32, &c.to_le_bytes(), b),
+        Kind::FileRead => {
+            let mut bytes = [0; 8];
+            let count = sys::pread(file(a) as i32, &mut bytes, b);
+            if count < 0 { count } else { digest_of(&[count as u64, u64::from_le_bytes(bytes)]) }
+        }
+        Kind::Fork | Kind::Exit => 0,
+    })
+}
+
+fn mincore(addr: u64, len: u64) -> i64 {
+    let mut pages = [0u8; MINCORE_PAGES];
+    if len > (MINCORE_PAGES as u64) * PAGE_SIZE && addr.checked_add(len).is_some() && len < 1 << 40
+    {
+        return -i64::from(libc::ENOSYS);
+    }
+    let args = [addr, len, pages.as_mut_ptr() as u64, 0, 0, 0];
+    let result = sys::call(libc::SYS_mincore, args);
+    if result < 0 {
+        return result;
+    }
+    let mut digest = Digest::default();
+    for page in &pages[..len.div_ceil(PAGE_SIZE) as usize] {
+        digest.add(u64::from(*page & 1));
+    }
+    digest.value()
+}
