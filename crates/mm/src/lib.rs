@@ -18,6 +18,7 @@ pub mod memory;
 pub mod mm;
 pub mod ops;
 pub mod page_cache;
+pub mod policy;
 pub mod procfs;
 pub mod stats;
 pub mod user;
