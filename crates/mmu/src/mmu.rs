@@ -28,6 +28,8 @@ pub struct Mapping {
     pub pfn: Pfn,
     /// Rights and state of the page. DIRTY is set when writes need no further walk.
     pub flags: LeafFlags,
+    /// log2 of the bytes of the page, of which the frame is a part.
+    pub span_shift: u32,
 }
 
 /// What a flush covers (RISC-V `sfence.vma`).
@@ -266,5 +268,5 @@ pub fn probe<M: PhysMem + ?Sized>(mem: &M, space: Space, va: VirtAddr) -> Option
 #[inline]
 fn mapping(leaf: Leaf, span_shift: u32, va: VirtAddr) -> Mapping {
     let within = va.vpn() & ((1 << (span_shift - PAGE_SHIFT)) - 1);
-    Mapping { pfn: Pfn::new(leaf.pfn.get() | within), flags: leaf.flags }
+    Mapping { pfn: Pfn::new(leaf.pfn.get() | within), flags: leaf.flags, span_shift }
 }

@@ -16,7 +16,7 @@ use crate::regs::Regs;
 use crate::state::{Core, F0};
 use crate::stats::HartStats;
 use crate::trap::Trap;
-use kilburn_addr::{Access, AddrRange, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
+use kilburn_addr::{Access, AddrRange, PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
 use kilburn_mmu::mmu::check_mapping;
 use kilburn_mmu::{Flush, Mapping, Mmu, Space, Stale, TlbGeometry};
 use kilburn_paging::{LeafFlags, PhysMem};
@@ -140,8 +140,7 @@ impl Hart {
         self.learn_code_events();
         let core = &mut *self.core;
         if core.space != Some(space) {
-            core.flush_lines();
-            core.flush_jumps();
+            core.flush_all_lines();
             core.space = Some(space);
         }
         core.r[1..32].copy_from_slice(&regs.x[1..]);
@@ -339,18 +338,11 @@ impl Hart {
         core.mmu.flush(what);
         let Some(space) = core.space else { return };
         match what {
-            Flush::All => {
-                core.flush_lines();
-                core.flush_jumps();
-            }
-            Flush::Asid(asid) if asid == space.asid => {
-                core.flush_lines();
-                core.flush_jumps();
-            }
+            Flush::All => core.flush_all_lines(),
+            Flush::Asid(asid) if asid == space.asid => core.flush_all_lines(),
             Flush::Range { asid, range } if asid == space.asid && !range.is_empty() => {
                 let (first, last) = (range.start().get(), range.end().get() - 1);
-                core.flush_lines_in(first, last);
-                core.flush_jumps_in(first, last);
+                core.flush_all_lines_in(first, last);
             }
             Flush::Asid(_) | Flush::Range { .. } => {}
         }
@@ -391,15 +383,16 @@ impl Hart {
         for (lines, flags) in [(&core.read, used | LeafFlags::READ), (&core.write, write)] {
             for (va, frame) in lines.iter().filter_map(crate::state::Line::page) {
                 let pfn = ram.frame_at(frame);
-                check_mapping(ram, space, va, Mapping { pfn, flags })?;
+                check_mapping(ram, space, va, Mapping { pfn, flags, span_shift: PAGE_SHIFT })?;
                 let may_write = flags.contains(LeafFlags::WRITE);
                 let is_current = ram.events() == self.events_seen;
                 assert!(!(may_write && is_current && ram.is_code(pfn)), "{va} leads to code");
             }
         }
+        let exec = used | LeafFlags::EXEC;
         for (va, block) in core.known_jumps() {
             let pfn = block.block_start().pfn();
-            check_mapping(ram, space, va, Mapping { pfn, flags: used | LeafFlags::EXEC })?;
+            check_mapping(ram, space, va, Mapping { pfn, flags: exec, span_shift: PAGE_SHIFT })?;
         }
         Ok(())
     }

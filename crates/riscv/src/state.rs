@@ -118,6 +118,8 @@ pub(crate) struct Core {
     pub(crate) ram: Arc<GuestRam>,
     pub(crate) mmu: Mmu,
     pub(crate) space: Option<Space>,
+    /// Whether lines may exist for parts of pages larger than 4 KiB.
+    pub(crate) has_large: bool,
     /// Pages that jump lines of this generation were made for; see [`Core::flush_jumps_in`].
     jump_pages: Vec<u64>,
     jump_pages_complete: bool,
@@ -150,6 +152,7 @@ impl Core {
             ram,
             mmu,
             space: None,
+            has_large: false,
             jump_pages: Vec::with_capacity(JUMP_PAGES),
             jump_pages_complete: true,
         })
@@ -216,7 +219,7 @@ impl Core {
     }
 
     /// Forgets which addresses in `first..=last` lead to which blocks.
-    pub(crate) fn flush_jumps_in(&mut self, first: u64, last: u64) {
+    fn flush_jumps_in(&mut self, first: u64, last: u64) {
         let hit = |page: &u64| *page <= last && *page + !PAGE_MASK >= first;
         // A straddling instruction belongs to the page before as well.
         let before = first.saturating_sub(1) & PAGE_MASK;
@@ -227,6 +230,24 @@ impl Core {
         }
     }
 
+    /// Forgets all lines.
+    pub(crate) fn flush_all_lines(&mut self) {
+        self.flush_lines();
+        self.flush_jumps();
+        self.has_large = false;
+    }
+
+    /// Forgets the lines of the pages that `first..=last` touches.
+    pub(crate) fn flush_all_lines_in(&mut self, first: u64, last: u64) {
+        if self.has_large {
+            // One address of a larger page flushes all of it.
+            self.flush_all_lines();
+        } else {
+            self.flush_lines_in(first, last);
+            self.flush_jumps_in(first, last);
+        }
+    }
+
     /// Forgets the host pointers.
     pub(crate) fn flush_lines(&mut self) {
         self.read.fill(Line::EMPTY);
@@ -234,7 +255,7 @@ impl Core {
     }
 
     /// Forgets the host pointers of the pages that `first..=last` touches.
-    pub(crate) fn flush_lines_in(&mut self, first: u64, last: u64) {
+    fn flush_lines_in(&mut self, first: u64, last: u64) {
         let (first, last) = (first & PAGE_MASK, last & PAGE_MASK);
         if (last - first) >> 12 >= LINES as u64 {
             self.flush_lines();

@@ -13,7 +13,7 @@
 use crate::host::{HostPtr, Int};
 use crate::state::{Core, LINES, Line};
 use crate::trap::Trap;
-use kilburn_addr::{Access, PAGE_SIZE, Pfn, VirtAddr};
+use kilburn_addr::{Access, PAGE_SHIFT, PAGE_SIZE, Pfn, VirtAddr};
 
 /// A page of guest RAM that an access may go on with.
 #[derive(Clone, Copy)]
@@ -41,7 +41,10 @@ impl Core {
         let space = self.space.expect("a run sets the space");
         match self.mmu.translate(&*self.ram, space, addr, access) {
             Ok(mapping) => match self.ram.frame_ptr(mapping.pfn) {
-                Some(frame) => Ok(Page { pfn: mapping.pfn, frame }),
+                Some(frame) => {
+                    self.has_large |= mapping.span_shift > PAGE_SHIFT;
+                    Ok(Page { pfn: mapping.pfn, frame })
+                }
                 None => Err(Trap::AccessFault { addr, access }),
             },
             Err(_) => Err(Trap::PageFault { addr, access }),

@@ -156,6 +156,18 @@ impl Machine {
         assert_eq!(self.run(100_000), Trap::Syscall, "at {:#x}", self.regs.pc);
     }
 
+    /// Runs from `start` to the next `ecall`.
+    pub fn call_from(&mut self, start: u64) {
+        self.regs.pc = start;
+        assert_eq!(self.run(100_000), Trap::Syscall, "at {:#x}", self.regs.pc);
+    }
+
+    /// Runs from [`CODE`] to the `ecall` at `end`.
+    pub fn call_to(&mut self, end: u64) {
+        self.call();
+        assert_eq!(self.regs.pc, end);
+    }
+
     pub fn x(&self, index: u32) -> u64 {
         self.regs.x[index as usize]
     }
