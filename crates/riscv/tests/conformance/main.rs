@@ -2,6 +2,7 @@
 
 mod bare;
 mod encoding;
+mod isa;
 mod riscv_tests;
 mod streams;
 

@@ -72,7 +72,8 @@ fn the_public_test_programs_pass() {
             match run(&image, step) {
                 Ok(count) => instructions += count,
                 Err(why) => {
-                    failures.push(format!("{}, {step} instructions a run: {why}", path.display()))
+                    let path = path.display();
+                    failures.push(format!("{path}, {step} instructions a run: {why}"));
                 }
             }
         }

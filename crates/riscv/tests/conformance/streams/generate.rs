@@ -28,6 +28,9 @@ const CSR_FFLAGS: i64 = 1;
 const CSR_FRM: i64 = 2;
 const CSR_FCSR: i64 = 3;
 
+/// Bytes of four registers that belong together.
+const CASE_BYTES: usize = 32;
+
 /// SplitMix64.
 pub(super) struct Random {
     state: u64,
@@ -105,6 +108,74 @@ impl Random {
         }
     }
 
+    /// Operands that belong together, in four floating-point registers: where rounding, tininess or signs are decided.
+    fn float_case(&mut self) -> [u64; 4] {
+        if self.one_in(2) {
+            self.related(11, 52)
+        } else {
+            self.related(8, 23).map(|bits| bits | 0xffff_ffff_0000_0000)
+        }
+    }
+
+    /// [`Self::float_case`] in one format.
+    fn related(&mut self, exponent: u32, fraction: u32) -> [u64; 4] {
+        let (bias, digits) = ((1 << (exponent - 1)) - 1, u64::from(fraction));
+        let any = self.float(exponent, fraction);
+        let ones = (1 << fraction) - 1;
+        // A sign, and a fraction that is short or one away from it.
+        let mut number = |field: u64| {
+            let short = *self.pick(&[
+                0,
+                1,
+                ones,
+                ones - 1,
+                1 << (fraction - 1),
+                3 << (fraction / 2),
+                ones << (fraction / 2) & ones,
+            ]);
+            (self.below(2) << exponent | field) << fraction | short
+        };
+        match any % 5 {
+            // A sum that is a tie, or nearly: the second is half a unit of the first.
+            0 => [number(bias), number(bias - digits - 1), number(bias + 1), number(bias + 2)],
+            // A product on the edge of the normal numbers.
+            1 => {
+                let field = any >> 8 & 63;
+                [number(bias - field), number(field + 1), number(field), number(2)]
+            }
+            // Zeros of both signs, and something small.
+            2 => [
+                number(0) >> fraction << fraction,
+                number(0) >> fraction << fraction,
+                number(1),
+                number(bias),
+            ],
+            // Factors of half the digits, and addends that all but cancel or tie their product.
+            3 => [number(bias), number(bias), number(bias), number(bias - digits)],
+            // Halves of integers, and ties of the other format.
+            _ => [
+                number(bias + digits - 1),
+                number(bias + any % 8),
+                number(bias) ^ 1 << (fraction / 2 + 2),
+                any ^ 1 << 28,
+            ],
+        }
+    }
+
+    /// A pool of related operands, four to a case.
+    fn pool(&mut self) -> Vec<u8> {
+        (0..POOL_BYTES / CASE_BYTES)
+            .flat_map(|_| {
+                if self.one_in(3) {
+                    std::array::from_fn(|_| self.float_register())
+                } else {
+                    self.float_case()
+                }
+            })
+            .flat_map(u64::to_le_bytes)
+            .collect()
+    }
+
     /// Memory full of integers and floating-point numbers, eight bytes each.
     fn memory(&mut self, bytes: usize) -> Vec<u8> {
         let word = |random: &mut Self| match random.below(3) {
@@ -136,7 +207,7 @@ pub(super) fn stream(seed: u64, length: usize, reservations: Reservations) -> St
     let f = std::array::from_fn(|_| random.float_register());
     let rounding = if random.one_in(2) { 0 } else { random.below(5) };
     let fcsr = (rounding << 5 | random.below(32)) as u32;
-    let (pool, window) = (random.memory(POOL_BYTES), random.memory(WINDOW_BYTES));
+    let (pool, window) = (random.pool(), random.memory(WINDOW_BYTES));
 
     let free: Vec<u8> = (0..32).filter(|&register| !roles.keep(register)).collect();
     let free_short = free.iter().copied().filter(|register| (8..16).contains(register)).collect();
@@ -196,7 +267,8 @@ impl Generator {
             6..=7 => Unit::Straight(self.atomic()),
             8 if self.reservations == Reservations::Used => Unit::Straight(self.reservation()),
             9..=10 => Unit::Straight(self.float_state()),
-            11..=16 => Unit::Straight(vec![self.reload()]),
+            11..=14 => Unit::Straight(vec![self.reload()]),
+            19..=32 => Unit::Straight(self.float_case()),
             17 if self.random.one_in(8) => Unit::Straight(self.self_modification()),
             18 => Unit::Straight(self.stack_adjustment()),
             _ => Unit::Straight(self.plain()),
@@ -253,21 +325,51 @@ impl Generator {
     fn plain(&mut self) -> Vec<Insn> {
         let op = self.named(|op| !needs_company(op));
         let insn = self.operands(op);
-        let mut insns = vec![insn.clone()];
-        if is_float(op.form) && self.random.one_in(2) {
+        let mut insns = vec![insn];
+        self.observe(&mut insns, 2);
+        insns
+    }
+
+    /// Operands that belong together, and an instruction on them.
+    fn float_case(&mut self) -> Vec<Insn> {
+        let op = self.named(|op| reads_float(op.form));
+        let mut insn = self.operands(op);
+        let cases = (POOL_BYTES / CASE_BYTES) as i64;
+        let case = (self.random.below(cases as u64) as i64 - cases / 2) * CASE_BYTES as i64;
+        let mut insns = Vec::new();
+        for (slot, register) in
+            [&mut insn.rs1, &mut insn.rs2, &mut insn.rs3].into_iter().enumerate()
+        {
+            *register = self.random.below(32) as u8;
+            // Mostly in order; the fourth sometimes takes another's place.
+            let slot = if self.random.one_in(8) { 3 } else { slot as i64 };
+            insns.push(Insn::new("fld").rd(*register).rs1(self.roles.pool).imm(case + slot * 8));
+        }
+        insns.push(insn);
+        self.observe(&mut insns, 8);
+        insns
+    }
+
+    /// Appends what makes the flags and the result of the last instruction count, except one time in `n`.
+    fn observe(&mut self, insns: &mut Vec<Insn>, n: u64) {
+        let Some(insn) = insns.last().cloned() else { return };
+        let form = insn.op.form;
+        if is_float(form) && !self.random.one_in(n) {
             // Read and clear the flags, and fold them into the digest.
-            let flags = self.scratch();
+            let mut flags = self.scratch();
+            while flags == insn.rd {
+                flags = self.scratch();
+            }
             insns.push(Insn::new("csrrwi").rd(flags).imm(CSR_FFLAGS));
             insns.push(self.fold(flags));
         }
-        if writes_float(op.form) && self.random.one_in(2) {
+        if writes_float(form) && !self.random.one_in(n) {
             let bits = self.scratch();
             insns.push(Insn::new("fmv.x.d").rd(bits).rs1(insn.rd));
             insns.push(self.fold(bits));
-        } else if self.random.one_in(4) {
+        } else if !writes_float(form) && self.random.one_in(2) {
             insns.push(self.fold(insn.rd));
         }
-        insns
     }
 
     /// `digest = register - digest`: a difference in `register` stays one.
@@ -479,12 +581,10 @@ impl Generator {
 
 /// Whether `op` is generated together with others only, by a function of its own.
 fn needs_company(op: &Op) -> bool {
-    let form = match op.form {
-        Form::Branch | Form::Jal | Form::Jalr | Form::CJ | Form::CBranch | Form::CJumpReg => true,
-        Form::Amo | Form::Lr | Form::Csr | Form::CsrImm | Form::CAddi16sp => true,
-        _ => false,
-    };
-    form || op.name == "fence.i"
+    use Form::{Amo, Branch, CAddi16sp, CBranch, CJ, CJumpReg, Csr, CsrImm, Jal, Jalr, Lr};
+    let jumps = matches!(op.form, Branch | Jal | Jalr | CJ | CBranch | CJumpReg);
+    let careful = matches!(op.form, Amo | Lr | Csr | CsrImm | CAddi16sp);
+    jumps || careful || op.name == "fence.i"
 }
 
 fn width_of(op: &Op) -> i64 {
@@ -506,6 +606,20 @@ fn writes_float(form: Form) -> bool {
     )
 }
 
+/// Whether an instruction of this form computes on floating-point registers.
+fn reads_float(form: Form) -> bool {
+    matches!(
+        form,
+        Form::FRounded
+            | Form::FExact
+            | Form::FUnary
+            | Form::FToX
+            | Form::FToXExact
+            | Form::FCompare
+            | Form::Fused
+    )
+}
+
 fn is_float(form: Form) -> bool {
-    writes_float(form) || matches!(form, Form::FToX | Form::FToXExact | Form::FCompare)
+    writes_float(form) || reads_float(form)
 }

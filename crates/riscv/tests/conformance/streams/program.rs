@@ -159,7 +159,7 @@ pub(super) fn flatten(units: &[Unit], roles: &Roles, into: &mut Vec<Insn>) {
 
 /// `rd = value` for a `value` that is a multiple of 4096 and below 2^31.
 fn load_upper(rd: u8, value: u64) -> Insn {
-    assert!(value % 4096 == 0 && value < 1 << 31);
+    assert!(value.is_multiple_of(4096) && value < 1 << 31);
     Insn::new("lui").rd(rd).imm(value as i64)
 }
 
