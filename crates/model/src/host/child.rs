@@ -17,6 +17,8 @@ pub(super) const FAILURES: [&str; 7] =
     ["nothing", "signal handlers", "prctl", "maps", "filling the address space", "mseal", "heap"];
 
 const SYS_MSEAL: i64 = 462;
+/// Times a process waits for its turn before it gives up, so that none is left behind for ever.
+const PATIENCE: u32 = 1200;
 /// Pages that mincore is asked about at once.
 const MINCORE_PAGES: usize = 4096;
 const PROT_NONE: u64 = 0;
@@ -37,8 +39,11 @@ pub(super) fn zygote(ring: &'static Ring) -> ! {
     }
     Ring::set(&ring.command, command::IDLE);
     loop {
-        while ring.command.load(SeqCst) != command::RUN {
+        while ring.command.load(SeqCst) == command::IDLE {
             Ring::wait(&ring.command, command::IDLE);
+        }
+        if ring.command.load(SeqCst) != command::RUN {
+            sys::exit(0);
         }
         let first = sys::fork();
         if first == 0 {
@@ -157,15 +162,18 @@ struct Process {
     number: u64,
     files: [i32; MAX_FILES],
     maps: i32,
+    /// Bytes of the maps file that concerned the window last time.
+    maps_len: usize,
 }
 
 fn run_case(ring: &Ring) -> ! {
-    let mut process = Process { number: 0, files: [-1; MAX_FILES], maps: -1 };
+    let mut process = Process { number: 0, files: [-1; MAX_FILES], maps: -1, maps_len: 0 };
     if make_files(ring, &mut process).is_err() || move_heap(ring).is_err() {
         sys::exit(98);
     }
     process.maps = sys::open_maps() as i32;
     let count = ring.count.load(SeqCst);
+    let mut patience = PATIENCE;
     loop {
         let turn = ring.turn.load(SeqCst);
         if turn >= count {
@@ -173,14 +181,27 @@ fn run_case(ring: &Ring) -> ! {
         }
         let slot = &ring.slots[turn as usize];
         let owner = slot.process();
-        // Who was never forked, or has ended, is stood in for by the first process: it skips.
-        let absent = owner > 0 && !alive(ring, owner);
+        // Who was never forked, or has ended, is stood in for by the first process: it skips. A
+        // process that is just ending has made its last step by then.
+        let absent = owner > 0 && !alive(ring, owner) && slot.tag.load(SeqCst) == tag::NOT_MADE;
         if owner != process.number && !(absent && process.number == 0) {
             Ring::wait(&ring.turn, turn);
+            patience -= 1;
+            if patience == 0 || ring.command.load(SeqCst) != command::RUN {
+                sys::exit(95);
+            }
             continue;
         }
-        let ends = if absent { false } else { make(ring, &mut process, slot) };
-        Ring::set(&ring.turn, turn + 1);
+        patience = PATIENCE;
+        let then = if absent { Then::Advance } else { make(ring, &mut process, slot) };
+        if then == Then::Wait {
+            continue;
+        }
+        let ends = then == Then::End;
+        ring.turn.store(turn + 1, SeqCst);
+        if ends || ring.alive.load(SeqCst) != 1 {
+            sys::futex_wake(&ring.turn);
+        }
         if ends {
             sys::exit(0);
         }
@@ -220,8 +241,19 @@ fn move_heap(ring: &Ring) -> Result<(), (u32, i32)> {
     Ok(())
 }
 
-/// Makes the call in `slot`; answers whether the process ends.
-fn make(ring: &Ring, process: &mut Process, slot: &Slot) -> bool {
+/// What a process does after a step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// It lets the next step be made.
+    Advance,
+    /// As that, and it ends.
+    End,
+    /// It was just forked: its parent lets the next step be made.
+    Wait,
+}
+
+/// Makes the call in `slot`.
+fn make(ring: &Ring, process: &mut Process, slot: &Slot) -> Then {
     let call = slot.call();
     let result = match call.kind {
         Kind::Fork => return fork(ring, process, slot),
@@ -241,16 +273,16 @@ fn make(ring: &Ring, process: &mut Process, slot: &Slot) -> bool {
     }
     if call.kind == Kind::Exit && process.number > 0 {
         ring.alive.fetch_and(!(1 << process.number), SeqCst);
-        return true;
+        return Then::End;
     }
     if call.may_change_areas() {
         report_areas(ring, process, slot);
     }
-    false
+    Then::Advance
 }
 
 /// The child continues as the next process; both return.
-fn fork(ring: &Ring, process: &mut Process, slot: &Slot) -> bool {
+fn fork(ring: &Ring, process: &mut Process, slot: &Slot) -> Then {
     let number = u64::from(ring.forked.fetch_add(1, SeqCst)) + 1;
     let turn = ring.turn.load(SeqCst);
     match sys::fork() {
@@ -261,6 +293,7 @@ fn fork(ring: &Ring, process: &mut Process, slot: &Slot) -> bool {
             while ring.turn.load(SeqCst) == turn {
                 Ring::wait(&ring.turn, turn);
             }
+            return Then::Wait;
         }
         failed @ i64::MIN..0 => {
             slot.value.store(failed as u64, SeqCst);
@@ -273,23 +306,35 @@ fn fork(ring: &Ring, process: &mut Process, slot: &Slot) -> bool {
             report_areas(ring, process, slot);
         }
     }
-    false
+    Then::Advance
 }
 
-fn report_areas(ring: &Ring, process: &Process, slot: &Slot) {
+fn report_areas(ring: &Ring, process: &mut Process, slot: &Slot) {
     let end = ring.window_end.load(SeqCst);
     let mut text = [0u8; TEXT_WORDS * 8];
     let mut len = 0;
-    // A read answers a page of lines at most, and the window's come first.
+    // The window's lines come first. The kernel makes no more of them than it is asked for, so
+    // ask for what there was last time and a little more.
+    let mut ask = process.maps_len + 160;
     loop {
-        let count = sys::pread(process.maps, &mut text[len..], len as u64);
+        let room = (len + ask).min(text.len());
+        let count = sys::pread(process.maps, &mut text[len..room], len as u64);
         if count <= 0 {
             break;
         }
         len += count as usize;
-        let lines = text[..len].strip_suffix(b"\n").unwrap_or(&text[..len]);
-        let last = lines.rsplit(|&byte| byte == b'\n').next().unwrap_or_default();
-        if line_range(last).is_some_and(|(start, _)| start > end) {
+        ask = 1024;
+        let complete = text[..len].iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        let lines = text[..complete].split(|&byte| byte == b'\n');
+        let mut seen = 0;
+        let past = lines.into_iter().find(|line| {
+            let past = line_range(line).is_some_and(|(start, _)| start >= end);
+            seen += line.len() + 1;
+            past
+        });
+        if let Some(past) = past {
+            len = seen;
+            process.maps_len = seen - past.len();
             break;
         }
     }

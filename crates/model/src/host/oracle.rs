@@ -76,6 +76,9 @@ impl Oracle {
         for (to, from) in ring.file_sizes.iter().zip(&case.files) {
             to.store(*from, SeqCst);
         }
+        if ring.command.load(SeqCst) != command::IDLE {
+            return Err(OracleError::Lost { what: "was lost before".to_owned(), step: 0 });
+        }
         Ring::set(&ring.command, command::RUN);
         let mut patience = PATIENCE;
         while ring.command.load(SeqCst) == command::RUN {
@@ -109,6 +112,7 @@ impl Oracle {
     }
 
     fn lost(&self, what: String) -> OracleError {
+        Ring::set(&self.ring.command, command::QUIT);
         OracleError::Lost { what, step: self.ring.turn.load(SeqCst) as usize }
     }
 
@@ -135,6 +139,12 @@ impl Oracle {
             maps
         });
         Report { outcome, maps }
+    }
+}
+
+impl Drop for Oracle {
+    fn drop(&mut self) {
+        Ring::set(&self.ring.command, command::QUIT);
     }
 }
 

@@ -17,6 +17,7 @@ pub(super) mod command {
     pub(in crate::host) const IDLE: u32 = 1;
     pub(in crate::host) const RUN: u32 = 2;
     pub(in crate::host) const FAILED: u32 = 3;
+    pub(in crate::host) const QUIT: u32 = 4;
 }
 
 /// How a step ended ([`Slot::tag`]).
