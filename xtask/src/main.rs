@@ -1,11 +1,13 @@
 //! Project chores, run as `cargo xtask CHORE`.
 //!
 //! - [`tidy`]: the structure check (arrows between crates, unsafe policy, file heads, sizes, ...).
+//! - [`e2e`]: asks a real riscv64 kernel what the end-to-end cases print.
 //! - [`programs`]: rebuilds the guest programs and compares them with the committed ELFs.
 //!
 //! Nothing here is part of what users run.
 #![forbid(unsafe_code)]
 
+mod e2e;
 mod programs;
 mod tidy;
 mod tree;
@@ -26,6 +28,18 @@ struct Cli {
 enum Chore {
     /// Check the structure of the repository; says what breaks which rule.
     Tidy,
+    /// Run the cases of testdata/e2e/ on a real riscv64 kernel and here, side by side.
+    E2e {
+        /// Command that runs `[options] -- PROGRAM ARGS...` on a real riscv64 kernel.
+        #[arg(long, env = "KILBURN_REAL")]
+        real: PathBuf,
+        /// Debian riscv64 root folder (kilburn rootfs).
+        #[arg(long, env = "KILBURN_ROOT")]
+        root: PathBuf,
+        /// Do not run them here, but replace what is committed by the real kernel's answers.
+        #[arg(long)]
+        update: bool,
+    },
     /// Rebuild programs/*.c and compare with the committed ELFs.
     Programs {
         /// Replace the committed ELFs instead.
@@ -58,6 +72,10 @@ fn run(chore: Chore) -> Result<()> {
             }
             println!("tidy: {} files, {} rules, nothing found", tree.len(), tidy::RULES.len());
             Ok(())
+        }
+        Chore::E2e { real, root: debian_root, update } => {
+            let answers = if update { e2e::Answers::Update } else { e2e::Answers::Compare };
+            e2e::run(&root, &real, &debian_root, answers)
         }
         Chore::Programs { write: true } => programs::write(&root),
         Chore::Programs { write: false } => programs::compare(&root),
