@@ -15,8 +15,14 @@
 //! and `RefCell`; what the memory manager holds on to (inodes, page cache) is `Arc` and locks.
 
 pub mod config;
+mod errno_text;
+mod exec;
 mod fs;
+mod fs_standin;
+mod futex;
+mod host;
 mod kernel;
+mod machine;
 pub mod report;
 mod sched;
 mod signal;
@@ -26,4 +32,6 @@ mod time;
 mod user;
 
 pub use config::{Aslr, InitialFile, MachineConfig, MachineError, RootConfig, StdioConfig};
+use errno_text::errno_text;
+pub use machine::Machine;
 pub use report::{ExitReport, ExitStatus, Stats};

@@ -5,6 +5,9 @@
 pub struct ExitReport {
     /// How the first program ended.
     pub status: ExitStatus,
+    /// Set when every task waited for another one, so that nothing could ever happen again: their
+    /// ids and names. All were killed then.
+    pub deadlock: Option<String>,
     /// What happened.
     pub stats: Stats,
     /// Output, when [`StdioConfig::Captured`](crate::StdioConfig::Captured); else empty.
@@ -22,6 +25,13 @@ pub enum ExitStatus {
     Killed(u8),
 }
 
+impl Default for ExitStatus {
+    /// `exit(0)`.
+    fn default() -> Self {
+        Self::Exited(0)
+    }
+}
+
 /// Figures of a whole run.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
@@ -29,6 +39,8 @@ pub struct Stats {
     pub instructions: u64,
     /// Context switches between tasks.
     pub context_switches: u64,
+    /// Virtual time at the end, in nanoseconds since the start.
+    pub virtual_ns: u64,
     /// Page faults by what resolved them.
     pub faults: FaultStats,
     /// Frames of guest RAM.
@@ -119,7 +131,7 @@ pub struct SyscallStats {
 }
 
 /// A process as it was at the moment its address space went away (exit; exec starts a new entry's figures over).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ProcessStats {
     pub pid: u32,
     pub ppid: u32,

@@ -13,14 +13,20 @@ pub(crate) const PATH_MAX: usize = 4096;
 impl Task {
     /// Copies user memory at `addr` into `into`; answers how many bytes came before a fault.
     pub(crate) async fn copy_in_partial(&self, addr: VirtAddr, into: &mut [u8]) -> usize {
-        let _ = (addr, into);
-        0
+        let done = self.with_mm(|mm| match mm.read(&self.caller(), addr, into) {
+            Ok(()) => into.len(),
+            Err(partial) => partial.done,
+        });
+        done.unwrap_or(0)
     }
 
     /// Copies `from` to user memory at `addr`; answers how many bytes went before a fault.
     pub(crate) async fn copy_out_partial(&self, addr: VirtAddr, from: &[u8]) -> usize {
-        let _ = (addr, from);
-        0
+        let done = self.with_mm(|mm| match mm.write(&self.caller(), addr, from) {
+            Ok(()) => from.len(),
+            Err(partial) => partial.done,
+        });
+        done.unwrap_or(0)
     }
 
     /// Copies user memory at `addr` into `into`.
@@ -93,6 +99,26 @@ impl Task {
             at = at.checked_add(got as u64).ok_or(Errno::EFAULT)?;
         }
         Err(Errno::ENAMETOOLONG)
+    }
+
+    /// Reads a string, or its first `max` bytes when it is longer.
+    ///
+    /// # Errors
+    /// EFAULT.
+    pub(crate) async fn read_cstr_prefix(
+        &self,
+        addr: VirtAddr,
+        max: usize,
+    ) -> Result<Vec<u8>, Errno> {
+        let mut bytes = vec![0; max];
+        let got = self.copy_in_partial(addr, &mut bytes).await;
+        bytes.truncate(got);
+        match bytes.iter().position(|byte| *byte == 0) {
+            Some(end) => bytes.truncate(end),
+            None if got < max => return Err(Errno::EFAULT),
+            None => (),
+        }
+        Ok(bytes)
     }
 
     /// Reads a path (Linux `getname`, empty paths included).

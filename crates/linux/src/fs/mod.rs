@@ -8,7 +8,7 @@
 //! `syscall/fs`; they wait, this never does.
 
 mod clock;
-mod dentry;
+pub(crate) mod dentry;
 mod devices;
 mod fd_table;
 mod file;
@@ -31,5 +31,8 @@ mod stat;
 mod vfs;
 mod walk;
 
+pub(crate) use crate::fs_standin::ExecFile;
 pub(crate) use fd_table::FdTable;
+pub(crate) use file::OpenFile;
 pub(crate) use fs_struct::FsStruct;
+pub(crate) use vfs::Vfs;

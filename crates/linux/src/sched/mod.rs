@@ -1,8 +1,11 @@
 //! Which task runs where and when.
 //!
+//! - [`executor`]: the loop. [`cpu`]: the harts and their clocks.
 //! - [`ready`]: the FIFO of tasks that can run. [`wait`]: how tasks sleep.
 //! - [`SysError`]: how a call ends other than with a value; it is here because waiting causes it.
 
+pub(crate) mod cpu;
+pub(crate) mod executor;
 pub(crate) mod ready;
 pub(crate) mod wait;
 

@@ -223,8 +223,19 @@ impl WaitSet {
     /// A wake-up wins over a signal, a signal over the deadline. With no queue in the set this
     /// is a plain sleep.
     pub(crate) async fn wait(&mut self, sleep: Sleep, deadline: Option<Nanos>) -> Wake {
+        self.wait_until(sleep, deadline, || false).await
+    }
+
+    /// As [`wait`](Self::wait), and ends as woken also when `condition` holds; whoever makes it
+    /// hold wakes the task.
+    pub(crate) async fn wait_until(
+        &mut self,
+        sleep: Sleep,
+        deadline: Option<Nanos>,
+        condition: impl Fn() -> bool,
+    ) -> Wake {
         let end = poll_fn(|_| {
-            if self.is_woken() {
+            if self.is_woken() || condition() {
                 return Poll::Ready(Wake::Woken);
             }
             let interrupted = match sleep {

@@ -8,7 +8,16 @@
 //! descriptors and paths.
 
 pub(crate) mod fs;
+pub(crate) mod futex;
+pub(crate) mod ids;
+pub(crate) mod memory;
+pub(crate) mod names;
+pub(crate) mod process;
+pub(crate) mod sched;
+pub(crate) mod signal;
+pub(crate) mod system;
 pub(crate) mod table;
+pub(crate) mod time;
 
 use crate::task::Task;
 use kilburn_addr::{Errno, VirtAddr};
@@ -17,6 +26,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 pub(crate) use crate::sched::SysError;
+
+/// Number of `rt_sigreturn`, which sets all registers.
+pub(crate) const RT_SIGRETURN: u64 = 139;
+/// Numbers of `execve` and `execveat`: when they succeed nobody is there to get an answer.
+pub(crate) const EXECS: [u64; 2] = [221, 281];
 
 /// What a system call answers.
 pub(crate) type SysResult = Result<u64, SysError>;

@@ -1,6 +1,7 @@
 //! The merged system call table.
 
-use crate::syscall::{Entry, fs};
+use crate::syscall::names::NAMES;
+use crate::syscall::{Entry, fs, futex, ids, memory, process, sched, signal, system, time};
 use std::sync::LazyLock;
 
 /// One more than the highest number of any call.
@@ -8,7 +9,17 @@ const NUMBERS: usize = 512;
 
 /// The tables of all modules.
 fn all() -> impl Iterator<Item = &'static Entry> {
-    fs::TABLES.iter().copied().flatten()
+    let own = [
+        futex::TABLE,
+        ids::TABLE,
+        memory::TABLE,
+        process::TABLE,
+        sched::TABLE,
+        signal::TABLE,
+        system::TABLE,
+        time::TABLE,
+    ];
+    own.into_iter().chain(fs::TABLES.iter().copied()).flatten()
 }
 
 static BY_NUMBER: LazyLock<Vec<Option<&'static Entry>>> = LazyLock::new(|| {
@@ -24,4 +35,30 @@ static BY_NUMBER: LazyLock<Vec<Option<&'static Entry>>> = LazyLock::new(|| {
 /// The implemented call with this number.
 pub(crate) fn lookup(number: u64) -> Option<&'static Entry> {
     BY_NUMBER.get(usize::try_from(number).ok()?).copied().flatten()
+}
+
+/// Linux's name of call `number`; `None` when riscv64 has no such call.
+pub(crate) fn name(number: u64) -> Option<&'static str> {
+    let number = u16::try_from(number).ok()?;
+    let at = NAMES.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+    Some(NAMES[at].1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_implemented_call_has_linux_s_number_for_its_name() {
+        for entry in all() {
+            assert_eq!(name(entry.number.into()), Some(entry.name));
+        }
+        assert!(NAMES.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    }
+
+    #[test]
+    fn a_number_far_outside_is_no_call() {
+        assert!(lookup(u64::MAX).is_none());
+        assert!(lookup(511).is_none() && name(511).is_none());
+    }
 }

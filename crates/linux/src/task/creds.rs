@@ -19,6 +19,7 @@ pub(crate) enum Capability {
     Setuid = 7,
     Setpcap = 8,
     IpcLock = 14,
+    SysRawio = 17,
     SysChroot = 18,
     SysPtrace = 19,
     SysAdmin = 21,
@@ -84,8 +85,36 @@ impl Creds {
         self.cap_effective & 1 << capability as u8 != 0
     }
 
+    /// Capabilities after exec of a file without any of its own (Linux security/commoncap.c:
+    /// `cap_bprm_creds_from_file`): root gets all it may, others keep the ambient ones.
+    pub(crate) fn recompute_caps_for_exec(&mut self) {
+        let root = self.uid == 0 || self.euid == 0;
+        self.cap_permitted =
+            if root { self.cap_bounding | self.cap_inheritable } else { self.cap_ambient };
+        self.cap_effective = if self.euid == 0 { self.cap_permitted } else { self.cap_ambient };
+    }
+
     /// Whether `group` is the file-system group or a supplementary one (Linux `in_group_p`).
     pub(crate) fn in_group(&self, group: Id) -> bool {
         self.fsgid == group || self.groups.binary_search(&group).is_ok()
+    }
+}
+
+impl Creds {
+    /// Capabilities follow the user ids (Linux security/commoncap.c: `cap_emulate_setxuid`).
+    pub(crate) fn fix_caps_after_setuid(&mut self, old: &Self) {
+        let was_root = [old.uid, old.euid, old.suid].contains(&0);
+        let is_root = [self.uid, self.euid, self.suid].contains(&0);
+        if was_root && !is_root {
+            self.cap_permitted = 0;
+            self.cap_effective = 0;
+            self.cap_ambient = 0;
+        }
+        if old.euid == 0 && self.euid != 0 {
+            self.cap_effective = 0;
+        }
+        if old.euid != 0 && self.euid == 0 {
+            self.cap_effective = self.cap_permitted;
+        }
     }
 }

@@ -15,3 +15,14 @@ pub(crate) type Nanos = u64;
 ///
 /// Fixed, because a run must not depend on when it happens.
 pub(crate) const BOOT_REALTIME: Nanos = 1_767_225_600 * 1_000_000_000;
+
+/// `USER_HZ`: clock ticks a second as programs see them.
+pub(crate) const USER_HZ: u64 = 100;
+
+/// Nanoseconds in a second.
+pub(crate) const SECOND: Nanos = 1_000_000_000;
+
+/// A time in clock ticks, as `times`, /proc and siginfo give it.
+pub(crate) fn to_clock_ticks(time: Nanos) -> i64 {
+    (time / (SECOND / USER_HZ)) as i64
+}

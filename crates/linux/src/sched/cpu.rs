@@ -1,0 +1,179 @@
+//! The simulated harts and their clocks; running user code on them.
+//!
+//! Every hart has a clock of its own that goes with the instructions it executes (one nanosecond
+//! each) and with what the kernel charges. The scheduler always goes on with the hart that is
+//! furthest behind, so the harts advance together, in an order that depends on nothing but the
+//! run itself. What tasks see as time never goes back: [`Cpus::now`] is the highest moment shown.
+
+use crate::kernel::Kernel;
+use crate::task::{Task, add};
+use crate::time::Nanos;
+use kilburn_mm::{FlushScope, TlbFlush};
+use kilburn_riscv::{Hart, HartStats, Space, TimeSource, Trap};
+use std::cell::{Cell, RefCell};
+
+/// Instructions a task runs before another gets the hart: 50 us of virtual time.
+const SLICE: u64 = 50_000;
+/// Virtual nanoseconds in a tick of `rdtime`: a 10 MHz timebase, as qemu's virt machine has.
+const NANOS_PER_TICK: u64 = 100;
+
+struct Cpu {
+    hart: RefCell<Hart>,
+    time: Cell<Nanos>,
+    /// The task that ran on it last.
+    last: Cell<u32>,
+    busy: Cell<Nanos>,
+}
+
+/// All harts of the machine.
+pub(crate) struct Cpus {
+    cpus: Vec<Cpu>,
+    /// The one that runs now.
+    current: Cell<usize>,
+    slice_left: Cell<u64>,
+    shown: Cell<Nanos>,
+    idle: Cell<Nanos>,
+}
+
+impl Cpus {
+    /// These harts, all at time 0.
+    pub(crate) fn new(harts: Vec<Hart>) -> Self {
+        let cpus = harts
+            .into_iter()
+            .map(|hart| Cpu {
+                hart: RefCell::new(hart),
+                time: Cell::new(0),
+                last: Cell::new(0),
+                busy: Cell::new(0),
+            })
+            .collect();
+        Self {
+            cpus,
+            current: Cell::new(0),
+            slice_left: Cell::new(0),
+            shown: Cell::new(0),
+            idle: Cell::new(0),
+        }
+    }
+
+    /// Number of harts.
+    pub(crate) fn count(&self) -> usize {
+        self.cpus.len()
+    }
+
+    /// The hart that runs now.
+    pub(crate) fn current(&self) -> usize {
+        self.current.get()
+    }
+
+    /// The present moment; never less than before.
+    pub(crate) fn now(&self) -> Nanos {
+        let now = self.shown.get().max(self.cpus[self.current.get()].time.get());
+        self.shown.set(now);
+        now
+    }
+
+    /// Counts of hart `index`.
+    pub(crate) fn stats(&self, index: usize) -> HartStats {
+        self.cpus[index].hart.borrow().stats()
+    }
+
+    /// Time hart `index` was not idle.
+    pub(crate) fn busy(&self, index: usize) -> Nanos {
+        self.cpus[index].busy.get()
+    }
+
+    /// Gives `task` a slice on the hart where it can go on soonest: its last one in doubt.
+    /// Answers whether that hart ran another task before.
+    pub(crate) fn place(&self, task: &Task) -> bool {
+        let allowed = |i: &usize| task.affinity.get() >> i & 1 == 1;
+        let available = task.available_at.get();
+        let start = |i: usize| self.cpus[i].time.get().max(available);
+        let last = task.hart.get().min(self.cpus.len() - 1);
+        let chosen = (0..self.cpus.len())
+            .filter(allowed)
+            .min_by_key(|i| (start(*i), *i != last, *i))
+            .unwrap_or(last);
+        let cpu = &self.cpus[chosen];
+        cpu.time.set(start(chosen));
+        self.current.set(chosen);
+        self.slice_left.set(SLICE);
+        task.hart.set(chosen);
+        cpu.last.replace(task.tid()) != task.tid()
+    }
+
+    /// The task that ran gives up its hart: it cannot go on anywhere before this moment.
+    pub(crate) fn leave(&self, task: &Task) {
+        task.available_at.set(self.cpus[self.current.get()].time.get());
+    }
+
+    /// Nothing can run: time passes until `moment`.
+    pub(crate) fn skip_to(&self, moment: Nanos) {
+        let before = self.now();
+        self.idle.set(self.idle.get() + moment.saturating_sub(before));
+        for cpu in &self.cpus {
+            cpu.time.set(cpu.time.get().max(moment));
+        }
+    }
+
+    fn pass(&self, time: Nanos) {
+        let cpu = &self.cpus[self.current.get()];
+        cpu.time.set(cpu.time.get() + time);
+        cpu.busy.set(cpu.busy.get() + time);
+        self.slice_left.set(self.slice_left.get().saturating_sub(time));
+    }
+}
+
+impl Kernel {
+    /// Whether the running task has used up its slice, or a timer is due.
+    pub(crate) fn slice_used_up(&self) -> bool {
+        self.cpus.slice_left.get() == 0 || self.timers().next().is_some_and(|at| at <= self.now())
+    }
+
+    /// Time that the kernel takes on behalf of `task`.
+    pub(crate) fn charge(&self, task: &Task, time: Nanos) {
+        add(&task.usage.system, time);
+        self.cpus.pass(time);
+    }
+
+    /// Runs `task`'s user code until something needs the kernel, at most to the end of its slice
+    /// or to the next timer.
+    pub(crate) fn run_user(&self, task: &Task) -> Trap {
+        self.apply_flushes();
+        let cpu = &self.cpus.cpus[self.cpus.current.get()];
+        let mut budget = self.cpus.slice_left.get();
+        if let Some(timer) = self.timers().next() {
+            budget = budget.min(timer.saturating_sub(cpu.time.get()));
+        }
+        let Some((root, asid)) = task.with_mm(|mm| (mm.root(), mm.asid())) else {
+            unreachable!("a task in user mode has an address space");
+        };
+        let space = Space { root, format: self.paging, asid };
+        let mut hart = cpu.hart.borrow_mut();
+        hart.set_time(TimeSource {
+            ticks: cpu.time.get() / NANOS_PER_TICK,
+            instructions_per_tick: NANOS_PER_TICK,
+        });
+        let before = hart.stats().instructions;
+        let trap = hart.run(&mut task.regs.borrow_mut(), space, budget.max(1));
+        let ran = hart.stats().instructions - before;
+        drop(hart);
+        add(&task.usage.instructions, ran);
+        add(&task.usage.user, ran);
+        self.cpus.pass(ran);
+        trap
+    }
+
+    /// Applies the TLB flushes that the memory manager asked for to every hart.
+    pub(crate) fn apply_flushes(&self) {
+        for TlbFlush { asid, what, .. } in self.host().take_flushes() {
+            for cpu in &self.cpus.cpus {
+                let mut hart = cpu.hart.borrow_mut();
+                match what {
+                    FlushScope::All => hart.flush_asid(asid),
+                    FlushScope::Range(range) => hart.flush_range(asid, range),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The scheduler's loop: fire timers, run the next task for a slice, or find something to wait for.
+
+use crate::kernel::Kernel;
+use crate::task::Task;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+/// Why the loop ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Ended {
+    /// The condition it was to run for came true.
+    Reached,
+    /// Every task waits for another one; names them and what they do.
+    Deadlock(String),
+}
+
+impl Kernel {
+    /// Runs tasks until `reached`.
+    pub(crate) fn run_until(self: &Rc<Self>, reached: impl Fn() -> bool) -> Ended {
+        loop {
+            self.fire_timers();
+            if reached() {
+                return Ended::Reached;
+            }
+            match self.ready().pop() {
+                Some(tid) => {
+                    if let Some(task) = self.task(tid) {
+                        self.run_slice(&task);
+                    }
+                }
+                None => {
+                    if !self.wait_for_something() {
+                        return Ended::Deadlock(self.describe_tasks());
+                    }
+                }
+            }
+        }
+    }
+
+    fn fire_timers(&self) {
+        while let Some(action) = self.timers().pop_due(self.now()) {
+            action(self);
+        }
+    }
+
+    fn run_slice(&self, task: &Rc<Task>) {
+        task.waker().dequeued();
+        let Some(mut coroutine) = task.coroutine.take() else { return };
+        if self.cpus.place(task) {
+            let switches = &self.counters.context_switches;
+            switches.set(switches.get() + 1);
+        }
+        let mut context = Context::from_waker(Waker::noop());
+        if coroutine.as_mut().poll(&mut context).is_pending() {
+            task.coroutine.replace(Some(coroutine));
+        }
+        self.cpus.leave(task);
+    }
+
+    /// No task can run: waits for the host's input or lets time pass to the next timer. Answers
+    /// whether there was anything to wait for.
+    fn wait_for_something(&self) -> bool {
+        let next = self.timers().next();
+        if self.vfs().waits_for_host() {
+            // What comes in decides: not how long the host takes. A person at a terminal is
+            // another matter; there the time to the next timer passes for real.
+            let patience = match next {
+                Some(at) if self.vfs().host_input_is_terminal() => {
+                    Some(Duration::from_nanos(at.saturating_sub(self.now())))
+                }
+                _ => None,
+            };
+            if self.vfs().host_wait(patience) {
+                return true;
+            }
+        }
+        match next {
+            Some(at) => {
+                self.cpus.skip_to(at);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn describe_tasks(&self) -> String {
+        let mut text = String::new();
+        for task in self.all_tasks() {
+            if !text.is_empty() {
+                text.push_str(", ");
+            }
+            text.push_str(&format!("{} ({})", task.tid(), task.comm_text()));
+        }
+        text
+    }
+}

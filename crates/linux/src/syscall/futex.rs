@@ -1,0 +1,133 @@
+//! The futex call (Linux kernel/futex/syscalls.c).
+
+use crate::futex::{Expectation, MATCH_ANY, WakeOp, wait};
+use crate::sched::{Restart, SysError};
+use crate::syscall::time::{ClockId, Timespec};
+use crate::syscall::{Args, Entry, Support, SysFuture, SysResult, waits};
+use crate::task::Task;
+use crate::time::Nanos;
+use kilburn_addr::Errno;
+use kilburn_mm::FutexScope;
+use std::rc::Rc;
+
+/// The calls implemented here.
+pub(crate) const TABLE: &[Entry] =
+    &[waits!(98, "futex", Support::Partial("PI operations: ENOSYS"), sys_futex)];
+
+const WAIT: u32 = 0;
+const WAKE: u32 = 1;
+const REQUEUE: u32 = 3;
+const CMP_REQUEUE: u32 = 4;
+const WAKE_OP: u32 = 5;
+const WAIT_BITSET: u32 = 9;
+const WAKE_BITSET: u32 = 10;
+const PRIVATE_FLAG: u32 = 128;
+const CLOCK_REALTIME: u32 = 256;
+
+async fn sys_futex(task: &Rc<Task>, args: Args) -> SysResult {
+    let op = args.uint(1);
+    let command = op & !(PRIVATE_FLAG | CLOCK_REALTIME);
+    let scope = if op & PRIVATE_FLAG != 0 { FutexScope::Private } else { FutexScope::Shared };
+    if op & CLOCK_REALTIME != 0 && !matches!(command, WAIT | WAIT_BITSET) {
+        return Err(Errno::ENOSYS.into());
+    }
+    match command {
+        WAIT | WAIT_BITSET => {
+            let bitset = if command == WAIT { MATCH_ANY } else { args.uint(5) };
+            let what = Expectation { addr: args.addr(0), scope, value: args.uint(2), bitset };
+            let deadline = deadline(task, args, command, op).await?;
+            wait_for(task, what, deadline, command).await
+        }
+        WAKE | WAKE_BITSET => {
+            let bitset = if command == WAKE { MATCH_ANY } else { args.uint(5) };
+            if bitset == 0 {
+                return Err(Errno::EINVAL.into());
+            }
+            let key = key(task, args.raw(0), scope)?;
+            // Linux wakes one when asked for none.
+            let count = args.int(2).max(1) as u32;
+            Ok(task.kernel().futexes().wake(key, count, bitset).into())
+        }
+        REQUEUE | CMP_REQUEUE => requeue(task, args, scope, command),
+        WAKE_OP => wake_op(task, args, scope),
+        _ => Err(Errno::ENOSYS.into()),
+    }
+}
+
+fn key(task: &Task, addr: u64, scope: FutexScope) -> Result<kilburn_mm::FutexKey, Errno> {
+    let mm = task.mm().ok_or(Errno::EFAULT)?;
+    mm.futex_key(&task.caller(), kilburn_addr::VirtAddr::new(addr), scope)
+}
+
+/// The moment a wait ends: relative for WAIT, absolute for WAIT_BITSET.
+async fn deadline(
+    task: &Rc<Task>,
+    args: Args,
+    command: u32,
+    op: u32,
+) -> Result<Option<Nanos>, Errno> {
+    if args.raw(3) == 0 {
+        return Ok(None);
+    }
+    let time: Timespec = task.read_struct(args.addr(3)).await?;
+    let time = time.to_nanos().ok_or(Errno::EINVAL)?;
+    let kernel = task.kernel();
+    Ok(Some(if command == WAIT {
+        kernel.now().saturating_add(time)
+    } else if op & CLOCK_REALTIME != 0 {
+        ClockId::REALTIME.to_monotonic(kernel, time)
+    } else {
+        time
+    }))
+}
+
+async fn wait_for(
+    task: &Rc<Task>,
+    what: Expectation,
+    deadline: Option<Nanos>,
+    command: u32,
+) -> SysResult {
+    match wait(task, what, deadline).await {
+        Ok(()) => Ok(0),
+        Err(SysError::Restart(Restart::Sys)) if deadline.is_some() => {
+            // The remaining time must not start anew: goes on with the same deadline.
+            task.set_restart(Box::new(move |task| -> SysFuture<'_> {
+                Box::pin(wait_for(task, what, deadline, command))
+            }));
+            Err(SysError::Restart(Restart::Block))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn requeue(task: &Rc<Task>, args: Args, scope: FutexScope, command: u32) -> SysResult {
+    let (wake, move_on) = (args.int(2), args.raw(3) as i32);
+    if wake < 0 || move_on < 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let from = key(task, args.raw(0), scope)?;
+    let to = key(task, args.raw(4), scope)?;
+    if command == CMP_REQUEUE {
+        let mm = task.mm().ok_or(Errno::EFAULT)?;
+        let found = mm.load_u32(&task.caller(), args.addr(0)).map_err(|_| Errno::EFAULT)?;
+        if found != args.uint(5) {
+            return Err(Errno::EAGAIN.into());
+        }
+    }
+    let (woken, moved) = task.kernel().futexes().requeue(from, to, wake as u32, move_on as u32);
+    // Linux answers woken plus moved in both cases since 2.6.
+    Ok(u64::from(woken + moved))
+}
+
+fn wake_op(task: &Rc<Task>, args: Args, scope: FutexScope) -> SysResult {
+    let first = key(task, args.raw(0), scope)?;
+    let second = key(task, args.raw(4), scope)?;
+    let mm = task.mm().ok_or(Errno::EFAULT)?;
+    let wake_second = WakeOp(args.uint(5)).perform(&mm, task, args.addr(4))?;
+    let futexes = task.kernel().futexes();
+    let mut woken = futexes.wake(first, args.int(2).max(1) as u32, MATCH_ANY);
+    if wake_second {
+        woken += futexes.wake(second, (args.raw(3) as i32).max(1) as u32, MATCH_ANY);
+    }
+    Ok(woken.into())
+}

@@ -1,0 +1,241 @@
+//! A process: a group of threads with what they share (Linux `signal_struct`).
+//!
+//! [`ThreadGroup`] lives from its first thread's birth until its parent has waited for it. While
+//! it has threads it is alive; then it is a zombie, known by its id and its exit status alone.
+
+use crate::host::Mm;
+use crate::report::ExitStatus;
+use crate::sched::wait::WaitQueue;
+use crate::signal::Signal;
+use crate::signal::pending::Pending;
+use crate::task::limits::Limits;
+use crate::task::{Task, Tid};
+use crate::time::Nanos;
+use crate::time::timers::TimerId;
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::Weak as SyncWeak;
+
+/// Figures of ended threads and of waited-for children (`signal->utime`, `cutime`, ...).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) user: Nanos,
+    pub(crate) system: Nanos,
+    pub(crate) minor_faults: u64,
+    pub(crate) major_faults: u64,
+    pub(crate) voluntary_switches: u64,
+    pub(crate) involuntary_switches: u64,
+    pub(crate) max_rss_kib: u64,
+    pub(crate) instructions: u64,
+    pub(crate) syscalls: u64,
+}
+
+impl Totals {
+    /// Adds `other`; the highest resident size of the two stays.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.user += other.user;
+        self.system += other.system;
+        self.minor_faults += other.minor_faults;
+        self.major_faults += other.major_faults;
+        self.voluntary_switches += other.voluntary_switches;
+        self.involuntary_switches += other.involuntary_switches;
+        self.max_rss_kib = self.max_rss_kib.max(other.max_rss_kib);
+        self.instructions += other.instructions;
+        self.syscalls += other.syscalls;
+    }
+
+    /// Figures of a running task.
+    pub(crate) fn of(task: &Task) -> Self {
+        let usage = &task.usage;
+        Self {
+            user: usage.user.get(),
+            system: usage.system.get(),
+            minor_faults: usage.minor_faults.get(),
+            major_faults: usage.major_faults.get(),
+            voluntary_switches: usage.voluntary_switches.get(),
+            involuntary_switches: usage.involuntary_switches.get(),
+            max_rss_kib: 0,
+            instructions: usage.instructions.get(),
+            syscalls: usage.syscalls.get(),
+        }
+    }
+}
+
+/// How a process is stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum StopState {
+    Running,
+    /// A stop signal was taken; threads stop as they notice.
+    Stopping(Signal),
+    /// All threads have stopped.
+    Stopped(Signal),
+}
+
+/// A change that a parent can wait for once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum StateChange {
+    Stopped(Signal),
+    Continued,
+}
+
+/// An interval timer of a process (`ITIMER_*`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct IntervalTimer {
+    /// Moment of the next expiry, in the timer's own clock.
+    pub(crate) next: Option<Nanos>,
+    pub(crate) interval: Nanos,
+    pub(crate) timer: Option<TimerId>,
+}
+
+/// A controlling terminal, as far as processes know it: the file layer's business.
+pub(crate) type Tty = Rc<dyn std::any::Any>;
+
+/// A process.
+pub(crate) struct ThreadGroup {
+    tgid: Tid,
+    /// Living threads, the leader first.
+    pub(crate) threads: RefCell<Vec<Rc<Task>>>,
+    pub(crate) parent: RefCell<Weak<ThreadGroup>>,
+    /// Children, zombies included, oldest first.
+    pub(crate) children: RefCell<Vec<Rc<ThreadGroup>>>,
+    pub(crate) pgid: Cell<Tid>,
+    pub(crate) sid: Cell<Tid>,
+    /// Sent to the parent at the end; `None`: nothing is sent, and only `__WALL` waits see it.
+    pub(crate) exit_signal: Cell<Option<Signal>>,
+    pub(crate) pending: Pending,
+    /// Children that changed state wake who waits here.
+    pub(crate) child_changed: WaitQueue,
+    /// The whole group ends with this status (`SIGNAL_GROUP_EXIT`).
+    pub(crate) group_exit: Cell<Option<ExitStatus>>,
+    /// Status the parent gets, once no thread is left.
+    pub(crate) zombie: Cell<Option<ExitStatus>>,
+    pub(crate) stop: Cell<StopState>,
+    /// Threads that have stopped.
+    pub(crate) stopped_threads: Cell<usize>,
+    /// Stopped threads wait here.
+    pub(crate) resumed: WaitQueue,
+    /// What a parent has not been told by wait yet.
+    pub(crate) change: Cell<Option<StateChange>>,
+    pub(crate) limits: Limits,
+    pub(crate) real_timer: Cell<IntervalTimer>,
+    pub(crate) virtual_timer: Cell<IntervalTimer>,
+    pub(crate) prof_timer: Cell<IntervalTimer>,
+    /// Of threads that have ended.
+    pub(crate) dead_threads: Cell<Totals>,
+    /// Of children waited for.
+    pub(crate) waited: Cell<Totals>,
+    pub(crate) is_subreaper: Cell<bool>,
+    /// The controlling terminal.
+    pub(crate) tty: RefCell<Option<Tty>>,
+    /// The machine's own first process: signals it does not handle pass it by.
+    pub(crate) unkillable: Cell<bool>,
+    pub(crate) has_execed: Cell<bool>,
+    pub(crate) started: Nanos,
+    pub(crate) dumpable: Cell<u32>,
+    pub(crate) oom_score_adj: Cell<i32>,
+    /// `MEMBARRIER_CMD_REGISTER_*` done by this process.
+    pub(crate) membarrier: Cell<u32>,
+    /// Threads of an exec wait here until the other threads are gone.
+    pub(crate) thread_gone: WaitQueue,
+    /// The address space whose figures have been reported already.
+    pub(crate) mm: RefCell<SyncWeak<Mm>>,
+    /// Name of the leader when last it had one.
+    pub(crate) name: RefCell<String>,
+    /// Credentials' real user id at the end, for siginfo.
+    pub(crate) uid: Cell<u32>,
+}
+
+impl ThreadGroup {
+    /// A process without threads yet.
+    pub(crate) fn new(tgid: Tid, limits: Limits, started: Nanos) -> Rc<Self> {
+        Rc::new(Self {
+            tgid,
+            threads: RefCell::default(),
+            parent: RefCell::default(),
+            children: RefCell::default(),
+            pgid: Cell::new(tgid),
+            sid: Cell::new(tgid),
+            exit_signal: Cell::new(Some(Signal::SIGCHLD)),
+            pending: Pending::default(),
+            child_changed: WaitQueue::new(),
+            group_exit: Cell::new(None),
+            zombie: Cell::new(None),
+            stop: Cell::new(StopState::Running),
+            stopped_threads: Cell::new(0),
+            resumed: WaitQueue::new(),
+            change: Cell::new(None),
+            limits,
+            real_timer: Cell::default(),
+            virtual_timer: Cell::default(),
+            prof_timer: Cell::default(),
+            dead_threads: Cell::default(),
+            waited: Cell::default(),
+            is_subreaper: Cell::new(false),
+            tty: RefCell::default(),
+            unkillable: Cell::new(false),
+            has_execed: Cell::new(false),
+            started,
+            dumpable: Cell::new(1),
+            oom_score_adj: Cell::new(0),
+            membarrier: Cell::new(0),
+            thread_gone: WaitQueue::new(),
+            mm: RefCell::default(),
+            name: RefCell::default(),
+            uid: Cell::new(0),
+        })
+    }
+
+    /// Process id.
+    pub(crate) fn tgid(&self) -> Tid {
+        self.tgid
+    }
+
+    /// Some living thread: the leader, or the oldest.
+    pub(crate) fn first_thread(&self) -> Option<Rc<Task>> {
+        self.threads.borrow().first().cloned()
+    }
+
+    /// Living threads now.
+    pub(crate) fn living(&self) -> Vec<Rc<Task>> {
+        self.threads.borrow().clone()
+    }
+
+    /// Whether no thread is left.
+    pub(crate) fn is_zombie(&self) -> bool {
+        self.zombie.get().is_some()
+    }
+
+    /// The parent; `None` for the machine's first process.
+    pub(crate) fn parent(&self) -> Option<Rc<Self>> {
+        self.parent.borrow().upgrade()
+    }
+
+    /// Process id of the parent, 0 without one.
+    pub(crate) fn ppid(&self) -> Tid {
+        self.parent().map_or(0, |parent| parent.tgid)
+    }
+
+    /// Figures of all threads, ended ones included.
+    pub(crate) fn totals(&self) -> Totals {
+        let mut totals = self.dead_threads.get();
+        for thread in self.threads.borrow().iter() {
+            totals.add(&Totals::of(thread));
+            if let Some(mm) = thread.mm() {
+                totals.max_rss_kib = totals.max_rss_kib.max(mm.status().vm_hwm >> 10);
+            }
+        }
+        totals
+    }
+
+    /// CPU time of all threads.
+    pub(crate) fn cpu_time(&self) -> Nanos {
+        let dead = self.dead_threads.get();
+        let living = self
+            .threads
+            .borrow()
+            .iter()
+            .map(|t| t.usage.user.get() + t.usage.system.get())
+            .sum::<Nanos>();
+        dead.user + dead.system + living
+    }
+}

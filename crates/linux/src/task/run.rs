@@ -1,0 +1,159 @@
+//! The loop every task's coroutine is: run user code, serve what stopped it, look after signals.
+
+use crate::sched::SysError;
+use crate::signal::Signal;
+use crate::signal::info::{SigInfo, code};
+use crate::syscall::{self, Args};
+use crate::task::{Task, add};
+use kilburn_addr::{Access, Errno, VirtAddr};
+use kilburn_mm::{Fault, SegvCode};
+use kilburn_riscv::{Regs, Trap};
+use std::rc::Rc;
+
+/// Virtual time one system call takes in the kernel, in nanoseconds.
+const SYSCALL_COST_NS: u64 = 200;
+/// Virtual time one page fault takes in the kernel, in nanoseconds.
+const FAULT_COST_NS: u64 = 500;
+
+/// What a task does from its first instruction to its end.
+pub(crate) async fn task_main(task: Rc<Task>) {
+    loop {
+        task.work_before_user().await;
+        if let Some(status) = task.exiting.get() {
+            task.exit(status).await;
+            return;
+        }
+        let kernel = task.kernel();
+        if kernel.slice_used_up() {
+            add(&task.usage.involuntary_switches, u64::from(!kernel.ready().is_empty()));
+            task.give_way().await;
+            continue;
+        }
+        match kernel.run_user(&task) {
+            Trap::Quantum => (),
+            Trap::Syscall => system_call(&task).await,
+            Trap::PageFault { addr, access } => page_fault(&task, addr, access).await,
+            trap => task.force(signal_of(&task, trap)),
+        }
+    }
+}
+
+/// The signal of a trap that nothing can resolve.
+fn signal_of(task: &Task, trap: Trap) -> SigInfo {
+    let pc = task.regs.borrow().pc;
+    match trap {
+        Trap::Breakpoint => SigInfo::fault(Signal::SIGTRAP, code::TRAP_BRKPT, pc),
+        Trap::Illegal { .. } => SigInfo::fault(Signal::SIGILL, code::ILL_ILLOPC, pc),
+        Trap::Misaligned { addr, .. } => {
+            SigInfo::fault(Signal::SIGBUS, code::BUS_ADRALN, addr.get())
+        }
+        // Linux arch/riscv/kernel/traps.c: do_trap_{insn,load,store}_fault.
+        Trap::AccessFault { addr, .. } => {
+            SigInfo::fault(Signal::SIGSEGV, code::SEGV_ACCERR, addr.get())
+        }
+        Trap::Syscall | Trap::PageFault { .. } | Trap::Quantum => {
+            unreachable!("served by the caller")
+        }
+    }
+}
+
+async fn system_call(task: &Rc<Task>) {
+    let kernel = task.kernel();
+    let (number, args) = {
+        let regs = task.regs.borrow();
+        let mut args = [0; 6];
+        args.copy_from_slice(&regs.x[Regs::A0..Regs::A0 + 6]);
+        (regs.x[Regs::A7], Args(args))
+    };
+    kernel.charge(task, SYSCALL_COST_NS);
+    add(&task.usage.syscalls, 1);
+    if number == syscall::RT_SIGRETURN {
+        // Sets all registers, the program counter included.
+        kernel.count_syscall(number, false);
+        task.pop_frame().await;
+        return;
+    }
+    let result = syscall::dispatch(task, number, args).await;
+    kernel.count_syscall(number, result.is_err());
+    if result.is_ok() && syscall::EXECS.contains(&number) {
+        // The registers are the new program's.
+        return;
+    }
+    let value = match result {
+        Ok(value) => value,
+        Err(SysError::Errno(errno)) => errno.to_return_value(),
+        Err(SysError::Restart(restart)) => {
+            // pc stays at the ecall, a0 is as it was: to restart is to do nothing.
+            task.interrupted.set(Some(restart));
+            return;
+        }
+    };
+    let mut regs = task.regs.borrow_mut();
+    regs.x[Regs::A0] = value;
+    regs.pc = regs.pc.wrapping_add(4);
+}
+
+async fn page_fault(task: &Rc<Task>, addr: VirtAddr, access: Access) {
+    let kernel = task.kernel();
+    kernel.charge(task, FAULT_COST_NS);
+    let Some(mm) = task.mm() else { return };
+    match mm.handle_fault(&task.caller(), addr, access) {
+        Ok(done) => {
+            kernel.count_fault(&done);
+            let count =
+                if done.major { &task.usage.major_faults } else { &task.usage.minor_faults };
+            add(count, 1);
+        }
+        Err(fault) => {
+            kernel.count_refused(fault);
+            task.fault_signal(fault, addr);
+        }
+    }
+}
+
+impl Task {
+    /// The signal that an access gets which cannot be resolved.
+    pub(crate) fn fault_signal(&self, fault: Fault, addr: VirtAddr) {
+        let addr = addr.get();
+        match fault {
+            Fault::Segv(SegvCode::MapErr) => {
+                self.force(SigInfo::fault(Signal::SIGSEGV, code::SEGV_MAPERR, addr));
+            }
+            Fault::Segv(SegvCode::AccErr) => {
+                self.force(SigInfo::fault(Signal::SIGSEGV, code::SEGV_ACCERR, addr));
+            }
+            Fault::Bus => self.force(SigInfo::fault(Signal::SIGBUS, code::BUS_ADRERR, addr)),
+            // No victim but the task itself yet: what Linux's OOM killer does with one process.
+            Fault::Oom => {
+                let _ = self.group().send(SigInfo::kernel(Signal::SIGKILL));
+            }
+        }
+    }
+
+    /// Lets other tasks run; goes on behind those that wait for a processor now.
+    pub(crate) async fn give_way(&self) {
+        let mut gave_way = false;
+        std::future::poll_fn(|_| {
+            if gave_way {
+                return std::task::Poll::Ready(());
+            }
+            gave_way = true;
+            self.waker().wake();
+            std::task::Poll::Pending
+        })
+        .await;
+    }
+
+    /// Checks a `long` argument that must be a plain user pointer or null.
+    pub(crate) fn null_or(addr: VirtAddr) -> Option<VirtAddr> {
+        (addr != VirtAddr::ZERO).then_some(addr)
+    }
+
+    /// `Err(EPERM)` without `capability`.
+    ///
+    /// # Errors
+    /// EPERM.
+    pub(crate) fn require(&self, capability: crate::task::Capability) -> Result<(), Errno> {
+        if self.creds().has_cap(capability) { Ok(()) } else { Err(Errno::EPERM) }
+    }
+}
