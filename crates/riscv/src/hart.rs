@@ -381,7 +381,7 @@ impl Hart {
         let used = LeafFlags::USER | LeafFlags::ACCESSED;
         let write = used | LeafFlags::WRITE | LeafFlags::DIRTY;
         for (lines, flags) in [(&core.read, used | LeafFlags::READ), (&core.write, write)] {
-            for (va, frame) in lines.iter().filter_map(crate::state::Line::page) {
+            for (va, frame) in lines.iter().filter_map(crate::host::Line::page) {
                 let pfn = ram.frame_at(frame);
                 check_mapping(ram, space, va, Mapping { pfn, flags, span_shift: PAGE_SHIFT })?;
                 let may_write = flags.contains(LeafFlags::WRITE);

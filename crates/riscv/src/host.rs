@@ -1,13 +1,85 @@
-//! Guest memory as handlers see it: a host pointer that is known to be good for one access.
+//! Guest memory as handlers see it: host pointers that are known to be good.
+//!
+//! [`FramePtr`] is a frame of guest RAM, [`Line`] the way to one for one kind of access, [`HostPtr`]
+//! where a single access goes. Neighbours: `ram` hands frames out, `translate` grants lines, `exec`
+//! accesses.
 //!
 //! # Why the `unsafe` here is sound
 //!
-//! A [`HostPtr`] is made by `state::Line::hit` and by the translation's slow path, from a frame of
-//! the hart's own RAM, which the hart keeps alive; the offset stays in the page and is aligned to
-//! the size that was asked for. It is used up before the handler goes on. All accesses are atomic,
-//! so other harts and the kernel may race with them (see `ram`).
+//! A [`FramePtr`] comes from [`GuestRam`](crate::GuestRam) alone and is the first byte of a frame. It
+//! is good while the RAM exists; those who keep one (lines, a hart's code) are parts of a hart, which
+//! owns a share of its RAM. [`Line`] and [`FramePtr::at`] make a [`HostPtr`] only for an access that
+//! is aligned to its size, a power of two of at most 8 bytes, and begins in the frame, so that it ends
+//! there. Accesses are atomic, so other harts and the kernel may race with them (see `ram`).
+#![allow(unsafe_code, clippy::allow_attributes, reason = "handlers access guest memory in place")]
 
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use kilburn_addr::{PAGE_MASK, PAGE_SIZE, VirtAddr};
+
+/// The first byte of a frame of guest RAM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub(crate) struct FramePtr(*mut u8);
+
+impl FramePtr {
+    /// A frame at `ptr`.
+    ///
+    /// # Safety
+    /// `ptr` is the first byte of a frame of guest RAM; see the head of the file.
+    #[inline(always)]
+    pub(crate) unsafe fn new(ptr: *mut u8) -> Self {
+        Self(ptr)
+    }
+
+    /// The address.
+    pub(crate) fn addr(self) -> usize {
+        self.0 as usize
+    }
+
+    /// Where an access of `I` goes whose address has the page offset `offset`.
+    ///
+    /// # Panics
+    /// When the access is not aligned.
+    #[inline]
+    pub(crate) fn at<I: Int>(self, offset: u64) -> HostPtr {
+        assert!(offset < PAGE_SIZE && offset.is_multiple_of(I::SIZE), "{offset:#x}");
+        HostPtr(self.0.wrapping_add(offset as usize))
+    }
+}
+
+/// The way to a page for one kind of access.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Line {
+    /// Address of the page; odd when there is none.
+    tag: u64,
+    /// Host address that belongs to guest address 0.
+    base: *mut u8,
+}
+
+impl Line {
+    pub(crate) const EMPTY: Self = Self { tag: 1, base: core::ptr::null_mut() };
+
+    /// A line for the page at `page`, whose frame is `frame`.
+    pub(crate) fn new(page: VirtAddr, frame: FramePtr) -> Self {
+        debug_assert!(page.is_page_aligned());
+        Self { tag: page.get(), base: frame.0.wrapping_sub(page.get() as usize) }
+    }
+
+    /// Host memory for an access of `I` at `addr`, if that is aligned and in the page.
+    #[inline(always)]
+    pub(crate) fn hit<I: Int>(&self, addr: u64) -> Option<HostPtr> {
+        // The tag has no bit below the page number, so equality says both.
+        (addr & (PAGE_MASK | (I::SIZE - 1)) == self.tag)
+            .then(|| HostPtr(self.base.wrapping_add(addr as usize)))
+    }
+
+    /// The page and its frame.
+    pub(crate) fn page(&self) -> Option<(VirtAddr, FramePtr)> {
+        (self.tag & 1 == 0)
+            .then(|| (VirtAddr::new(self.tag), FramePtr(self.base.wrapping_add(self.tag as usize))))
+    }
+}
 
 /// Where a guest access goes, aligned to its size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,15 +87,6 @@ use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 pub(crate) struct HostPtr(*mut u8);
 
 impl HostPtr {
-    /// `ptr` must be inside guest RAM for the size it will be used with, and aligned to it.
-    ///
-    /// # Safety
-    /// See above, and the head of the file.
-    #[inline(always)]
-    pub(crate) unsafe fn new(ptr: *mut u8) -> Self {
-        Self(ptr)
-    }
-
     /// The address, to compare.
     pub(crate) fn addr(self) -> usize {
         self.0 as usize
@@ -102,7 +165,7 @@ macro_rules! int {
 
             #[inline(always)]
             fn sign_extend(self) -> u64 {
-                self as $signed as i64 as u64
+                <$signed as Into<i64>>::into(self as $signed) as u64
             }
         }
     };

@@ -6,6 +6,8 @@
 //! - [`GuestRam`]: the machine's physical memory ([`ram`]).
 //! - [`Space`]: the address space to run in.
 
+#![deny(unsafe_code)]
+
 mod block;
 mod code;
 mod decode;

@@ -22,6 +22,8 @@
 //! ([`Arena::clear`]) happens between two blocks, when no handler is active, and `code` forgets
 //! every reference at the same moment.
 
+#![allow(unsafe_code, clippy::allow_attributes, reason = "handlers step over operations in place")]
+
 use crate::state::Core;
 use core::ptr::NonNull;
 use kilburn_addr::PhysAddr;

@@ -13,6 +13,9 @@
 //! machine instructions the compiler does not look into. So a race between two host threads can
 //! give a guest torn data, as two processors can, but is no undefined behaviour.
 
+#![allow(unsafe_code, clippy::allow_attributes, reason = "RAM is a host mapping")]
+
+use crate::host::FramePtr;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use kilburn_addr::{PAGE_SIZE, Pfn, PhysAddr};
 use kilburn_paging::PhysMem;
@@ -165,16 +168,17 @@ impl GuestRam {
         self.map.as_mut_ptr().wrapping_add(offset as usize)
     }
 
-    /// Host address of the first byte of `frame`; `None` when there is no such frame.
+    /// The host memory of `frame`; `None` when there is no such frame.
     #[inline]
-    pub(crate) fn frame_ptr(&self, frame: Pfn) -> Option<*mut u8> {
+    pub(crate) fn frame_ptr(&self, frame: Pfn) -> Option<FramePtr> {
         let index = self.index(frame)?;
-        Some(self.map.as_mut_ptr().wrapping_add(index << 12))
+        // SAFETY: `index` is below the number of frames in the mapping.
+        Some(unsafe { FramePtr::new(self.map.as_mut_ptr().wrapping_add(index << 12)) })
     }
 
-    /// The frame whose first byte is at host address `ptr`.
-    pub(crate) fn frame_at(&self, ptr: *mut u8) -> Pfn {
-        let offset = ptr as usize - self.map.as_mut_ptr() as usize;
+    /// The frame at `ptr`, which is one of this RAM.
+    pub(crate) fn frame_at(&self, ptr: FramePtr) -> Pfn {
+        let offset = ptr.addr() - self.map.as_mut_ptr() as usize;
         Pfn::new(Self::BASE.pfn().get() + (offset >> 12) as u64)
     }
 

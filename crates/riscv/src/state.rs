@@ -7,7 +7,7 @@
 
 use crate::fp::Fflags;
 use crate::hart::{CounterAccess, TimeSource};
-use crate::host::HostPtr;
+use crate::host::{FramePtr, Line};
 use crate::op::{Account, OpRef};
 use crate::ram::GuestRam;
 use crate::trap::Trap;
@@ -26,46 +26,6 @@ const JUMP_LOW: u64 = 2 * JUMPS as u64 - 1;
 pub(crate) const SINK: u8 = 32;
 /// Where `f0` is in [`Core::r`].
 pub(crate) const F0: u8 = 64;
-
-/// The way to a page for one kind of access.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub(crate) struct Line {
-    /// Address of the page; odd when there is none.
-    tag: u64,
-    /// Host address that belongs to guest address 0.
-    base: *mut u8,
-}
-
-impl Line {
-    pub(crate) const EMPTY: Self = Self { tag: 1, base: core::ptr::null_mut() };
-
-    /// A line for `page`, whose frame is at `frame`.
-    ///
-    /// # Safety
-    /// `frame` is the first byte of a frame of the hart's RAM.
-    pub(crate) unsafe fn new(page: u64, frame: *mut u8) -> Self {
-        Self { tag: page, base: frame.wrapping_sub(page as usize) }
-    }
-
-    /// Host memory for `size` bytes (a power of two) at `addr`, if that is aligned and in the page.
-    #[inline(always)]
-    pub(crate) fn hit(&self, addr: u64, size: u64) -> Option<HostPtr> {
-        if addr & (PAGE_MASK | (size - 1)) == self.tag {
-            // SAFETY: the tag has no bit below the page number, so `addr` is aligned to `size` and
-            // in the page that `new` was given the frame of.
-            Some(unsafe { HostPtr::new(self.base.wrapping_add(addr as usize)) })
-        } else {
-            None
-        }
-    }
-
-    /// The page and the host address of its frame.
-    pub(crate) fn page(&self) -> Option<(VirtAddr, *mut u8)> {
-        (self.tag & 1 == 0)
-            .then(|| (VirtAddr::new(self.tag), self.base.wrapping_add(self.tag as usize)))
-    }
-}
 
 /// A block under a virtual address.
 #[derive(Clone, Copy)]
@@ -201,10 +161,11 @@ impl Core {
 
     /// The addresses known, with their blocks.
     pub(crate) fn known_jumps(&self) -> impl Iterator<Item = (VirtAddr, OpRef)> {
-        self.jumps.iter().enumerate().filter_map(|(index, line)| {
-            (line.tag & JUMP_LOW == self.generation)
-                .then(|| (VirtAddr::new(line.tag & !JUMP_LOW | (index as u64) << 1), line.op))
-        })
+        let of_now = |line: &JumpLine| line.tag & JUMP_LOW == self.generation;
+        (0_u64..)
+            .zip(&self.jumps)
+            .filter(move |(_, line)| of_now(line))
+            .map(|(index, line)| (VirtAddr::new(line.tag & !JUMP_LOW | index << 1), line.op))
     }
 
     /// Forgets which addresses lead to which blocks.
@@ -265,7 +226,7 @@ impl Core {
         loop {
             let index = (page >> 12) as usize % LINES;
             for lines in [&mut self.read, &mut self.write] {
-                if lines[index].tag == page {
+                if lines[index].page().is_some_and(|(at, _)| at.get() == page) {
                     lines[index] = Line::EMPTY;
                 }
             }
@@ -277,7 +238,7 @@ impl Core {
     }
 
     /// Forgets the ways to write to the frame at `frame`.
-    pub(crate) fn revoke_writes(&mut self, frame: *mut u8) {
+    pub(crate) fn revoke_writes(&mut self, frame: FramePtr) {
         for line in &mut self.write {
             if line.page().is_some_and(|(_, at)| at == frame) {
                 *line = Line::EMPTY;

@@ -10,8 +10,8 @@
 //!
 //! So the first write to a page always sets D, and every write to code is seen.
 
-use crate::host::{HostPtr, Int};
-use crate::state::{Core, LINES, Line};
+use crate::host::{FramePtr, HostPtr, Int, Line};
+use crate::state::{Core, LINES};
 use crate::trap::Trap;
 use kilburn_addr::{Access, PAGE_SHIFT, PAGE_SIZE, Pfn, VirtAddr};
 
@@ -19,18 +19,13 @@ use kilburn_addr::{Access, PAGE_SHIFT, PAGE_SIZE, Pfn, VirtAddr};
 #[derive(Clone, Copy)]
 pub(crate) struct Page {
     pub(crate) pfn: Pfn,
-    /// Host address of its first byte.
-    pub(crate) frame: *mut u8,
+    frame: FramePtr,
 }
 
 impl Page {
     /// Host memory for an access of `I` at `addr`, which is in this page and aligned.
     fn at<I: Int>(self, addr: u64) -> HostPtr {
-        let offset = addr % PAGE_SIZE;
-        assert!(offset.is_multiple_of(I::SIZE));
-        // SAFETY: `frame` is a frame of the hart's RAM (`Core::page`); the access is aligned, so
-        // it ends before the page does.
-        unsafe { HostPtr::new(self.frame.wrapping_add(offset as usize)) }
+        self.frame.at::<I>(addr % PAGE_SIZE)
     }
 }
 
@@ -53,18 +48,16 @@ impl Core {
 
     fn readable(&mut self, addr: u64) -> Result<Page, Trap> {
         let page = self.page(addr, Access::Read)?;
-        let start = VirtAddr::new(addr).page_down().get();
-        // SAFETY: the frame comes from `page`.
-        self.read[(addr >> 12) as usize % LINES] = unsafe { Line::new(start, page.frame) };
+        let start = VirtAddr::new(addr).page_down();
+        self.read[(addr >> 12) as usize % LINES] = Line::new(start, page.frame);
         Ok(page)
     }
 
     fn writable(&mut self, addr: u64) -> Result<Page, Trap> {
         let page = self.page(addr, Access::Write)?;
         if !self.ram.is_code(page.pfn) {
-            let start = VirtAddr::new(addr).page_down().get();
-            // SAFETY: the frame comes from `page`.
-            self.write[(addr >> 12) as usize % LINES] = unsafe { Line::new(start, page.frame) };
+            let start = VirtAddr::new(addr).page_down();
+            self.write[(addr >> 12) as usize % LINES] = Line::new(start, page.frame);
         }
         Ok(page)
     }

@@ -41,12 +41,12 @@ macro_rules! steps {
 
 #[inline(always)]
 fn imm(op: Op) -> u64 {
-    op.imm as i64 as u64
+    i64::from(op.imm) as u64
 }
 
 #[inline(always)]
 fn word(value: u64) -> u64 {
-    value as i32 as i64 as u64
+    i64::from(value as i32) as u64
 }
 
 steps! {
@@ -83,9 +83,9 @@ steps! {
     Srlw = |op, a, b, pc| word(u64::from(a as u32 >> (b() & 31)));
     Sraw = |op, a, b, pc| i64::from(a as i32 >> (b() & 31)) as u64;
     Mul = |op, a, b, pc| a.wrapping_mul(b());
-    Mulh = |op, a, b, pc| (i128::from(a as i64) * i128::from(b() as i64) >> 64) as u64;
-    Mulhsu = |op, a, b, pc| (i128::from(a as i64) * i128::from(b()) >> 64) as u64;
-    Mulhu = |op, a, b, pc| (u128::from(a) * u128::from(b()) >> 64) as u64;
+    Mulh = |op, a, b, pc| ((i128::from(a as i64) * i128::from(b() as i64)) >> 64) as u64;
+    Mulhsu = |op, a, b, pc| ((i128::from(a as i64) * i128::from(b())) >> 64) as u64;
+    Mulhu = |op, a, b, pc| ((u128::from(a) * u128::from(b())) >> 64) as u64;
     Mulw = |op, a, b, pc| word(a.wrapping_mul(b()));
     Div = |op, a, b, pc| match b() as i64 {
         0 => u64::MAX,

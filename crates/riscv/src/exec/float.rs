@@ -105,7 +105,7 @@ macro_rules! exact {
 
 #[inline(always)]
 fn word(value: u32) -> u64 {
-    value as i32 as i64 as u64
+    i64::from(value as i32) as u64
 }
 
 rounded! {

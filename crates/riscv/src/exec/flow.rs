@@ -79,7 +79,7 @@ impl Reach for Far {
 
 #[inline(always)]
 pub(crate) fn offset(pc: u64, by: i32) -> u64 {
-    pc.wrapping_add(by as i64 as u64)
+    pc.wrapping_add(i64::from(by) as u64)
 }
 
 /// `if rs1 ? rs2 goto block + imm`; otherwise goes on behind the `Ext`.

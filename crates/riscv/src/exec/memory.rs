@@ -50,17 +50,17 @@ impl Load for Boxed {
 
 #[inline(always)]
 pub(crate) fn address(core: &Core, op: Op) -> u64 {
-    core.x(op.rs1).wrapping_add(op.imm as i64 as u64)
+    core.x(op.rs1).wrapping_add(i64::from(op.imm) as u64)
 }
 
 #[inline(always)]
 pub(crate) fn read_hit<I: Int>(core: &Core, addr: u64) -> Option<HostPtr> {
-    core.read_line(addr).hit(addr, I::SIZE)
+    core.read_line(addr).hit::<I>(addr)
 }
 
 #[inline(always)]
 pub(crate) fn write_hit<I: Int>(core: &Core, addr: u64) -> Option<HostPtr> {
-    core.write_line(addr).hit(addr, I::SIZE)
+    core.write_line(addr).hit::<I>(addr)
 }
 
 /// `rd = extend(memory[rs1 + imm])`

@@ -1,6 +1,10 @@
 //! The arithmetic against the SSE unit of the processor the tests run on, in its four rounding modes, flags included.
 //!
 //! SSE detects tininess after rounding, as RISC-V does; NaN payloads and integer overflow results differ and are mapped.
+#![expect(
+    unsafe_code,
+    reason = "the host's floating-point unit is asked through its own instructions"
+)]
 
 use core::arch::asm;
 
