@@ -199,17 +199,27 @@ fn square_roots_are_correctly_rounded_at_both_ends() {
 fn a_fused_product_is_not_rounded_before_the_sum() {
     // (1 + 2^-52)^2 - (1 + 2^-51) = 2^-104.
     check3(ONE + 1, ONE + 1, (ONE + 2) | MINUS, &Rm::ALL, 0x3970_0000_0000_0000, NONE);
+}
+
+#[test]
+fn a_fused_single_is_not_rounded_to_double_on_the_way() {
     let f = |x: f32| x.to_bits();
-    let mut flags = NONE;
-    // Singles: 1 + 2^-24 is a tie that 2^-149, far below a double's precision beside it, must break.
-    let (tie, tiny) = (f(1.0 + f32::EPSILON), f(f32::EPSILON / 2.0));
-    let unit = f(1.0);
-    assert_eq!(fp::f32_madd(tiny, unit, unit, Rne, &mut flags), unit);
-    let product =
-        fp::f32_madd(f(2f32.powi(-12) + 2f32.powi(-35)), f(2f32.powi(-12)), unit, Rne, &mut flags);
-    assert_eq!((product, flags), (tie, NX), "2^-24 + 2^-47 beside one lies above the tie");
-    // The sum 1 + 2^-24 + 2^-149 is a tie in double but not exactly.
-    assert_eq!(fp::f32_madd(1, unit, f(1.0), Rup, &mut flags), tie);
+    let check = |a: f32, b: f32, c: f32, expect: f32| {
+        let mut flags = NONE;
+        let result = fp::f32_madd(f(a), f(b), f(c), Rne, &mut flags);
+        assert_eq!((f32::from_bits(result), flags), (expect, NX), "{a:e} * {b:e} + {c:e}");
+    };
+    let (unit, tiny) = (f32::EPSILON, 2f32.powi(-100));
+    let half = 2f32.powi(-12);
+    // (1 + 2^-12)^2 = 1 + 2^-11 + 2^-24 is a tie with an even number below it.
+    check(1.0 + half, 1.0 + half, 0.0, 1.0 + 2.0 * half);
+    check(1.0 + half, 1.0 + half, tiny, 1.0 + 2.0 * half + unit);
+    check(1.0 + half, 1.0 + half, -tiny, 1.0 + 2.0 * half);
+    check(-1.0 - half, 1.0 + half, -tiny, -1.0 - 2.0 * half - unit);
+    // (1 + 3 * 2^-12) (1 + 2^-12) = 1 + 2^-10 + 2^-23 + 2^-24 is one with an odd number below it.
+    check(1.0 + 3.0 * half, 1.0 + half, 0.0, 1.0 + 4.0 * half + 2.0 * unit);
+    check(1.0 + 3.0 * half, 1.0 + half, tiny, 1.0 + 4.0 * half + 2.0 * unit);
+    check(1.0 + 3.0 * half, 1.0 + half, -tiny, 1.0 + 4.0 * half + unit);
 }
 
 #[test]

@@ -20,11 +20,11 @@ fn loads_extend_as_their_names_say_at_every_alignment() {
             let word = u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
             let cases = [
                 ("lb", word as i8 as u64),
-                ("lbu", word as u8 as u64),
+                ("lbu", word & 0xff),
                 ("lh", word as i16 as u64),
-                ("lhu", word as u16 as u64),
+                ("lhu", word & 0xffff),
                 ("lw", word as i32 as u64),
-                ("lwu", word as u32 as u64),
+                ("lwu", word & 0xffff_ffff),
                 ("ld", word),
             ];
             for (name, expect) in cases {
@@ -135,11 +135,33 @@ fn data_is_not_executed() {
 
 #[test]
 fn code_that_is_stored_over_is_executed_anew() {
-    let mut bench = Bench::new();
     let (one, two) = (Insn::new("addi").rd(5).imm(1), Insn::new("addi").rd(5).imm(2));
-    bench.step(&one);
-    (bench.regs.x[6], bench.regs.x[7]) = (CODE_AT + 8, u64::from(two.encode()));
-    // The store, the fence, and the instruction it replaced.
-    bench.run(&[Insn::new("sw").rs1(6).rs2(7), Insn::new("fence.i"), one]);
-    assert_eq!(bench.regs.x[5], 2);
+    let store = |name| Insn::new(name).rs1(6).rs2(7);
+    let ways: [&[Insn]; 8] = [
+        &[store("sw")],
+        &[Insn::new("sb").rs1(10).rs2(9).imm(2)],
+        &[Insn::new("sh").rs1(10).rs2(9).imm(2)],
+        &[Insn::new("c.sw").rs1(10).rs2(11)],
+        &[store("fsw")],
+        &[store("amoswap.w").rd(8)],
+        &[Insn::new("lr.w").rd(8).rs1(6), store("sc.w").rd(8)],
+        &[store("amomaxu.w").rd(8)],
+    ];
+    for way in ways {
+        let mut bench = Bench::new();
+        // Executed before, so that it may have been kept in some other form.
+        let mut insns = way.to_vec();
+        insns.extend([Insn::new("fence.i"), one.clone()]);
+        let target =
+            CODE_AT + insns[..insns.len() - 1].iter().map(Insn::length).sum::<i64>() as u64;
+        (bench.regs.x[6], bench.regs.x[10]) = (DATA_AT, DATA_AT);
+        bench.run(&insns);
+        assert_eq!(bench.regs.x[5], 1);
+        let bits = u64::from(two.encode());
+        (bench.regs.x[6], bench.regs.x[10]) = (target, target);
+        (bench.regs.x[7], bench.regs.f[7], bench.regs.x[11]) = (bits, bits, bits);
+        bench.regs.x[9] = bits >> 16;
+        bench.run(&insns);
+        assert_eq!(bench.regs.x[5], 2, "{}", way[0]);
+    }
 }

@@ -135,13 +135,13 @@ impl Random {
             ]);
             (self.below(2) << exponent | field) << fraction | short
         };
-        match any % 5 {
+        match any % 6 {
             // A sum that is a tie, or nearly: the second is half a unit of the first.
             0 => [number(bias), number(bias - digits - 1), number(bias + 1), number(bias + 2)],
             // A product on the edge of the normal numbers.
             1 => {
                 let field = any >> 8 & 63;
-                [number(bias - field), number(field + 1), number(field), number(2)]
+                [number(bias - field), number(field + (any >> 16 & 1)), number(field), number(2)]
             }
             // Zeros of both signs, and something small.
             2 => [
@@ -152,6 +152,12 @@ impl Random {
             ],
             // Factors of half the digits, and addends that all but cancel or tie their product.
             3 => [number(bias), number(bias), number(bias), number(bias - digits)],
+            // A product that is a tie, and an addend far below that breaks it.
+            4 => {
+                let (low, high) = (fraction.div_ceil(2), fraction - fraction.div_ceil(2) + 1);
+                let tie = |bit: u32| bias << fraction | 1 << (fraction - bit);
+                [tie(low), tie(high), number(bias - 2 * digits - (any >> 8 & 15)), number(bias)]
+            }
             // Halves of integers, and ties of the other format.
             _ => [
                 number(bias + digits - 1),
