@@ -18,7 +18,6 @@ pub mod config;
 mod errno_text;
 mod exec;
 mod fs;
-mod fs_standin;
 mod futex;
 mod host;
 mod kernel;

@@ -225,6 +225,21 @@ pub(crate) struct MountFlags {
     pub(crate) noexec: bool,
 }
 
+impl MountFlags {
+    /// As `statfs` shows them (`ST_*`), with the access-time rule that all mounts have.
+    pub(crate) fn statfs_bits(self) -> u64 {
+        const ST_NOSUID: u64 = 2;
+        const ST_NODEV: u64 = 4;
+        const ST_NOEXEC: u64 = 8;
+        const ST_RELATIME: u64 = 4096;
+        let bit = |on, bit| if on { bit } else { 0 };
+        bit(self.nosuid, ST_NOSUID)
+            | bit(self.nodev, ST_NODEV)
+            | bit(self.noexec, ST_NOEXEC)
+            | ST_RELATIME
+    }
+}
+
 /// Number of every mount outside the name space.
 const PSEUDO_MOUNT_ID: u64 = 1;
 
@@ -276,6 +291,21 @@ impl Path {
     /// The inode there.
     pub(crate) fn inode(&self) -> &InodeRef {
         &self.dentry.inode
+    }
+
+    /// The root of the tree of mounts that this place is in.
+    pub(crate) fn root_of_everything(&self) -> Self {
+        let mut here = self.clone();
+        while let Some(under) = here.mount.parent() {
+            here = under;
+        }
+        let dentry = Arc::clone(&here.mount.root);
+        Self { mount: here.mount, dentry }
+    }
+
+    /// Whether this is the root of its mount.
+    pub(crate) fn is_mount_root(&self) -> bool {
+        Arc::ptr_eq(&self.mount.root, &self.dentry)
     }
 
     /// Whether two paths are the same place.

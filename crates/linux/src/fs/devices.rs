@@ -8,8 +8,11 @@ use crate::fs::file::{FileOps, OpenFile, PollEvents, Whence};
 use crate::fs::inode::{InodeRef, NewInode, NewKind};
 use crate::fs::random::Random;
 use crate::fs::stat::{Device, FileType};
+use crate::fs::stdio::Standard;
+use crate::fs::tty::{Tty, TtyFile};
 use kilburn_addr::Errno;
 use std::any::Any;
+use std::rc::Rc;
 
 /// Discards what is written, reads as empty.
 pub(crate) const NULL: Device = Device::new(1, 3);
@@ -25,6 +28,9 @@ pub(crate) const URANDOM: Device = Device::new(1, 9);
 pub(crate) const TTY: Device = Device::new(5, 0);
 /// The system console.
 pub(crate) const CONSOLE: Device = Device::new(5, 1);
+
+/// The terminal as a pseudo terminal.
+pub(crate) const PTS_0: Device = Device::new(136, 0);
 
 /// Makes the nodes and links of `/dev`.
 pub(crate) fn populate(dev: &InodeRef) {
@@ -51,9 +57,17 @@ pub(crate) fn populate(dev: &InodeRef) {
         let what = NewKind::Symlink(target);
         made(dev.create(name, &NewInode { what, perm: 0o777, uid: 0, gid: 0 }));
     }
-    for (name, perm) in [(b"shm", 0o755), (b"pts", 0o755)] {
+    for name in [b"shm", b"pts"] {
         let what = NewKind::Directory;
-        made(dev.create(name, &NewInode { what, perm, uid: 0, gid: 0 }));
+        made(dev.create(name, &NewInode { what, perm: 0o755, uid: 0, gid: 0 }));
+    }
+}
+
+/// Makes the nodes of `/dev/pts`: the terminal, when there is one.
+pub(crate) fn populate_pts(pts: &InodeRef, tty: Option<&Rc<Tty>>) {
+    if tty.is_some() {
+        let what = NewKind::Device(FileType::CharDevice, PTS_0);
+        made(pts.create(b"0", &NewInode { what, perm: 0o620, uid: 0, gid: 5 }));
     }
 }
 
@@ -65,12 +79,17 @@ fn made(node: Result<InodeRef, Errno>) {
 ///
 /// # Errors
 /// ENXIO when there is no such device.
-pub(crate) fn open(device: Device, random: &Random) -> Result<Box<dyn FileOps>, Errno> {
+pub(crate) fn open(
+    device: Device,
+    random: &Random,
+    tty: Option<&Rc<Tty>>,
+) -> Result<Box<dyn FileOps>, Errno> {
     Ok(match device {
         NULL => Box::new(Null),
         ZERO => Box::new(Zero { writable: true }),
         FULL => Box::new(Zero { writable: false }),
         RANDOM | URANDOM => Box::new(RandomDevice(random.clone())),
+        TTY | CONSOLE | PTS_0 => Box::new(TtyFile::new(tty.ok_or(Errno::ENXIO)?, Standard::Output)),
         _ => return Err(Errno::ENXIO),
     })
 }

@@ -11,6 +11,7 @@
 use crate::fs::dentry::Path;
 use crate::fs::inode::{DirEntry, InodeRef};
 use crate::fs::locks::{LockTable, Owner};
+use crate::fs::seals::Seals;
 use crate::fs::stat::FileType;
 use crate::sched::wait::WaitQueue;
 use bitflags::bitflags;
@@ -374,6 +375,32 @@ impl OpenFile {
     pub(crate) fn lock_owner(&self, locks: &Rc<LockTable>) -> Owner {
         let mut slot = self.lock_owner.borrow_mut();
         slot.get_or_insert_with(|| (Rc::clone(locks), locks.new_owner())).1
+    }
+
+    /// The seals of its inode.
+    pub(crate) fn seals(&self) -> Option<&Seals> {
+        self.inode().seals()
+    }
+
+    /// `F_ADD_SEALS`.
+    ///
+    /// # Errors
+    /// EINVAL where seals do not exist, or for unknown ones; EPERM when not open for writing, or
+    /// sealed against it.
+    pub(crate) fn add_seals(&self, seals: u32) -> Result<(), Errno> {
+        let own = self.seals().ok_or(Errno::EINVAL)?;
+        if !self.flags().writable() {
+            return Err(Errno::EPERM);
+        }
+        own.add(seals)
+    }
+
+    /// Whether seals permit to change bytes.
+    ///
+    /// # Errors
+    /// EPERM.
+    pub(crate) fn check_write_seal(&self) -> Result<(), Errno> {
+        self.seals().map_or(Ok(()), Seals::check_write)
     }
 
     /// Position of the next read or write.

@@ -12,6 +12,7 @@ use crate::fs::dentry::Path;
 use crate::fs::file::{FileOps, OpenFlags};
 use crate::fs::page_cache::PageCache;
 use crate::fs::pipe::Fifo;
+use crate::fs::seals::Seals;
 use crate::fs::stat::{Device, FileType, Kstat, Kstatfs, Timespec};
 use bitflags::bitflags;
 use kilburn_addr::Errno;
@@ -346,6 +347,11 @@ pub(crate) trait Inode: Send + Sync + Any {
     /// What the store answers.
     fn list_xattr(&self) -> Result<Vec<Vec<u8>>, Errno> {
         Ok(Vec::new())
+    }
+
+    /// The seals of a file in memory.
+    fn seals(&self) -> Option<&Seals> {
+        None
     }
 
     /// For operations between two inodes of one file system.

@@ -12,6 +12,7 @@ use crate::sched::wait::WaitQueue;
 use kilburn_addr::Errno;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// Who holds a lock.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -56,6 +57,8 @@ type InodeKey = (u64, u64);
 #[derive(Default)]
 pub(crate) struct LockTable {
     held: RefCell<BTreeMap<(InodeKey, Space), Vec<Lock>>>,
+    /// Who waits for which lock, for the detection of deadlocks.
+    waiting: RefCell<BTreeMap<Owner, (InodeKey, Lock)>>,
     next_owner: Cell<u64>,
     queue: WaitQueue,
 }
@@ -145,10 +148,53 @@ impl LockTable {
         }
     }
 
+    /// Whether waiting for what keeps `wanted` away would close a circle of waiting owners.
+    ///
+    /// # Errors
+    /// EBADF when the file has no identity.
+    pub(crate) fn would_deadlock(&self, file: &OpenFile, wanted: &Lock) -> Result<bool, Errno> {
+        if wanted.pid < 0 {
+            // Open files do not wait; processes do.
+            return Ok(false);
+        }
+        let waiting = self.waiting.borrow();
+        let mut blocker = self.conflict(file, Space::Record, wanted)?;
+        for _ in 0..=waiting.len() {
+            let Some(holder) = blocker else { return Ok(false) };
+            if holder.owner == wanted.owner {
+                return Ok(true);
+            }
+            let Some((key, lock)) = waiting.get(&holder.owner) else { return Ok(false) };
+            let held = self.held.borrow();
+            let locks = held.get(&(*key, Space::Record)).map(Vec::as_slice).unwrap_or_default();
+            blocker = locks.iter().find(|held| held.conflicts(lock)).copied();
+        }
+        Ok(false)
+    }
+
+    /// Notes that the owner of `wanted` waits for it, until the answer is dropped.
+    pub(crate) fn note_waiting(self: &Rc<Self>, file: &OpenFile, wanted: Lock) -> Option<Waiting> {
+        let key = key_of(file)?;
+        self.waiting.borrow_mut().insert(wanted.owner, (key, wanted));
+        Some(Waiting { table: Rc::clone(self), owner: wanted.owner })
+    }
+
     /// An open file went: its own locks go.
     pub(crate) fn release(&self, owner: Owner, file: &OpenFile) {
         let _ = self.clear(file, Space::Record, owner, 0, u64::MAX);
         let _ = self.clear(file, Space::Whole, owner, 0, u64::MAX);
+    }
+}
+
+/// Somebody waits for a lock; no longer when dropped.
+pub(crate) struct Waiting {
+    table: Rc<LockTable>,
+    owner: Owner,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.table.waiting.borrow_mut().remove(&self.owner);
     }
 }
 

@@ -10,6 +10,7 @@ use crate::fs::inode::{
 };
 use crate::fs::page_cache::{PageCache, PageCaches};
 use crate::fs::pipe::Fifo;
+use crate::fs::seals::{F_SEAL_SEAL, Seals};
 use crate::fs::stat::{Device, FileType, Kstat, Kstatfs, S_ISGID, Timespec};
 use crate::fs::walk::NAME_MAX;
 use kilburn_addr::{Errno, PAGE_SIZE};
@@ -114,7 +115,7 @@ impl Names {
 }
 
 enum Data {
-    Regular(PageCache),
+    Regular(PageCache, Seals),
     Directory(Mutex<Names>),
     Symlink(Vec<u8>),
     Fifo(Fifo),
@@ -135,7 +136,7 @@ impl MemInode {
     fn new(fs: &Arc<MemFs>, new: &NewInode<'_>) -> Arc<Self> {
         let now = fs.clock.now();
         let (data, nlink) = match new.what {
-            NewKind::Regular => (Data::Regular(fs.caches.in_memory(0)), 1),
+            NewKind::Regular => (Data::Regular(fs.caches.in_memory(0), Seals::new(F_SEAL_SEAL)), 1),
             NewKind::Directory => (Data::Directory(Mutex::default()), 2),
             NewKind::Symlink(text) => (Data::Symlink(text.to_vec()), 1),
             NewKind::Fifo => (Data::Fifo(Fifo::new()), 1),
@@ -246,7 +247,7 @@ impl Inode for MemInode {
 
     fn kind(&self) -> FileType {
         match &self.data {
-            Data::Regular(_) => FileType::Regular,
+            Data::Regular(..) => FileType::Regular,
             Data::Directory(_) => FileType::Directory,
             Data::Symlink(_) => FileType::Symlink,
             Data::Fifo(_) => FileType::Fifo,
@@ -257,7 +258,7 @@ impl Inode for MemInode {
 
     fn stat(&self) -> Result<Kstat, Errno> {
         let (size, blocks, rdev) = match &self.data {
-            Data::Regular(cache) => (cache.size(), cache.blocks(), Device::default()),
+            Data::Regular(cache, _) => (cache.size(), cache.blocks(), Device::default()),
             Data::Directory(names) => {
                 ((names.lock().by_name.len() as u64 + 2) * DIRENT_BYTES, 0, Device::default())
             }
@@ -316,7 +317,20 @@ impl Inode for MemInode {
 
     fn page_cache(&self) -> Option<&PageCache> {
         match &self.data {
-            Data::Regular(cache) => Some(cache),
+            Data::Regular(cache, _) => Some(cache),
+            _ => None,
+        }
+    }
+
+    fn truncate(&self, size: u64) -> Result<(), Errno> {
+        let Data::Regular(cache, seals) = &self.data else { return Err(Errno::EINVAL) };
+        seals.check_resize(cache.size(), size)?;
+        cache.truncate(size)
+    }
+
+    fn seals(&self) -> Option<&Seals> {
+        match &self.data {
+            Data::Regular(_, seals) => Some(seals),
             _ => None,
         }
     }

@@ -7,9 +7,11 @@
 //! [`fs_struct`] is a process's root and working directory. System calls are in
 //! `syscall/fs`; they wait, this never does.
 
+mod boot;
 mod clock;
-pub(crate) mod dentry;
+mod dentry;
 mod devices;
+mod exec;
 mod fd_table;
 mod file;
 mod fs_struct;
@@ -27,12 +29,27 @@ mod pipe;
 mod pseudo;
 mod random;
 mod regular;
+mod seals;
 mod stat;
+mod stdio;
+mod tty;
 mod vfs;
 mod walk;
+mod xattr;
 
-pub(crate) use crate::fs_standin::ExecFile;
-pub(crate) use fd_table::FdTable;
-pub(crate) use file::OpenFile;
+pub(crate) use dentry::Path;
+pub(crate) use exec::ExecFile;
+pub(crate) use fd_table::{FdFlags, FdTable};
+pub(crate) use file::{
+    FileOps, IoctlAnswer, IoctlCaller, IoctlRequest, OpenFile, OpenFlags, PollEvents, Whence,
+};
 pub(crate) use fs_struct::FsStruct;
+pub(crate) use inode::{DirEntry, InodeRef, NewKind, RenameMode, Touch, XattrMode};
+pub(crate) use locks::{Lock, LockKind, Space};
+pub(crate) use names::{At, NewTime, Remove, Who};
+pub(crate) use open::OpenHow;
+pub(crate) use perm::May;
+pub(crate) use pipe::{PIPE_MAX_SIZE, PipeEnd};
+pub(crate) use stat::{Device, FileType, Timespec};
 pub(crate) use vfs::Vfs;
+pub(crate) use walk::{LastLink, Resolve};

@@ -5,6 +5,7 @@
 //! fs/namei.c, fs/attr.c, fs/open.c. Neighbours: [`crate::fs::open`], [`crate::fs::walk`].
 
 use crate::fs::dentry::Path;
+use crate::fs::file::OpenFile;
 use crate::fs::fs_struct::FsStruct;
 use crate::fs::inode::{InodeRef, NewKind, RenameMode, SetAttr, Touch};
 use crate::fs::perm::{May, may_access, may_delete, owner_or_capable};
@@ -279,7 +280,20 @@ impl Vfs {
         inode.writer_closed()
     }
 
-    /// Cuts or extends a regular file that is open for writing.
+    /// Cuts or extends a file that is open for writing.
+    ///
+    /// # Errors
+    /// What the store answers; EPERM when sealed.
+    pub(crate) fn truncate_open(
+        &self,
+        creds: &Creds,
+        file: &OpenFile,
+        size: u64,
+    ) -> Result<(), Errno> {
+        self.truncate_inode(creds, file.inode(), size)
+    }
+
+    /// Cuts or extends a regular file.
     ///
     /// # Errors
     /// What the store answers.
@@ -337,11 +351,19 @@ impl Vfs {
     /// ENOTDIR, EACCES.
     pub(crate) fn directory(&self, who: Who<'_>, at: At<'_>) -> Result<Path, Errno> {
         let place = self.lookup(who, at, LastLink::Follow)?;
+        self.check_directory(who.creds, &place)?;
+        Ok(place)
+    }
+
+    /// Whether `place` can be changed to.
+    ///
+    /// # Errors
+    /// ENOTDIR, EACCES.
+    pub(crate) fn check_directory(&self, creds: &Creds, place: &Path) -> Result<(), Errno> {
         if place.inode().kind() != FileType::Directory {
             return Err(Errno::ENOTDIR);
         }
-        may_access(who.creds, &place.inode().stat()?, May::EXEC)?;
-        Ok(place)
+        may_access(creds, &place.inode().stat()?, May::EXEC)
     }
 }
 

@@ -288,7 +288,7 @@ impl Vfs {
     }
 
     fn open_device(&self, device: crate::fs::stat::Device) -> Result<Box<dyn FileOps>, Errno> {
-        devices::open(device, self.random())
+        devices::open(device, self.random(), self.stdio().tty())
     }
 }
 

@@ -1,6 +1,8 @@
 //! The host's Linux as oracle: random sequences of operations on names are made in a real folder
 //! and through our path walk, on a host folder and in memory; each answer must be the same.
 
+use crate::config::StdioConfig;
+use crate::fs::boot::{KernelLink, Stdio};
 use crate::fs::clock::Clock;
 use crate::fs::file::{OpenFile, OpenFlags};
 use crate::fs::fs_struct::FsStruct;
@@ -11,25 +13,43 @@ use crate::fs::page_cache::PageCaches;
 use crate::fs::random::Random;
 use crate::fs::vfs::{RootSource, Vfs, VfsConfig};
 use crate::fs::walk::LastLink;
+use crate::host::{MachineHost, Memory};
 use crate::task::Creds;
-use kilburn_addr::Errno;
+use kilburn_addr::{Errno, PhysAddr};
+use kilburn_mm::MemoryConfig;
+use kilburn_paging::Sv;
+use kilburn_riscv::GuestRam;
 use proptest::prelude::*;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// A name space with nothing but its root and what the kernel mounts over it.
 pub(crate) fn vfs(root: RootSource) -> Vfs {
     Vfs::new(VfsConfig {
         root,
-        caches: PageCaches::default(),
+        caches: PageCaches::new(&memory()),
         clock: Clock::new(|| 1_767_225_600_000_000_000),
-        random: Random::new(|| 4),
-        memory_bytes: 256 << 20,
+        random: Random::new(|into| into.fill(4)),
+        stdio: Stdio::new(&StdioConfig::Captured { stdin: Vec::new() }),
+        link: KernelLink::default(),
+        memory_bytes: MEMORY_BYTES,
     })
     .expect("the root opens")
+}
+
+const MEMORY_BYTES: u64 = 16 << 20;
+
+/// The memory of a small machine.
+fn memory() -> Arc<Memory> {
+    let ram = Arc::new(GuestRam::new(MEMORY_BYTES).expect("the host has memory"));
+    let base = PhysAddr::new(0x8000_0000).pfn();
+    let end = PhysAddr::new(0x8000_0000 + MEMORY_BYTES).pfn();
+    let host = MachineHost::new(ram, Sv::SV39, 1);
+    Memory::new(host, MemoryConfig::new(base..end)).expect("enough for a machine")
 }
 
 /// One operation.
@@ -172,8 +192,6 @@ impl Side for Ours {
     fn run(&mut self, op: &Op) -> Result<String, Errno> {
         let cwd = self.fs.cwd();
         let who = self.who();
-        let at = |text: &'static str| text;
-        let _ = at;
         let done = |result: Result<(), Errno>| result.map(|()| String::new());
         fn place<'a>(from: &'a crate::fs::dentry::Path, text: &'a str) -> At<'a> {
             At { from, text: text.as_bytes() }

@@ -98,6 +98,43 @@ impl Fifo {
         self.0.ring.lock().buffers.iter().map(|b| b.bytes.len() - b.start).sum()
     }
 
+    /// Whether two handles are one pipe.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Bytes that certainly fit now: what free buffers hold.
+    pub(crate) fn room(&self) -> usize {
+        let ring = self.0.ring.lock();
+        if ring.readers == 0 {
+            0
+        } else {
+            (ring.limit - ring.buffers.len().min(ring.limit)) * PIPE_BUF
+        }
+    }
+
+    /// Whether writing would be EPIPE.
+    pub(crate) fn has_no_reader(&self) -> bool {
+        self.0.ring.lock().readers == 0
+    }
+
+    /// A copy of the first bytes, at most `max`, which stay.
+    ///
+    /// # Errors
+    /// EAGAIN when empty and somebody can still write.
+    pub(crate) fn peek(&self, max: usize) -> Result<Vec<u8>, Errno> {
+        let ring = self.0.ring.lock();
+        let mut bytes = Vec::new();
+        for buffer in &ring.buffers {
+            let left = &buffer.bytes[buffer.start..];
+            bytes.extend_from_slice(&left[..left.len().min(max - bytes.len())]);
+            if bytes.len() == max {
+                break;
+            }
+        }
+        if bytes.is_empty() && ring.writers > 0 { Err(Errno::EAGAIN) } else { Ok(bytes) }
+    }
+
     /// `F_GETPIPE_SZ`, bytes.
     pub(crate) fn capacity(&self) -> usize {
         self.0.ring.lock().limit * PIPE_BUF

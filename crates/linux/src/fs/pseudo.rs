@@ -46,7 +46,22 @@ impl PseudoFs {
         let attr = Attr { perm, uid: 0, gid: 0, atime: now, mtime: now, ctime: now };
         let ino = self.next_ino.fetch_add(1, Ordering::Relaxed);
         let attr = Mutex::new(attr);
-        Arc::new(PseudoInode { fs: Arc::clone(self), ino, kind, fifo, attr })
+        let (rdev, size) = (Device::default(), 0);
+        Arc::new(PseudoInode { fs: Arc::clone(self), ino, kind, fifo, rdev, size, attr })
+    }
+
+    /// An inode for a stream of the host.
+    pub(crate) fn stream_inode(
+        self: &Arc<Self>,
+        kind: FileType,
+        rdev: Device,
+        size: u64,
+    ) -> InodeRef {
+        let now = self.clock.now();
+        let attr = Attr { perm: 0o600, uid: 0, gid: 0, atime: now, mtime: now, ctime: now };
+        let ino = self.next_ino.fetch_add(1, Ordering::Relaxed);
+        let attr = Mutex::new(attr);
+        Arc::new(PseudoInode { fs: Arc::clone(self), ino, kind, fifo: None, rdev, size, attr })
     }
 
     /// A place for `inode` that prints as `text`.
@@ -95,6 +110,8 @@ struct PseudoInode {
     ino: u64,
     kind: FileType,
     fifo: Option<Fifo>,
+    rdev: Device,
+    size: u64,
     attr: Mutex<Attr>,
 }
 
@@ -117,8 +134,8 @@ impl Inode for PseudoInode {
             nlink: 1,
             uid: attr.uid,
             gid: attr.gid,
-            rdev: Device::default(),
-            size: 0,
+            rdev: self.rdev,
+            size: self.size,
             blksize: PAGE_SIZE as u32,
             blocks: 0,
             atime: attr.atime,

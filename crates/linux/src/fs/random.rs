@@ -4,19 +4,16 @@ use std::rc::Rc;
 
 /// A handle on the machine's generator.
 #[derive(Clone)]
-pub(crate) struct Random(Rc<dyn Fn() -> u64>);
+pub(crate) struct Random(Rc<dyn Fn(&mut [u8])>);
 
 impl Random {
-    /// A source that takes 64 bits at a time from `source`.
-    pub(crate) fn new(source: impl Fn() -> u64 + 'static) -> Self {
-        Self(Rc::new(source))
+    /// A source that `fill` takes bytes from.
+    pub(crate) fn new(fill: impl Fn(&mut [u8]) + 'static) -> Self {
+        Self(Rc::new(fill))
     }
 
     /// Fills `into`.
     pub(crate) fn fill(&self, into: &mut [u8]) {
-        for chunk in into.chunks_mut(8) {
-            let bytes = (self.0)().to_le_bytes();
-            chunk.copy_from_slice(&bytes[..chunk.len()]);
-        }
+        (self.0)(into);
     }
 }

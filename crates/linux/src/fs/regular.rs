@@ -45,6 +45,13 @@ impl FileOps for RegularFile {
         if room == 0 {
             return Err(Errno::EFBIG);
         }
+        if let Some(seals) = self.inode.seals() {
+            seals.check_write()?;
+            let end = pos.saturating_add(from.len() as u64);
+            if end > cache.size() {
+                seals.check_resize(cache.size(), end)?;
+            }
+        }
         let from = &from[..from.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
         let done = cache.write_at(pos, from)?;
         self.inode.touch(Touch::MTIME | Touch::CTIME);

@@ -5,6 +5,7 @@
 //! so that a run leaves no trace there; a mount point that the root lacks is there all the same.
 //! Operations on names are in [`crate::fs::names`], opening in [`crate::fs::open`].
 
+use crate::fs::boot::{KernelLink, Stdio};
 use crate::fs::clock::Clock;
 use crate::fs::dentry::{Dentry, Mount, MountFlags, Path};
 use crate::fs::devices;
@@ -46,6 +47,10 @@ pub(crate) struct VfsConfig {
     pub(crate) clock: Clock,
     /// Fills `/dev/urandom`.
     pub(crate) random: Random,
+    /// The machine's standard streams.
+    pub(crate) stdio: Stdio,
+    /// The kernel, later.
+    pub(crate) link: KernelLink,
     /// Bytes of guest memory; a tmpfs says it could hold half.
     pub(crate) memory_bytes: u64,
 }
@@ -57,11 +62,15 @@ pub(crate) struct Vfs {
     clock: Clock,
     random: Random,
     memory_bytes: u64,
+    stdio: Stdio,
+    link: KernelLink,
     mounts: RefCell<Vec<Arc<Mount>>>,
     /// Dentries that mounts sit on, kept alive.
     mount_points: RefCell<Vec<Path>>,
     next_minor: Cell<u32>,
     pipes: Arc<PseudoFs>,
+    /// Standard streams of the host.
+    streams: Arc<PseudoFs>,
     sockets: Arc<PseudoFs>,
     anon: Arc<PseudoFs>,
     /// The one inode of all anonymous files.
@@ -77,7 +86,7 @@ impl Vfs {
     /// # Errors
     /// When a host root cannot be opened or is no folder.
     pub(crate) fn new(config: VfsConfig) -> std::io::Result<Self> {
-        let VfsConfig { root, caches, clock, random, memory_bytes } = config;
+        let VfsConfig { root, caches, clock, random, stdio, link, memory_bytes } = config;
         let numbers = Arc::new(AtomicU64::new(1));
         let pseudo = |name, minor, magic| {
             PseudoFs::new(name, Device::new(0, minor), magic, clock.clone(), &numbers)
@@ -109,10 +118,13 @@ impl Vfs {
             sockets: pseudo("sockfs", 8, 0x534f_434b),
             anon,
             shm: memfs("tmpfs", 1, 0o1777),
-            caches,
-            clock,
+            caches: caches.clone(),
+            clock: clock.clone(),
             random,
             memory_bytes,
+            stdio,
+            link,
+            streams: pseudo("pipefs", 13, 0x5049_5045),
             mounts: RefCell::new(vec![root_mount]),
             mount_points: RefCell::default(),
             next_minor: Cell::new(FIRST_MINOR + 1),
@@ -127,6 +139,9 @@ impl Vfs {
         let dev = self.tmpfs("devtmpfs", 0o755);
         devices::populate(&dev);
         self.mount(b"/dev", dev, "dev", plain);
+        let pts = self.tmpfs("devpts", 0o755);
+        devices::populate_pts(&pts, self.stdio.tty());
+        self.mount(b"/dev/pts", pts, "devpts", plain);
         for (path, perm) in [(b"/dev/shm" as &[u8], 0o1777), (b"/run", 0o755), (b"/tmp", 0o1777)] {
             self.mount(path, self.tmpfs("tmpfs", perm), "tmpfs", plain);
         }
@@ -201,6 +216,36 @@ impl Vfs {
     /// What inodes are stamped with.
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// The machine's standard streams.
+    pub(crate) fn stdio(&self) -> &Stdio {
+        &self.stdio
+    }
+
+    /// The kernel, once it is there.
+    pub(crate) fn kernel_link(&self) -> &KernelLink {
+        &self.link
+    }
+
+    /// The place of a stream that comes from outside the machine.
+    ///
+    /// # Errors
+    /// None today.
+    pub(crate) fn stream_place(
+        &self,
+        kind: FileType,
+        rdev: Device,
+        size: u64,
+    ) -> Result<Path, Errno> {
+        let inode = self.streams.stream_inode(kind, rdev, size);
+        let ino = inode.stat()?.ino;
+        let text = match kind {
+            FileType::Socket => format!("socket:[{ino}]"),
+            FileType::Fifo => format!("pipe:[{ino}]"),
+            _ => format!("host:[{ino}]"),
+        };
+        Ok(self.streams.place(inode, text.into_bytes()))
     }
 
     /// What `/dev/urandom` reads from.
@@ -283,6 +328,9 @@ impl Vfs {
         }
         for mount in self.mounts.take() {
             mount.file_system.drop_caches();
+        }
+        if let Some(tty) = self.stdio.tty() {
+            tty.restore();
         }
         result
     }
