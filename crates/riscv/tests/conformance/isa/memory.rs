@@ -161,7 +161,9 @@ fn code_that_is_stored_over_is_executed_anew() {
         (bench.regs.x[6], bench.regs.x[10]) = (target, target);
         (bench.regs.x[7], bench.regs.f[7], bench.regs.x[11]) = (bits, bits, bits);
         bench.regs.x[9] = bits >> 16;
-        bench.run(&insns);
+        // Not put there again: what was made of the code the first time is what must go.
+        bench.regs.pc = CODE_AT;
+        assert_eq!(bench.machine.run(&mut bench.regs, insns.len() as u64), Trap::Quantum);
         assert_eq!(bench.regs.x[5], 2, "{}", way[0]);
     }
 }
