@@ -120,7 +120,7 @@ impl Random {
     /// [`Self::float_case`] in one format.
     fn related(&mut self, exponent: u32, fraction: u32) -> [u64; 4] {
         let (bias, digits) = ((1 << (exponent - 1)) - 1, u64::from(fraction));
-        let any = self.float(exponent, fraction);
+        let (any, kind) = (self.next(), self.below(6));
         let ones = (1 << fraction) - 1;
         // A sign, and a fraction that is short or one away from it.
         let mut number = |field: u64| {
@@ -135,13 +135,13 @@ impl Random {
             ]);
             (self.below(2) << exponent | field) << fraction | short
         };
-        match any % 6 {
+        match kind {
             // A sum that is a tie, or nearly: the second is half a unit of the first.
             0 => [number(bias), number(bias - digits - 1), number(bias + 1), number(bias + 2)],
             // A product on the edge of the normal numbers.
             1 => {
-                let field = any >> 8 & 63;
-                [number(bias - field), number(field + (any >> 16 & 1)), number(field), number(2)]
+                let field = any & 63;
+                [number(bias - field), number(field + (any >> 6 & 1)), number(field), number(2)]
             }
             // Zeros of both signs, and something small.
             2 => [
@@ -156,14 +156,14 @@ impl Random {
             4 => {
                 let (low, high) = (fraction.div_ceil(2), fraction - fraction.div_ceil(2) + 1);
                 let tie = |bit: u32| bias << fraction | 1 << (fraction - bit);
-                [tie(low), tie(high), number(bias - 2 * digits - (any >> 8 & 15)), number(bias)]
+                [tie(low), tie(high), number(bias - 2 * digits - (any & 15)), number(bias)]
             }
-            // Halves of integers, and ties of the other format.
+            // Halves of integers; ties and tiny numbers of the other format.
             _ => [
                 number(bias + digits - 1),
                 number(bias + any % 8),
                 number(bias) ^ 1 << (fraction / 2 + 2),
-                any ^ 1 << 28,
+                number(bias - 127 + (any & 1)),
             ],
         }
     }
