@@ -34,6 +34,9 @@ impl Caller {
         raw_io: true,
         read_implies_exec: false,
     };
+
+    /// Work of the kernel's own, on nobody's behalf.
+    pub(crate) const KERNEL: Self = Self { admin: false, ..Self::ROOT };
 }
 
 /// Soft limits in bytes; [`UNLIMITED`] for none.

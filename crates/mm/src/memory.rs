@@ -1,12 +1,51 @@
-//! The machine's memory: frames, the zero page, commit accounting, the registry of owners.
+//! The machine's memory: frames, the zero page, and what all address spaces share.
+//!
+//! [`Memory`] hands out frames, zeroed, and takes them back when their last reference goes
+//! ([`Memory::put`]); it counts them by use. Promises of memory are counted in
+//! [`crate::commit`]. Neighbours: [`crate::frames`] below, [`crate::Mm`] and
+//! [`crate::AddressSpace`] above.
 
-use crate::{AddressSpace, Host, MemoryConfig, MemoryError, Mm};
-use alloc::sync::Arc;
+use crate::config::{MemoryConfig, MemoryError};
+use crate::frames::{FrameMeta, FrameState, Frames};
+use crate::host::Host;
+use crate::ids::AsidPool;
+use crate::page_cache::AddressSpace;
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use kilburn_addr::{Errno, Pfn};
+use kilburn_paging::PhysMem;
+use lock_api::Mutex;
 
 /// Everything the address spaces of one machine share.
 pub struct Memory<H: Host> {
     host: H,
     config: MemoryConfig,
+    pub(crate) frames: Frames<H::RawMutex>,
+    zero_frame: Pfn,
+    pub(crate) uses: Uses,
+    /// Pages promised (Linux `vm_committed_as`).
+    pub(crate) committed: AtomicI64,
+    pub(crate) asids: Mutex<H::RawMutex, AsidPool>,
+    /// Page caches by number, to reach a frame's owner from its metadata.
+    mappings: Mutex<H::RawMutex, BTreeMap<u32, Weak<AddressSpace<H>>>>,
+    next_mm: AtomicU64,
+    next_mapping: AtomicU32,
+    next_anon_vma: AtomicU32,
+    next_shmem_inode: AtomicU64,
+}
+
+/// Frames in use, by use.
+#[derive(Default)]
+pub(crate) struct Uses {
+    pub(crate) tables: AtomicU64,
+    pub(crate) anon: AtomicU64,
+    pub(crate) file: AtomicU64,
+    pub(crate) shmem: AtomicU64,
+    pub(crate) kernel: AtomicU64,
+    pub(crate) mapped: AtomicU64,
+    pub(crate) dirty: AtomicU64,
 }
 
 /// Counts of frames, in pages.
@@ -38,18 +77,13 @@ pub struct MemoryCounts {
     pub commit_limit: u64,
 }
 
-/// A broken invariant, found by [`Memory::check`].
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Violation {
-    /// The invariant's name.
-    pub invariant: &'static str,
-    /// What was found.
-    pub detail: alloc::string::String,
-}
+/// There is no free frame, and none could be made free.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct NoFrame;
 
-impl core::fmt::Display for Violation {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "{}: {}", self.invariant, self.detail)
+impl From<NoFrame> for Errno {
+    fn from(_: NoFrame) -> Self {
+        Self::ENOMEM
     }
 }
 
@@ -59,7 +93,33 @@ impl<H: Host> Memory<H> {
     /// # Errors
     /// [`MemoryError`] when there are too few or too many.
     pub fn new(host: H, config: MemoryConfig) -> Result<Arc<Self>, MemoryError> {
-        Ok(Arc::new(Self { host, config }))
+        let count = config.frames.end.get().saturating_sub(config.frames.start.get());
+        if count >= u64::from(u32::MAX) - 1 {
+            return Err(MemoryError::TooManyFrames);
+        }
+        let frames = Frames::new(config.frames.clone());
+        let zero_frame = frames.alloc().ok_or(MemoryError::TooFewFrames)?;
+        if frames.free() == 0 {
+            return Err(MemoryError::TooFewFrames);
+        }
+        host.mem().zero(zero_frame);
+        frames.meta(zero_frame).begin(FrameState::Kernel, 0, 0);
+        let uses = Uses::default();
+        uses.kernel.store(1, Ordering::Relaxed);
+        Ok(Arc::new(Self {
+            host,
+            config,
+            frames,
+            zero_frame,
+            uses,
+            committed: AtomicI64::new(0),
+            asids: Mutex::new(AsidPool::default()),
+            mappings: Mutex::new(BTreeMap::new()),
+            next_mm: AtomicU64::new(1),
+            next_mapping: AtomicU32::new(1),
+            next_anon_vma: AtomicU32::new(1),
+            next_shmem_inode: AtomicU64::new(1),
+        }))
     }
 
     /// The embedder.
@@ -76,24 +136,161 @@ impl<H: Host> Memory<H> {
 
     /// Counts of frames now.
     pub fn counts(&self) -> MemoryCounts {
-        MemoryCounts::default()
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let shmem = get(&self.uses.shmem);
+        MemoryCounts {
+            total: self.frames.total(),
+            free: self.frames.free(),
+            peak_used: self.frames.peak_used(),
+            page_tables: get(&self.uses.tables),
+            anon: get(&self.uses.anon),
+            cached: get(&self.uses.file) + shmem,
+            shmem,
+            mapped: get(&self.uses.mapped),
+            dirty: get(&self.uses.dirty),
+            kernel: get(&self.uses.kernel),
+            committed: self.committed.load(Ordering::Relaxed).max(0) as u64,
+            commit_limit: self.commit_limit(),
+        }
     }
 
-    /// Walks everything and compares it with what is counted. `mms` and `files` are all that
-    /// exist.
-    ///
-    /// # Errors
-    /// The first [`Violation`] found.
-    pub fn check(&self, mms: &[&Mm<H>], files: &[&AddressSpace<H>]) -> Result<(), Violation> {
-        let _ = (mms, files);
-        Ok(())
-    }
-}
-
-impl<H: Host> Memory<H> {
     /// Zeroed frames for the kernel's own use, such as the vdso; `None` when there are too few.
-    pub fn alloc_kernel_pages(&self, count: usize) -> Option<alloc::vec::Vec<kilburn_addr::Pfn>> {
-        let _ = count;
-        None
+    /// The first reference to each belongs to the caller: [`Self::free_kernel_pages`].
+    pub fn alloc_kernel_pages(&self, count: usize) -> Option<Vec<Pfn>> {
+        let mut pages = Vec::with_capacity(count);
+        for _ in 0..count {
+            let Ok(pfn) = self.alloc_zeroed() else {
+                self.free_kernel_pages(&pages);
+                return None;
+            };
+            self.frames.meta(pfn).begin(FrameState::Kernel, 0, 0);
+            self.uses.kernel.fetch_add(1, Ordering::Relaxed);
+            pages.push(pfn);
+        }
+        Some(pages)
+    }
+
+    /// Drops the first reference to frames of [`Self::alloc_kernel_pages`]; what is still mapped
+    /// stays until it is unmapped.
+    pub fn free_kernel_pages(&self, pages: &[Pfn]) {
+        for &pfn in pages {
+            self.put(pfn);
+        }
+    }
+
+    /// The frame behind all untouched anonymous memory that was read.
+    #[inline]
+    pub fn zero_frame(&self) -> Pfn {
+        self.zero_frame
+    }
+
+    #[inline]
+    pub(crate) fn meta(&self, pfn: Pfn) -> &FrameMeta {
+        self.frames.meta(pfn)
+    }
+
+    /// A frame full of zeros; its use is to be begun by the caller.
+    #[inline]
+    pub(crate) fn alloc_zeroed(&self) -> Result<Pfn, NoFrame> {
+        let pfn = self.alloc()?;
+        self.host.mem().zero(pfn);
+        Ok(pfn)
+    }
+
+    /// A frame whose content the caller overwrites whole, before anybody can see it; its use is to
+    /// be begun by the caller.
+    #[inline]
+    pub(crate) fn alloc(&self) -> Result<Pfn, NoFrame> {
+        match self.frames.alloc() {
+            Some(pfn) => Ok(pfn),
+            None => self.alloc_after_eviction(),
+        }
+    }
+
+    #[cold]
+    fn alloc_after_eviction(&self) -> Result<Pfn, NoFrame> {
+        // Mappings are tried one at a time, without holding the registry: dropping the last
+        // reference to one takes it out of there.
+        let numbers: Vec<u32> = self.mappings.lock().keys().copied().collect();
+        for number in numbers {
+            if let Some(mapping) = self.mapping(number) {
+                mapping.evict();
+                if let Some(pfn) = self.frames.alloc() {
+                    return Ok(pfn);
+                }
+            }
+        }
+        self.frames.alloc().ok_or(NoFrame)
+    }
+
+    /// Gives a frame back that was allocated and never used.
+    pub(crate) fn discard(&self, pfn: Pfn) {
+        self.poison(pfn);
+        self.frames.free_frame(pfn);
+    }
+
+    /// Drops a reference to a frame; the last one frees it.
+    #[inline]
+    pub(crate) fn put(&self, pfn: Pfn) {
+        let meta = self.frames.meta(pfn);
+        if meta.put() {
+            self.free(pfn, meta);
+        }
+    }
+
+    #[inline]
+    fn free(&self, pfn: Pfn, meta: &FrameMeta) {
+        debug_assert_eq!(meta.maps(), 0, "a mapped frame is freed");
+        match meta.state() {
+            FrameState::Anon => &self.uses.anon,
+            FrameState::File => &self.uses.file,
+            FrameState::Shmem => &self.uses.shmem,
+            FrameState::Table => &self.uses.tables,
+            FrameState::Kernel => &self.uses.kernel,
+            FrameState::Free | FrameState::FreeBlock | FrameState::Allocated => {
+                unreachable!("a frame without a use has no references")
+            }
+        }
+        .fetch_sub(1, Ordering::Relaxed);
+        self.poison(pfn);
+        self.frames.free_frame(pfn);
+    }
+
+    /// In debug builds a free frame holds no zeros and nobody's data, so that tests which compare
+    /// content prove **no-stale-data**.
+    #[inline]
+    fn poison(&self, pfn: Pfn) {
+        if cfg!(debug_assertions) {
+            self.host.mem().write(pfn.base(), &[0xa5; 4096]);
+        }
+    }
+
+    pub(crate) fn next_mm_id(&self) -> u64 {
+        self.next_mm.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn next_anon_vma_id(&self) -> u32 {
+        self.next_anon_vma.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn next_shmem_inode(&self) -> u64 {
+        self.next_shmem_inode.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn next_mapping_id(&self) -> u32 {
+        self.next_mapping.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn register_mapping(&self, id: u32, mapping: Weak<AddressSpace<H>>) {
+        self.mappings.lock().insert(id, mapping);
+    }
+
+    pub(crate) fn forget_mapping(&self, id: u32) {
+        self.mappings.lock().remove(&id);
+    }
+
+    /// The page cache with this number.
+    pub(crate) fn mapping(&self, id: u32) -> Option<Arc<AddressSpace<H>>> {
+        self.mappings.lock().get(&id)?.upgrade()
     }
 }

@@ -1,19 +1,57 @@
-//! One address space (Linux `struct mm_struct`).
+//! One address space (Linux `struct mm_struct`): areas, tables, counts.
+//!
+//! | field              | guarded by                                                          |
+//! |--------------------|---------------------------------------------------------------------|
+//! | `state`            | `mmap_lock`: it is the lock's content; faults hold it shared        |
+//! | table entries      | `table_lock`; hardware sets A and D beside it                       |
+//! | `rss`, `pinned_vm` | atomic                                                              |
+//! | `events`           | atomic                                                              |
 
+use crate::accounting::{Events, Rss, VmPages};
+use crate::areas::Areas;
+use crate::exec::ExecLayout;
+use crate::frames::FrameState;
+use crate::host::{FlushReason, FlushScope, Host, TlbFlush};
 use crate::layout::Layout;
-use crate::{Caller, Host, Memory};
-use alloc::sync::Arc;
-use kilburn_addr::{Errno, Pfn};
+use crate::memory::Memory;
+use alloc::sync::{Arc, Weak};
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+use kilburn_addr::{AddrRange, Errno, PAGE_SHIFT, Pfn, VirtAddr, VmFlags};
+use kilburn_paging::{Entry, Format, Leaf, PhysMem, TableSource, Tables};
+use lock_api::{Mutex, RwLock};
 
 /// An address space: areas, tables, counts. Dropping the last `Arc` is exit_mmap: everything is
 /// unmapped and every frame given back.
 pub struct Mm<H: Host> {
+    this: Weak<Self>,
     memory: Arc<Memory<H>>,
     layout: Layout,
     id: u64,
     asid: u16,
     root: Pfn,
+    pub(crate) state: RwLock<H::RawRwLock, State<H>>,
+    table_lock: Mutex<H::RawMutex, ()>,
+    pub(crate) rss: Rss,
+    pub(crate) events: Events,
+    /// Tables in use, the root among them.
+    pub(crate) table_pages: AtomicU64,
+    pub(crate) table_pages_peak: AtomicU64,
+    /// Tables that Linux counts in `VmPTE`: neither the root nor a P4D.
+    pub(crate) counted_tables: AtomicU64,
 }
+
+/// What `mmap_lock` guards.
+pub(crate) struct State<H: Host> {
+    pub(crate) areas: Areas<H>,
+    pub(crate) vm: VmPages,
+    /// Flags every new area gets (mlockall's `MCL_FUTURE`).
+    pub(crate) def_flags: VmFlags,
+    pub(crate) exec: ExecLayout,
+}
+
+/// The tables of an address space, of its host's memory and format.
+pub(crate) type HostTables<'m, H> = Tables<'m, <H as Host>::Mem, <H as Host>::Format>;
 
 impl<H: Host> Mm<H> {
     /// An empty address space with a root table.
@@ -21,17 +59,46 @@ impl<H: Host> Mm<H> {
     /// # Errors
     /// `ENOMEM`
     pub fn new(memory: &Arc<Memory<H>>, layout: Layout) -> Result<Arc<Self>, Errno> {
-        Ok(Arc::new(Self { memory: memory.clone(), layout, id: 0, asid: 0, root: Pfn::new(0) }))
+        let state = State {
+            areas: Areas::new(),
+            vm: VmPages::default(),
+            def_flags: VmFlags::empty(),
+            exec: ExecLayout::default(),
+        };
+        Self::with_state(memory, layout, state)
     }
 
-    /// A copy for a child process: private pages are shared until one side writes
-    /// (Linux `dup_mmap`).
-    ///
-    /// # Errors
-    /// `ENOMEM`
-    pub fn fork(&self, caller: &Caller) -> Result<Arc<Self>, Errno> {
-        let _ = caller;
-        Err(Errno::ENOSYS)
+    pub(crate) fn with_state(
+        memory: &Arc<Memory<H>>,
+        layout: Layout,
+        state: State<H>,
+    ) -> Result<Arc<Self>, Errno> {
+        let root = memory.alloc_zeroed()?;
+        let asid = match memory.asids.lock().take() {
+            Ok(asid) => asid,
+            Err(errno) => {
+                memory.discard(root);
+                return Err(errno);
+            }
+        };
+        let root_level = memory.host().format().levels() - 1;
+        memory.meta(root).begin(FrameState::Table, 0, u64::from(root_level));
+        memory.uses.tables.fetch_add(1, Ordering::Relaxed);
+        Ok(Arc::new_cyclic(|this| Self {
+            this: this.clone(),
+            memory: memory.clone(),
+            layout,
+            id: memory.next_mm_id(),
+            asid,
+            root,
+            state: RwLock::new(state),
+            table_lock: Mutex::new(()),
+            rss: Rss::default(),
+            events: Events::default(),
+            table_pages: AtomicU64::new(1),
+            table_pages_peak: AtomicU64::new(1),
+            counted_tables: AtomicU64::new(0),
+        }))
     }
 
     /// The machine's memory.
@@ -62,5 +129,143 @@ impl<H: Host> Mm<H> {
     #[inline]
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Whether `addr..addr + len` lies below the end of user space.
+    #[inline]
+    pub(crate) fn in_task(&self, addr: VirtAddr, len: u64) -> bool {
+        let size = self.layout.task_size().get();
+        len <= size && addr.get() <= size - len
+    }
+
+    pub(crate) fn weak(&self) -> Weak<Self> {
+        self.this.clone()
+    }
+
+    #[inline]
+    pub(crate) fn mem(&self) -> &H::Mem {
+        self.memory.host().mem()
+    }
+
+    #[inline]
+    pub(crate) fn format(&self) -> H::Format {
+        self.memory.host().format()
+    }
+
+    /// The tables, locked.
+    #[inline]
+    pub(crate) fn lock_tables(&self) -> TableGuard<'_, H> {
+        TableGuard {
+            tables: Tables::new(self.mem(), self.format(), self.root),
+            mm: self,
+            _lock: self.table_lock.lock(),
+        }
+    }
+
+    /// Makes TLBs forget the pages of `range`.
+    pub(crate) fn flush(&self, range: AddrRange, reason: FlushReason) {
+        let what = FlushScope::Range(range);
+        self.memory.host().flush_tlb(&TlbFlush { asid: self.asid, what, reason });
+    }
+
+    /// Makes TLBs forget the page at `va`.
+    pub(crate) fn flush_page(&self, va: VirtAddr, reason: FlushReason) {
+        if let Some(page) = AddrRange::with_len(va.page_down(), 1 << PAGE_SHIFT) {
+            self.flush(page, reason);
+        }
+    }
+
+    /// Makes TLBs forget the whole address space.
+    pub(crate) fn flush_all(&self, reason: FlushReason) {
+        let what = FlushScope::All;
+        self.memory.host().flush_tlb(&TlbFlush { asid: self.asid, what, reason });
+    }
+}
+
+/// The tables of an address space while nobody else changes them.
+pub(crate) struct TableGuard<'a, H: Host> {
+    pub(crate) tables: HostTables<'a, H>,
+    mm: &'a Mm<H>,
+    _lock: lock_api::MutexGuard<'a, H::RawMutex, ()>,
+}
+
+impl<H: Host> TableGuard<'_, H> {
+    /// The entry at `at`.
+    #[inline]
+    pub(crate) fn entry(&self, at: kilburn_addr::PhysAddr) -> Entry {
+        self.mm.format().decode(self.mm.mem().load(at), 0)
+    }
+
+    /// Overwrites the entry at `at`, which hardware cannot be using.
+    #[inline]
+    pub(crate) fn set(&self, at: kilburn_addr::PhysAddr, entry: Entry) {
+        self.mm.mem().store(at, self.mm.format().encode(entry, 0));
+    }
+
+    /// Overwrites the entry at `at` with a page, and announces it.
+    #[inline]
+    pub(crate) fn set_leaf(&self, at: kilburn_addr::PhysAddr, va: VirtAddr, leaf: Leaf) {
+        self.set(at, Entry::Leaf(leaf));
+        self.mm.memory.host().pte_set(self.mm.asid, va, leaf);
+    }
+
+    /// Changes the page at `at`, keeping the A and D bits that hardware sets meanwhile; what it
+    /// was before, if it is a page.
+    #[inline]
+    pub(crate) fn update(
+        &self,
+        at: kilburn_addr::PhysAddr,
+        mut change: impl FnMut(Leaf) -> Leaf,
+    ) -> Option<Leaf> {
+        let (mem, format) = (self.mm.mem(), self.mm.format());
+        loop {
+            let raw = mem.load(at);
+            let Entry::Leaf(leaf) = format.decode(raw, 0) else { return None };
+            let new = format.encode(Entry::Leaf(change(leaf)), 0);
+            if new == raw || mem.compare_exchange(at, raw, new).is_ok() {
+                return Some(leaf);
+            }
+        }
+    }
+}
+
+impl<H: Host> TableSource for Mm<H> {
+    fn alloc_table(&self, level: u8) -> Option<Pfn> {
+        let table = self.memory.alloc_zeroed().ok()?;
+        self.memory.meta(table).begin(FrameState::Table, 0, u64::from(level));
+        self.memory.uses.tables.fetch_add(1, Ordering::Relaxed);
+        let now = self.table_pages.fetch_add(1, Ordering::Relaxed) + 1;
+        self.table_pages_peak.fetch_max(now, Ordering::Relaxed);
+        if level <= PUD {
+            self.counted_tables.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(table)
+    }
+
+    fn free_table(&self, table: Pfn, level: u8) {
+        self.table_pages.fetch_sub(1, Ordering::Relaxed);
+        if level <= PUD {
+            self.counted_tables.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.memory.put(table);
+    }
+}
+
+/// Level of the highest tables that Linux counts (`mm_inc_nr_puds`).
+const PUD: u8 = 2;
+
+impl<H: Host> Drop for Mm<H> {
+    /// exit_mmap (Linux 6.18 mm/mmap.c): all areas go, with their pages and tables.
+    fn drop(&mut self) {
+        self.exit_mmap();
+        self.flush_all(FlushReason::Exit);
+        self.memory.put(self.root);
+        self.memory.asids.lock().give(self.asid);
+    }
+}
+
+impl<H: Host> fmt::Debug for Mm<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mm").field("id", &self.id).field("asid", &self.asid).finish_non_exhaustive()
     }
 }

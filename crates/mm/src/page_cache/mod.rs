@@ -1,39 +1,128 @@
 //! The page cache: the pages of a file that are in memory, shared by read, write and mmap.
+//!
+//! [`AddressSpace`] holds the pages of one file; a file with a [`BackingStore`] can read them
+//! again, shared memory (tmpfs, memfd, `MAP_SHARED | MAP_ANONYMOUS`) has only them. One concern a
+//! file: copying in and out ([`io`]), write-back ([`writeback`]), truncation ([`truncate`]), the
+//! areas that map the file ([`i_mmap`]).
+//!
+//! | field        | guarded by                                                                |
+//! |--------------|---------------------------------------------------------------------------|
+//! | `size`       | atomic; shrinks only while `invalidate` is held exclusively               |
+//! | `pages`      | its own lock, held for a look-up or a change, never while allocating      |
+//! | `i_mmap`     | its own lock                                                              |
+//! | `invalidate` | shared from looking a page up until a table maps it; exclusive to truncate|
 
+pub(crate) mod i_mmap;
+mod io;
+pub(crate) mod page;
 pub mod store;
+mod tree;
+mod truncate;
+mod writeback;
 
 pub use store::BackingStore;
 
-use crate::{Host, Memory};
+use crate::frames::FrameState;
+use crate::memory::NoFrame;
+use crate::{Caller, Host, Memory};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::ops::Range;
-use kilburn_addr::Errno;
+use core::fmt;
+use core::ops::RangeInclusive;
+use core::sync::atomic::{AtomicU64, Ordering};
+use i_mmap::IMmap;
+use kilburn_addr::{Errno, PAGE_SIZE, Pfn};
+use kilburn_paging::PhysMem;
+use lock_api::{Mutex, RwLock};
+use page::PageRef;
+use tree::PageTree;
 
 /// The cached pages of one file, its size, and who maps it (Linux `struct address_space`).
 pub struct AddressSpace<H: Host> {
     memory: Arc<Memory<H>>,
-    id: u64,
-    store: Option<Box<dyn BackingStore>>,
+    id: u32,
+    content: Content,
+    size: AtomicU64,
+    pub(crate) invalidate: RwLock<H::RawRwLock, ()>,
+    pub(crate) i_mmap: Mutex<H::RawMutex, IMmap<H>>,
+    pages: Mutex<H::RawMutex, PageTree>,
+}
+
+/// What is behind the cached pages.
+enum Content {
+    /// A store they can be read from again.
+    Store(Box<dyn BackingStore>),
+    /// Nothing: shared memory.
+    Shmem(Promise),
+}
+
+/// How the pages of shared memory count against the commit limit (Linux 6.18 mm/shmem.c:
+/// `shmem_acct_size`, `shmem_acct_blocks`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Promise {
+    /// This many were promised when it was made, and are until it goes.
+    Whole(u64),
+    /// Each page when it comes to be (`VM_NORESERVE`).
+    EachPage,
+}
+
+/// Whether a page was in the cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Found {
+    /// It was.
+    Cached,
+    /// It had to be read from the store.
+    Read,
 }
 
 impl<H: Host> AddressSpace<H> {
     /// The page cache of a file of `size` bytes whose content is in `store`.
     pub fn new(memory: &Arc<Memory<H>>, store: Box<dyn BackingStore>, size: u64) -> Arc<Self> {
-        let _ = size;
-        Arc::new(Self { memory: memory.clone(), id: 0, store: Some(store) })
+        Self::with_content(memory, Content::Store(store), size)
     }
 
-    /// Memory with no store behind it: tmpfs files, memfd, shared anonymous memory. Its pages
-    /// count as shmem and live until truncated or dropped.
+    /// Memory with no store behind it: tmpfs files and memfd. Its pages count as shmem and live
+    /// until truncated or dropped.
     pub fn new_shmem(memory: &Arc<Memory<H>>, size: u64) -> Arc<Self> {
-        let _ = size;
-        Arc::new(Self { memory: memory.clone(), id: 0, store: None })
+        Self::with_content(memory, Content::Shmem(Promise::EachPage), size)
+    }
+
+    /// Shared anonymous memory of `size` bytes, promised as a whole unless `reserve` is
+    /// [`Promise::EachPage`].
+    ///
+    /// # Errors
+    /// `ENOMEM` when that much may not be promised.
+    pub(crate) fn new_shared_anon(
+        memory: &Arc<Memory<H>>,
+        caller: &Caller,
+        total_vm: u64,
+        size: u64,
+        promise: Promise,
+    ) -> Result<Arc<Self>, Errno> {
+        if let Promise::Whole(pages) = promise {
+            memory.charge(caller, total_vm, pages)?;
+        }
+        Ok(Self::with_content(memory, Content::Shmem(promise), size))
+    }
+
+    fn with_content(memory: &Arc<Memory<H>>, content: Content, size: u64) -> Arc<Self> {
+        let id = memory.next_mapping_id();
+        let this = Arc::new(Self {
+            memory: memory.clone(),
+            id,
+            content,
+            size: AtomicU64::new(size),
+            invalidate: RwLock::new(()),
+            i_mmap: Mutex::new(IMmap::default()),
+            pages: Mutex::new(PageTree::default()),
+        });
+        memory.register_mapping(id, Arc::downgrade(&this));
+        this
     }
 
     /// A number no other page cache of the machine has.
     pub fn id(&self) -> u64 {
-        self.id
+        u64::from(self.id)
     }
 
     /// The machine's memory it lives in.
@@ -41,54 +130,226 @@ impl<H: Host> AddressSpace<H> {
         &self.memory
     }
 
-    /// Whether it is shared memory (tmpfs) rather than a cached file.
+    /// Whether it is shared memory rather than a cached file (Linux `shmem_mapping`).
+    #[inline]
     pub fn is_shmem(&self) -> bool {
-        self.store.is_none()
+        matches!(self.content, Content::Shmem(_))
     }
 
     /// Size of the file in bytes (Linux `i_size`).
+    #[inline]
     pub fn size(&self) -> u64 {
-        0
+        self.size.load(Ordering::Acquire)
     }
 
-    /// Reads from `pos` through the cache; stops at the end of the file. Answers how many bytes.
+    /// Number of pages that the file's size covers.
+    #[inline]
+    pub(crate) fn size_pages(&self) -> u64 {
+        self.size().div_ceil(PAGE_SIZE)
+    }
+
+    /// Number of pages in memory (Linux `nrpages`).
+    pub fn cached_pages(&self) -> u64 {
+        self.pages.lock().len()
+    }
+
+    /// Number of pages that are to be written to the store.
+    pub fn dirty_pages(&self) -> u64 {
+        self.pages.lock().dirty()
+    }
+
+    /// Whether page `index` is in memory.
+    pub fn is_cached(&self, index: u64) -> bool {
+        self.pages.lock().get(index).is_some()
+    }
+
+    /// Whether any area maps the file (Linux `mapping_mapped`).
+    pub fn is_mapped(&self) -> bool {
+        !self.i_mmap.lock().is_empty()
+    }
+
+    /// Whether an area maps the file shared and is or may become writable
+    /// (Linux `mapping_writably_mapped`).
+    pub fn is_writably_mapped(&self) -> bool {
+        self.i_mmap.lock().writable() > 0
+    }
+
+    /// How the frames of this mapping are marked.
+    fn frame_state(&self) -> FrameState {
+        match self.content {
+            Content::Store(_) => FrameState::File,
+            Content::Shmem(_) => FrameState::Shmem,
+        }
+    }
+
+    fn uses(&self) -> &AtomicU64 {
+        match self.content {
+            Content::Store(_) => &self.memory.uses.file,
+            Content::Shmem(_) => &self.memory.uses.shmem,
+        }
+    }
+
+    /// Page `index` if it is in memory.
+    #[inline]
+    pub(crate) fn cached_page(&self, index: u64) -> Option<PageRef<'_, H>> {
+        let pages = self.pages.lock();
+        let pfn = pages.get(index)?;
+        self.memory.meta(pfn).get();
+        Some(PageRef::from_held(&self.memory, pfn))
+    }
+
+    /// The pages among `indices` that are in memory; `visit` gets each with a reference that it
+    /// takes over. The tree is locked meanwhile.
+    pub(crate) fn for_each_cached(
+        &self,
+        indices: RangeInclusive<u64>,
+        mut visit: impl FnMut(u64, Pfn),
+    ) {
+        let pages = self.pages.lock();
+        for (index, pfn) in pages.range(indices) {
+            visit(index, pfn);
+        }
+    }
+
+    /// Page `index`, brought into memory if need be.
     ///
     /// # Errors
-    /// `EIO` when the store fails, `ENOMEM` when there is no frame; only if nothing was read.
-    pub fn read_at(&self, pos: u64, into: &mut [u8]) -> Result<usize, Errno> {
-        let _ = (pos, into);
-        Err(Errno::ENOSYS)
+    /// What the store answers; `ENOMEM` without a frame.
+    pub(crate) fn page(&self, index: u64) -> Result<(PageRef<'_, H>, Found), Errno> {
+        if let Some(page) = self.cached_page(index) {
+            return Ok((page, Found::Cached));
+        }
+        match &self.content {
+            Content::Store(store) => {
+                let mut buffer = [0; PAGE_SIZE as usize];
+                store.read_page(index, &mut buffer)?;
+                Ok((self.add_page(index, &buffer)?, Found::Read))
+            }
+            Content::Shmem(_) => Ok((self.add_page(index, &[])?, Found::Cached)),
+        }
     }
 
-    /// Writes at `pos` through the cache; the file grows. Answers how many bytes.
-    ///
-    /// # Errors
-    /// `EIO` when the store fails, `ENOMEM`/`ENOSPC` when there is no frame; only if nothing was
-    /// written.
-    pub fn write_at(&self, pos: u64, from: &[u8]) -> Result<usize, Errno> {
-        let _ = (pos, from);
-        Err(Errno::ENOSYS)
+    /// Reads the pages among `indices` that are missing from the store; failures are left to
+    /// whoever needs the page.
+    pub(crate) fn read_ahead(&self, indices: RangeInclusive<u64>) {
+        if let Content::Store(_) = self.content {
+            for index in indices {
+                if self.page(index).is_err() {
+                    return;
+                }
+            }
+        }
     }
 
-    /// Changes the size. Pages past the new end are unmapped everywhere, private copies included,
-    /// and dropped; the rest of the last page is zeroed.
-    ///
-    /// # Errors
-    /// What the store answers.
-    pub fn truncate(&self, size: u64) -> Result<(), Errno> {
-        let _ = size;
-        Err(Errno::ENOSYS)
+    /// Puts a new page that starts with `bytes`, zeros after them, in the place of page `index`;
+    /// if another came first, that one counts and `bytes` are ignored.
+    fn add_page(&self, index: u64, bytes: &[u8]) -> Result<PageRef<'_, H>, Errno> {
+        if let Content::Shmem(Promise::EachPage) = self.content {
+            self.memory.charge(&Caller::KERNEL, 0, 1)?;
+        }
+        let pfn = match self.filled_frame(bytes) {
+            Ok(pfn) => pfn,
+            Err(NoFrame) => {
+                self.uncharge_pages(1);
+                return Err(Errno::ENOMEM);
+            }
+        };
+        let mut pages = self.pages.lock();
+        if let Some(other) = pages.get(index) {
+            self.memory.meta(other).get();
+            drop(pages);
+            self.memory.discard(pfn);
+            self.uncharge_pages(1);
+            return Ok(PageRef::from_held(&self.memory, other));
+        }
+        let meta = self.memory.meta(pfn);
+        meta.begin(self.frame_state(), self.id, index);
+        meta.get();
+        pages.insert(index, pfn);
+        self.uses().fetch_add(1, Ordering::Relaxed);
+        Ok(PageRef::from_held(&self.memory, pfn))
     }
 
-    /// Writes the dirty pages among `bytes` to the store and waits until it has them.
-    ///
-    /// # Errors
-    /// What the store answers; pages that could not be written stay dirty.
-    pub fn sync(&self, bytes: Range<u64>) -> Result<(), Errno> {
-        let _ = bytes;
-        Err(Errno::ENOSYS)
+    fn filled_frame(&self, bytes: &[u8]) -> Result<Pfn, NoFrame> {
+        if bytes.len() == PAGE_SIZE as usize {
+            let pfn = self.memory.alloc()?;
+            self.memory.host().mem().write(pfn.base(), bytes);
+            Ok(pfn)
+        } else {
+            let pfn = self.memory.alloc_zeroed()?;
+            self.memory.host().mem().write(pfn.base(), bytes);
+            Ok(pfn)
+        }
     }
 
-    /// Drops clean pages that nobody maps.
-    pub fn evict(&self) {}
+    fn uncharge_pages(&self, pages: u64) {
+        if let Content::Shmem(Promise::EachPage) = self.content {
+            self.memory.uncharge(pages);
+        }
+    }
+
+    /// Marks page `index` dirty, if there is a store it could be written to
+    /// (Linux `folio_mark_dirty`).
+    pub(crate) fn mark_dirty(&self, index: u64) {
+        if let Content::Store(_) = self.content
+            && self.pages.lock().set_dirty(index)
+        {
+            self.memory.uses.dirty.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes page `index` out of the cache. The caller sees to it that no table maps it.
+    fn remove_page(&self, index: u64) {
+        let removed = self.pages.lock().remove(index);
+        if let Some((pfn, dirty)) = removed {
+            self.memory.uses.dirty.fetch_sub(u64::from(dirty), Ordering::Relaxed);
+            self.uncharge_pages(1);
+            self.memory.put(pfn);
+        }
+    }
+
+    /// Drops clean pages that nobody maps or uses. Shared memory has no clean pages.
+    pub fn evict(&self) {
+        if self.is_shmem() {
+            return;
+        }
+        let mut pages = self.pages.lock();
+        let idle: alloc::vec::Vec<u64> = pages
+            .range(0..=u64::MAX)
+            .filter(|&(index, pfn)| !pages.is_dirty(index) && self.memory.meta(pfn).refs() == 1)
+            .map(|(index, _)| index)
+            .collect();
+        for index in idle {
+            if let Some((pfn, _)) = pages.remove(index) {
+                self.memory.put(pfn);
+            }
+        }
+    }
+}
+
+impl<H: Host> Drop for AddressSpace<H> {
+    /// The inode goes: what is dirty is written, what is cached is freed. A store that fails now
+    /// has nobody left to tell.
+    fn drop(&mut self) {
+        self.memory.forget_mapping(self.id);
+        let _ = self.write_dirty(0..=u64::MAX);
+        let held: alloc::vec::Vec<u64> =
+            self.pages.lock().range(0..=u64::MAX).map(|(index, _)| index).collect();
+        for index in held {
+            self.remove_page(index);
+        }
+        if let Content::Shmem(Promise::Whole(pages)) = self.content {
+            self.memory.uncharge(pages);
+        }
+    }
+}
+
+impl<H: Host> fmt::Debug for AddressSpace<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AddressSpace")
+            .field("id", &self.id)
+            .field("shmem", &self.is_shmem())
+            .field("size", &self.size())
+            .finish_non_exhaustive()
+    }
 }

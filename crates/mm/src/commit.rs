@@ -1,0 +1,61 @@
+//! How much memory may be promised (Linux 6.18 mm/util.c: `__vm_enough_memory`,
+//! `vm_commit_limit`).
+
+use crate::config::{CommitLimit, Overcommit};
+use crate::{Caller, Host, Memory};
+use core::sync::atomic::Ordering;
+use kilburn_addr::{Errno, PAGE_SHIFT};
+
+/// Pages in a kbyte setting.
+const fn kbytes_to_pages(kbytes: u64) -> u64 {
+    kbytes >> (PAGE_SHIFT - 10)
+}
+
+impl<H: Host> Memory<H> {
+    /// Most pages that may be promised in overcommit mode 2.
+    pub(crate) fn commit_limit(&self) -> u64 {
+        let limit = match self.config().overcommit {
+            Overcommit::Never(limit) => limit,
+            Overcommit::Heuristic | Overcommit::Always => CommitLimit::Ratio(50),
+        };
+        match limit {
+            CommitLimit::Kbytes(kbytes) => kbytes_to_pages(kbytes),
+            CommitLimit::Ratio(percent) => self.frames.total() * u64::from(percent) / 100,
+        }
+    }
+
+    /// Promises `pages` to an address space of `total_vm` pages.
+    ///
+    /// # Errors
+    /// `ENOMEM` when the overcommit mode does not allow it; nothing is promised then.
+    pub(crate) fn charge(&self, caller: &Caller, total_vm: u64, pages: u64) -> Result<(), Errno> {
+        let charged = pages as i64;
+        let now = self.committed.fetch_add(charged, Ordering::Relaxed) + charged;
+        let allowed = match self.config().overcommit {
+            Overcommit::Always => true,
+            Overcommit::Heuristic => pages <= self.frames.total(),
+            Overcommit::Never(_) => {
+                let mut limit = self.commit_limit();
+                if !caller.admin {
+                    limit = limit
+                        .saturating_sub(kbytes_to_pages(self.config().admin_reserve_kbytes));
+                }
+                // Room for the user to end the process that takes everything.
+                let reserve = kbytes_to_pages(self.config().user_reserve_kbytes);
+                limit = limit.saturating_sub(reserve.min(total_vm / 32));
+                now < limit as i64
+            }
+        };
+        if allowed {
+            Ok(())
+        } else {
+            self.uncharge(pages);
+            Err(Errno::ENOMEM)
+        }
+    }
+
+    /// Takes a promise back.
+    pub(crate) fn uncharge(&self, pages: u64) {
+        self.committed.fetch_sub(pages as i64, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,90 @@
+//! Dirty pages to the store (Linux 6.18 mm/page-writeback.c, mm/rmap.c: `folio_mkclean`).
+//!
+//! A page is marked clean, then write-protected in every table that maps it, then copied out:
+//! whatever writes to it afterwards faults and marks it dirty again.
+
+use super::{AddressSpace, Content};
+use crate::Host;
+use alloc::vec::Vec;
+use core::ops::{Range, RangeInclusive};
+use core::sync::atomic::Ordering;
+use kilburn_addr::{Errno, PAGE_SIZE, Pfn};
+use kilburn_paging::PhysMem;
+
+/// Pages written between two looks at the tree.
+const BATCH: usize = 256;
+
+impl<H: Host> AddressSpace<H> {
+    /// Writes the dirty pages among `bytes` to the store and waits until it has them.
+    ///
+    /// # Errors
+    /// What the store answers; pages that could not be written stay dirty.
+    pub fn sync(&self, bytes: Range<u64>) -> Result<(), Errno> {
+        let Content::Store(store) = &self.content else { return Ok(()) };
+        if !bytes.is_empty() {
+            self.write_dirty(bytes.start / PAGE_SIZE..=(bytes.end - 1) / PAGE_SIZE)?;
+        }
+        store.sync()
+    }
+
+    /// Writes the dirty pages among `indices`; goes on after a failure.
+    pub(super) fn write_dirty(&self, indices: RangeInclusive<u64>) -> Result<(), Errno> {
+        let Content::Store(store) = &self.content else { return Ok(()) };
+        let mut result = Ok(());
+        let (mut next, last) = indices.into_inner();
+        loop {
+            let batch: Vec<(u64, Pfn)> = {
+                let pages = self.pages.lock();
+                let batch: Vec<_> = pages.dirty_range(next..=last).take(BATCH).collect();
+                for &(_, pfn) in &batch {
+                    self.memory.meta(pfn).get();
+                }
+                batch
+            };
+            let Some(&(highest, _)) = batch.last() else { return result };
+            for (index, pfn) in batch {
+                let written = self.write_page(store.as_ref(), index, pfn);
+                self.memory.put(pfn);
+                result = result.and(written);
+            }
+            match highest.checked_add(1) {
+                Some(after) if after <= last => next = after,
+                _ => return result,
+            }
+        }
+    }
+
+    fn write_page(
+        &self,
+        store: &dyn super::BackingStore,
+        index: u64,
+        pfn: Pfn,
+    ) -> Result<(), Errno> {
+        if !self.pages.lock().clear_dirty(index) {
+            return Ok(());
+        }
+        self.memory.uses.dirty.fetch_sub(1, Ordering::Relaxed);
+        self.write_protect(index, pfn);
+        let left = self.size().saturating_sub(index * PAGE_SIZE);
+        if left == 0 {
+            return Ok(());
+        }
+        let mut buffer = [0; PAGE_SIZE as usize];
+        let bytes = &mut buffer[..left.min(PAGE_SIZE) as usize];
+        self.memory.host().mem().read(pfn.base(), bytes);
+        store.write_page(index, bytes).inspect_err(|_| self.mark_dirty(index))
+    }
+
+    /// Makes the next write to page `index`, through whatever table, fault.
+    fn write_protect(&self, index: u64, pfn: Pfn) {
+        if self.memory.meta(pfn).maps() == 0 {
+            return;
+        }
+        let mut alive = Vec::new();
+        let i_mmap = self.i_mmap.lock();
+        i_mmap.for_each_overlap(index, index, &mut alive, |mm, part| {
+            mm.clean_page(part.start(), pfn);
+        });
+        drop(i_mmap);
+    }
+}

@@ -1,0 +1,217 @@
+//! Taking pages out of tables (Linux 6.18 mm/memory.c: `zap_pte_range`, mm/mmu_gather.c).
+//!
+//! Entries are cleared first, then TLBs forget them, then the frames lose their references: no
+//! TLB ever translates to a frame that was given to somebody else.
+
+use crate::accounting::{RssDelta, RssKind};
+use crate::frames::FrameState;
+use crate::host::{FlushReason, Host};
+use crate::mm::{Mm, TableGuard};
+use crate::pte::Marker;
+use alloc::vec::Vec;
+use core::ops::ControlFlow;
+use core::sync::atomic::Ordering;
+use kilburn_addr::{AddrRange, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
+use kilburn_paging::{Entry, Format, Leaf, LeafFlags, PhysMem, tables};
+
+/// What happens to private copies of file pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Copies {
+    /// They go, too (Linux `even_cows`).
+    Too,
+    /// They stay.
+    Stay,
+}
+
+/// Why pages are taken out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Zap {
+    /// The area goes: so do its markers.
+    Unmap,
+    /// The area stays (MADV_DONTNEED): its guard markers do as well.
+    Discard,
+    /// The file lost the pages.
+    Truncate(Copies),
+}
+
+impl Zap {
+    fn flush_reason(self) -> FlushReason {
+        match self {
+            Self::Unmap | Self::Discard => FlushReason::Unmap,
+            Self::Truncate(_) => FlushReason::Truncate,
+        }
+    }
+}
+
+/// Frames taken out of tables, which keep their reference until TLBs have forgotten them.
+struct Gather {
+    frames: Vec<Pfn>,
+    first: VirtAddr,
+    last: VirtAddr,
+    rss: RssDelta,
+}
+
+/// Frames gathered before TLBs are flushed and the frames let go.
+const GATHER_MAX: usize = 512;
+
+impl Gather {
+    fn new() -> Self {
+        Self {
+            frames: Vec::new(),
+            first: VirtAddr::MAX,
+            last: VirtAddr::ZERO,
+            rss: RssDelta::default(),
+        }
+    }
+
+    #[inline]
+    fn note(&mut self, va: VirtAddr) {
+        self.first = self.first.min(va);
+        self.last = self.last.max(va);
+    }
+
+    /// Flushes what was noted and drops the references gathered.
+    fn finish<H: Host>(&mut self, mm: &Mm<H>, reason: FlushReason) {
+        mm.rss.apply(self.rss);
+        self.rss = RssDelta::default();
+        if self.first <= self.last
+            && let Some(range) =
+                AddrRange::with_len(self.first, self.last.get() - self.first.get() + PAGE_SIZE)
+        {
+            mm.flush(range, reason);
+        }
+        (self.first, self.last) = (VirtAddr::MAX, VirtAddr::ZERO);
+        for pfn in self.frames.drain(..) {
+            mm.memory().put(pfn);
+        }
+    }
+}
+
+impl<H: Host> Mm<H> {
+    /// Takes the pages of `range` out of the tables.
+    pub(crate) fn zap(&self, range: AddrRange, why: Zap) {
+        let mut gather = Gather::new();
+        let mut rest = range;
+        while !rest.is_empty() {
+            let guard = self.lock_tables();
+            let stopped = guard.tables.try_for_each_leaf_table(rest, |span| {
+                for (va, at) in span.entries() {
+                    self.zap_entry(&guard, va, at, why, &mut gather);
+                }
+                if gather.frames.len() >= GATHER_MAX {
+                    ControlFlow::Break(span.start.get() + span.count as u64 * PAGE_SIZE)
+                } else {
+                    ControlFlow::Continue(())
+                }
+            });
+            drop(guard);
+            gather.finish(self, why.flush_reason());
+            rest = match stopped {
+                ControlFlow::Break(next) => AddrRange::new(VirtAddr::new(next), range.end())
+                    .unwrap_or_default(),
+                ControlFlow::Continue(()) => AddrRange::default(),
+            };
+        }
+    }
+
+    #[inline]
+    fn zap_entry(
+        &self,
+        guard: &TableGuard<'_, H>,
+        va: VirtAddr,
+        at: PhysAddr,
+        why: Zap,
+        gather: &mut Gather,
+    ) {
+        let raw = self.mem().load(at);
+        if raw == 0 {
+            return;
+        }
+        match self.format().decode(raw, 0) {
+            Entry::Leaf(leaf) => {
+                if why == Zap::Truncate(Copies::Stay) && self.is_private_copy(leaf) {
+                    return;
+                }
+                tables::take(self.mem(), self.format(), at);
+                gather.note(va);
+                self.gather_leaf(leaf, gather);
+            }
+            Entry::Software(payload) => {
+                let marker = Marker::from_payload(payload);
+                if why == Zap::Unmap || marker.is_none() {
+                    guard.set(at, Entry::None);
+                }
+            }
+            Entry::None | Entry::Table(_) => {}
+        }
+    }
+
+    fn is_private_copy(&self, leaf: Leaf) -> bool {
+        !leaf.flags.contains(LeafFlags::SPECIAL)
+            && self.memory().meta(leaf.pfn).state() == FrameState::Anon
+    }
+
+    /// A page was taken out of the tables; its frame is let go when `gather` is finished.
+    #[inline]
+    fn gather_leaf(&self, leaf: Leaf, gather: &mut Gather) {
+        if leaf.flags.contains(LeafFlags::SPECIAL) {
+            return;
+        }
+        gather.rss.add(self.forget_mapping_of(leaf.pfn), -1);
+        gather.frames.push(leaf.pfn);
+    }
+
+    /// One entry less maps the frame; how its page counted.
+    #[inline]
+    pub(crate) fn forget_mapping_of(&self, pfn: Pfn) -> RssKind {
+        let meta = self.memory().meta(pfn);
+        let kind = RssKind::of(meta.state());
+        if meta.remove_map() == 0 && kind != RssKind::Anon {
+            self.memory().uses.mapped.fetch_sub(1, Ordering::Relaxed);
+        }
+        kind
+    }
+
+    /// One entry more maps the frame of a page cache or of the kernel; how its page counts.
+    #[inline]
+    pub(crate) fn note_mapping_of(&self, pfn: Pfn) -> RssKind {
+        let meta = self.memory().meta(pfn);
+        let kind = RssKind::of(meta.state());
+        if meta.add_map() == 0 && kind != RssKind::Anon {
+            self.memory().uses.mapped.fetch_add(1, Ordering::Relaxed);
+        }
+        kind
+    }
+
+    /// Takes the pages of `range` out because their file lost them. The caller holds the file's
+    /// `i_mmap`, so the area is still there.
+    pub(crate) fn zap_for_truncate(&self, range: AddrRange, copies: Copies) {
+        self.zap(range, Zap::Truncate(copies));
+    }
+
+    /// Makes the next write to the page at `va` fault, if frame `pfn` is mapped there
+    /// (Linux `page_vma_mkclean_one`).
+    pub(crate) fn clean_page(&self, va: VirtAddr, pfn: Pfn) {
+        let guard = self.lock_tables();
+        let Some(at) = guard.tables.entry_at(va) else { return };
+        let before = guard.update(at, |leaf| {
+            if leaf.pfn != pfn || leaf.flags.contains(LeafFlags::SPECIAL) {
+                return leaf;
+            }
+            Leaf { flags: leaf.flags - LeafFlags::WRITE - LeafFlags::DIRTY, ..leaf }
+        });
+        drop(guard);
+        if before.is_some_and(|leaf| {
+            leaf.pfn == pfn && leaf.flags.intersects(LeafFlags::WRITE | LeafFlags::DIRTY)
+        }) {
+            self.flush_page(va, FlushReason::Clean);
+        }
+    }
+
+    /// Frees the tables under `range` that no area near it can need (Linux `free_pgtables`):
+    /// `floor` is the end of the area before, `ceiling` the start of the area after.
+    pub(crate) fn free_tables(&self, range: AddrRange, floor: VirtAddr, ceiling: VirtAddr) {
+        let guard = self.lock_tables();
+        guard.tables.free_tables(range, floor, ceiling, self);
+    }
+}
