@@ -1,9 +1,10 @@
 //! What an address space counts: mapped pages by kind, resident pages by type, events.
 
+use crate::Caller;
 use crate::fault::FaultKind;
 use crate::frames::FrameState;
 use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use kilburn_addr::VmFlags;
+use kilburn_addr::{PAGE_SHIFT, VmFlags};
 
 /// Mapped pages by kind (Linux `total_vm`, `locked_vm`, `data_vm`, `exec_vm`, `stack_vm`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -43,6 +44,22 @@ impl VmPages {
     /// `pages` fewer in an area with `flags`.
     pub(crate) fn remove(&mut self, flags: VmFlags, pages: u64) {
         self.each(flags, |count| *count -= pages);
+    }
+
+    /// Whether `pages` more in an area with `flags` stay within `RLIMIT_AS` and `RLIMIT_DATA`
+    /// (Linux 6.18 mm/vma.c: `may_expand_vm`).
+    pub(crate) fn may_expand(&self, caller: &Caller, flags: VmFlags, pages: u64) -> bool {
+        let limits = &caller.rlimits;
+        self.total + pages <= limits.address_space >> PAGE_SHIFT
+            && (!is_data(flags) || self.data + pages <= limits.data >> PAGE_SHIFT)
+    }
+
+    /// Whether `bytes` more in an area with `flags` stay within `RLIMIT_MEMLOCK`
+    /// (Linux 6.18 mm/mmap.c: `mlock_future_ok`).
+    pub(crate) fn may_lock(&self, caller: &Caller, flags: VmFlags, bytes: u64) -> bool {
+        !flags.contains(VmFlags::LOCKED)
+            || caller.can_lock
+            || (bytes >> PAGE_SHIFT) + self.locked <= caller.rlimits.memlock >> PAGE_SHIFT
     }
 
     fn each(&mut self, flags: VmFlags, mut change: impl FnMut(&mut u64)) {

@@ -13,24 +13,46 @@
 //! Linux keeps the same relation as a list of `anon_vma_chain` per area; here an area's chain is
 //! its `AnonVma` and that one's ancestors.
 
-use crate::Host;
+use crate::{Host, Mm};
 use alloc::boxed::Box;
-use alloc::sync::Arc;
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
 use core::fmt;
-use core::marker::PhantomData;
+use kilburn_addr::{AddrRange, VirtAddr};
+use lock_api::Mutex;
 use once_cell::race::OnceBox;
 
 /// What the anonymous pages of one area, and of the areas forked from it, belong to.
 pub struct AnonVma<H: Host> {
     id: u32,
     parent: Option<Arc<AnonVma<H>>>,
-    host: PhantomData<fn() -> H>,
+    areas: Mutex<H::RawMutex, BTreeMap<(u64, VirtAddr), AnonArea<H>>>,
+}
+
+/// An area whose private pages belong to an [`AnonVma`].
+#[expect(dead_code, reason = "read by the walk from a page to its tables, which reclaim brings")]
+struct AnonArea<H: Host> {
+    mm: Weak<Mm<H>>,
+    range: AddrRange,
+    pgoff: u64,
 }
 
 impl<H: Host> AnonVma<H> {
     /// A new identity; `parent` is that of the area this one's is forked from.
     pub fn new(id: u32, parent: Option<Arc<Self>>) -> Arc<Self> {
-        Arc::new(Self { id, parent, host: PhantomData })
+        Arc::new(Self { id, parent, areas: Mutex::new(BTreeMap::new()) })
+    }
+
+    /// An area has this for its `AnonVma` now.
+    pub(crate) fn link(&self, mm: &Mm<H>, range: AddrRange, pgoff: u64) {
+        let area = AnonArea { mm: mm.weak(), range, pgoff };
+        self.areas.lock().insert((mm.id(), range.start()), area);
+    }
+
+    /// An area is gone, or has another range.
+    pub(crate) fn unlink(&self, mm: &Mm<H>, range: AddrRange) {
+        // An area that took over a neighbour's AnonVma is not linked under its old range.
+        self.areas.lock().remove(&(mm.id(), range.start()));
     }
 
     /// The number frame metadata knows it by.

@@ -37,8 +37,8 @@ impl<H: Host> Memory<H> {
             Overcommit::Never(_) => {
                 let mut limit = self.commit_limit();
                 if !caller.admin {
-                    limit = limit
-                        .saturating_sub(kbytes_to_pages(self.config().admin_reserve_kbytes));
+                    limit =
+                        limit.saturating_sub(kbytes_to_pages(self.config().admin_reserve_kbytes));
                 }
                 // Room for the user to end the process that takes everything.
                 let reserve = kbytes_to_pages(self.config().user_reserve_kbytes);
@@ -52,6 +52,11 @@ impl<H: Host> Memory<H> {
             self.uncharge(pages);
             Err(Errno::ENOMEM)
         }
+    }
+
+    /// Promises `pages` again that another promise, given back right after, stood for.
+    pub(crate) fn recharge(&self, pages: u64) {
+        self.committed.fetch_add(pages as i64, Ordering::Relaxed);
     }
 
     /// Takes a promise back.

@@ -293,4 +293,15 @@ impl<H: Host> Memory<H> {
     pub(crate) fn mapping(&self, id: u32) -> Option<Arc<AddressSpace<H>>> {
         self.mappings.lock().get(&id)?.upgrade()
     }
+
+    /// The page cache with this number, as [`AddressSpace::id`] has it.
+    pub(crate) fn mapping_by_id(&self, id: u64) -> Option<Arc<AddressSpace<H>>> {
+        self.mapping(u32::try_from(id).ok()?)
+    }
+
+    /// Every page cache there is, by number.
+    pub(crate) fn all_mappings(&self) -> Vec<(u32, Arc<AddressSpace<H>>)> {
+        let mappings = self.mappings.lock();
+        mappings.iter().filter_map(|(&id, weak)| Some((id, weak.upgrade()?))).collect()
+    }
 }

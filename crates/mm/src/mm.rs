@@ -60,7 +60,7 @@ impl<H: Host> Mm<H> {
     /// `ENOMEM`
     pub fn new(memory: &Arc<Memory<H>>, layout: Layout) -> Result<Arc<Self>, Errno> {
         let state = State {
-            areas: Areas::new(),
+            areas: Areas::with_guard_gap(memory.config().stack_guard_gap << PAGE_SHIFT),
             vm: VmPages::default(),
             def_flags: VmFlags::empty(),
             exec: ExecLayout::default(),

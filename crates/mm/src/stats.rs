@@ -1,6 +1,8 @@
 //! What happened in an address space: faults by cause, copies, tables.
 
+use crate::fault::FaultKind;
 use crate::{Host, Mm};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts over the life of one address space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -46,6 +48,27 @@ pub struct MmStats {
 impl<H: Host> Mm<H> {
     /// Counts since the address space was made.
     pub fn stats(&self) -> MmStats {
-        MmStats::default()
+        let faults = |kind| self.events.faults(kind);
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        MmStats {
+            demand_zero: faults(FaultKind::DemandZero),
+            zero_page: faults(FaultKind::ZeroPage),
+            file_read: faults(FaultKind::FileRead),
+            file_cow: faults(FaultKind::FileCow),
+            file_shared: faults(FaultKind::FileShared),
+            cow_copy: faults(FaultKind::CowCopy),
+            cow_reuse: faults(FaultKind::CowReuse),
+            device: faults(FaultKind::Device),
+            swap: faults(FaultKind::Swap),
+            spurious: faults(FaultKind::Spurious),
+            refused: get(&self.events.refused),
+            stack_growths: get(&self.events.stack_growths),
+            major: get(&self.events.major),
+            fault_around: get(&self.events.fault_around),
+            table_pages: get(&self.table_pages),
+            table_pages_peak: get(&self.table_pages_peak),
+            hiwater_rss: self.rss.peak(),
+            hiwater_vm: self.state.read().vm.peak,
+        }
     }
 }

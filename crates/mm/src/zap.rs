@@ -32,13 +32,17 @@ pub(crate) enum Zap {
     Discard,
     /// The file lost the pages.
     Truncate(Copies),
+    /// The address space ends; its TLB entries go once at the end.
+    Exit,
 }
 
 impl Zap {
-    fn flush_reason(self) -> FlushReason {
+    /// Why TLBs are flushed before frames are let go; `None` when nobody can use them any more.
+    fn flush_reason(self) -> Option<FlushReason> {
         match self {
-            Self::Unmap | Self::Discard => FlushReason::Unmap,
-            Self::Truncate(_) => FlushReason::Truncate,
+            Self::Unmap | Self::Discard => Some(FlushReason::Unmap),
+            Self::Truncate(_) => Some(FlushReason::Truncate),
+            Self::Exit => None,
         }
     }
 }
@@ -71,10 +75,11 @@ impl Gather {
     }
 
     /// Flushes what was noted and drops the references gathered.
-    fn finish<H: Host>(&mut self, mm: &Mm<H>, reason: FlushReason) {
+    fn finish<H: Host>(&mut self, mm: &Mm<H>, reason: Option<FlushReason>) {
         mm.rss.apply(self.rss);
         self.rss = RssDelta::default();
-        if self.first <= self.last
+        if let Some(reason) = reason
+            && self.first <= self.last
             && let Some(range) =
                 AddrRange::with_len(self.first, self.last.get() - self.first.get() + PAGE_SIZE)
         {
@@ -107,8 +112,9 @@ impl<H: Host> Mm<H> {
             drop(guard);
             gather.finish(self, why.flush_reason());
             rest = match stopped {
-                ControlFlow::Break(next) => AddrRange::new(VirtAddr::new(next), range.end())
-                    .unwrap_or_default(),
+                ControlFlow::Break(next) => {
+                    AddrRange::new(VirtAddr::new(next), range.end()).unwrap_or_default()
+                }
                 ControlFlow::Continue(()) => AddrRange::default(),
             };
         }
@@ -138,7 +144,7 @@ impl<H: Host> Mm<H> {
             }
             Entry::Software(payload) => {
                 let marker = Marker::from_payload(payload);
-                if why == Zap::Unmap || marker.is_none() {
+                if matches!(why, Zap::Unmap | Zap::Exit) || marker.is_none() {
                     guard.set(at, Entry::None);
                 }
             }

@@ -14,7 +14,6 @@ mod meta;
 
 use alloc::boxed::Box;
 use buddy::Buddy;
-pub(crate) use buddy::MAX_ORDER;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use kilburn_addr::Pfn;
@@ -285,6 +284,7 @@ impl<R: RawMutex> Frames<R> {
 
 #[cfg(test)]
 mod tests {
+    use super::buddy::MAX_ORDER;
     use super::*;
     use alloc::vec::Vec;
     use proptest::prelude::*;

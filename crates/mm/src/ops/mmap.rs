@@ -1,9 +1,76 @@
-//! mmap (Linux 6.18 mm/mmap.c: `ksys_mmap_pgoff`, `do_mmap`).
+//! mmap (Linux 6.18 mm/mmap.c: `ksys_mmap_pgoff`, `do_mmap`; mm/vma.c: `mmap_region`).
 
+use crate::accounting::is_accountable;
+use crate::anon_vma::AnonSlot;
+use crate::areas::place::BelowMin;
+use crate::areas::{Backing, Neighbours, PlaceRequest, Placement, Window};
+use crate::config::Overcommit;
 use crate::mappable::MappedFile;
-use crate::{Caller, Host, Mm};
+use crate::mm::State;
+use crate::page_cache::{AddressSpace, Promise};
+use crate::rmap::Links;
+use crate::shared_anon::SharedAnon;
+use crate::{Caller, Host, Mm, Vma, VmaName};
 use alloc::sync::Arc;
-use kilburn_addr::{Errno, VirtAddr};
+use bitflags::bitflags;
+use kilburn_addr::{AddrRange, Errno, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Prot, VirtAddr, VmFlags};
+
+bitflags! {
+    /// `MAP_*` (include/uapi/asm-generic/mman-common.h, mman.h), without the type.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct MapFlags: u64 {
+        /// `MAP_FIXED`
+        const FIXED = 0x10;
+        /// `MAP_ANONYMOUS`
+        const ANONYMOUS = 0x20;
+        /// `MAP_32BIT` (x86)
+        const LOW_32BIT = 0x40;
+        /// `MAP_ABOVE4G` (x86)
+        const ABOVE4G = 0x80;
+        /// `MAP_GROWSDOWN`
+        const GROWSDOWN = 0x100;
+        /// `MAP_DENYWRITE`: ignored.
+        const DENYWRITE = 0x800;
+        /// `MAP_EXECUTABLE`: ignored.
+        const EXECUTABLE = 0x1000;
+        /// `MAP_LOCKED`
+        const LOCKED = 0x2000;
+        /// `MAP_NORESERVE`
+        const NORESERVE = 0x4000;
+        /// `MAP_POPULATE`
+        const POPULATE = 0x8000;
+        /// `MAP_NONBLOCK`
+        const NONBLOCK = 0x1_0000;
+        /// `MAP_STACK`
+        const STACK = 0x2_0000;
+        /// `MAP_HUGETLB`
+        const HUGETLB = 0x4_0000;
+        /// `MAP_SYNC`
+        const SYNC = 0x8_0000;
+        /// `MAP_FIXED_NOREPLACE`
+        const FIXED_NOREPLACE = 0x10_0000;
+        /// `MAP_UNINITIALIZED`: ignored with an MMU.
+        const UNINITIALIZED = 0x400_0000;
+    }
+}
+
+const TYPE_MASK: u64 = 0xf;
+const SHARED: u64 = 0x1;
+const PRIVATE: u64 = 0x2;
+const SHARED_VALIDATE: u64 = 0x3;
+const DROPPABLE: u64 = 0x8;
+
+const HUGE_SHIFT: u32 = 26;
+const HUGE_MASK: u64 = 0x3f;
+const HUGE_2MB: u64 = 21 << HUGE_SHIFT;
+const HUGE_1GB: u64 = 30 << HUGE_SHIFT;
+
+/// What `MAP_SHARED_VALIDATE` knows (Linux `LEGACY_MAP_MASK`).
+const LEGACY: u64 = SHARED
+    | PRIVATE
+    | HUGE_2MB
+    | HUGE_1GB
+    | MapFlags::all().difference(MapFlags::SYNC).difference(MapFlags::FIXED_NOREPLACE).bits();
 
 /// The arguments of mmap as the guest gave them.
 pub struct MmapRequest<H: Host> {
@@ -36,13 +103,339 @@ pub struct FileForMap<H: Host> {
     pub write_sealed: bool,
 }
 
+/// A mapping whose arguments were found valid.
+struct Mapping<H: Host> {
+    range: AddrRange,
+    flags: VmFlags,
+    pgoff: u64,
+    source: Source<H>,
+}
+
+enum Source<H: Host> {
+    PrivateAnon,
+    SharedAnon,
+    File(Arc<dyn MappedFile<H>>),
+}
+
 impl<H: Host> Mm<H> {
     /// Maps a file or anonymous memory; answers where.
     ///
     /// # Errors
     /// As mmap(2).
-    pub fn mmap(&self, caller: &Caller, request: MmapRequest<H>) -> Result<VirtAddr, Errno> {
-        let _ = (caller, request);
-        Err(Errno::ENOSYS)
+    pub fn mmap(&self, caller: &Caller, mut request: MmapRequest<H>) -> Result<VirtAddr, Errno> {
+        if request.offset & !PAGE_MASK != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let raw = MapFlags::from_bits_truncate(request.flags);
+        if raw.contains(MapFlags::ANONYMOUS) {
+            request.file = None;
+        }
+        if raw.contains(MapFlags::HUGETLB) {
+            return Err(huge_error(&request));
+        }
+        let mut state = self.state.write();
+        let mapping = self.validate(caller, &state, request, raw)?;
+        let (range, flags) = (mapping.range, mapping.flags);
+        self.map_region(caller, &mut state, mapping)?;
+        drop(state);
+        let populate = raw & (MapFlags::POPULATE | MapFlags::NONBLOCK) == MapFlags::POPULATE;
+        if populate || flags.contains(VmFlags::LOCKED) {
+            // Whatever is missing is faulted in later: mmap has succeeded.
+            let _ = self.populate(range, super::populate::OnError::GoOn);
+        }
+        Ok(range.start())
     }
+
+    /// `do_mmap` up to the point where something changes.
+    fn validate(
+        &self,
+        caller: &Caller,
+        state: &State<H>,
+        request: MmapRequest<H>,
+        raw: MapFlags,
+    ) -> Result<Mapping<H>, Errno> {
+        if request.len == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let mut prot = Prot::from_bits_truncate(request.prot as u32);
+        let noexec = request.file.as_ref().is_some_and(|file| file.noexec);
+        if prot.contains(Prot::READ) && caller.read_implies_exec && !noexec {
+            prot |= Prot::EXEC;
+        }
+        let fixed = raw.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE);
+        let config = self.memory().config();
+        let addr = if fixed { request.addr } else { hint(request.addr, config.mmap_min_addr) };
+        let len = VirtAddr::new(request.len).page_up().ok_or(Errno::ENOMEM)?.get();
+        let pgoff = request.offset >> PAGE_SHIFT;
+        if state.areas.len() > config.max_map_count as usize {
+            return Err(Errno::ENOMEM);
+        }
+        let mut flags = VmFlags::from_prot(prot) | area_flags(raw) | state.def_flags;
+        flags |= VmFlags::MAYREAD | VmFlags::MAYWRITE | VmFlags::MAYEXEC;
+
+        let addr = state.areas.get_unmapped_area(
+            self.layout(),
+            &PlaceRequest {
+                addr: VirtAddr::new(addr),
+                len,
+                placement: if fixed { Placement::Fixed } else { Placement::Hint },
+                backing: backing(&request, pgoff),
+                window: window(raw),
+                min_addr: VirtAddr::new(config.mmap_min_addr),
+                below_min: if caller.raw_io { BelowMin::Allowed } else { BelowMin::Refused },
+            },
+        )?;
+        let range = AddrRange::with_len(addr, len).ok_or(Errno::ENOMEM)?;
+        if raw.contains(MapFlags::FIXED_NOREPLACE) && !state.areas.is_free(range) {
+            return Err(Errno::EEXIST);
+        }
+        if raw.contains(MapFlags::LOCKED) && !caller.can_lock && caller.rlimits.memlock == 0 {
+            return Err(Errno::EPERM);
+        }
+        if !state.vm.may_lock(caller, flags, len) {
+            return Err(Errno::EAGAIN);
+        }
+        let (source, pgoff) = match request.file {
+            Some(file) => {
+                flags = file_flags(flags, &file, request.flags, prot)?;
+                // file_mmap_ok: no page past the largest offset.
+                let max_pages = i64::MAX as u64 >> PAGE_SHIFT;
+                if pgoff > max_pages || len >> PAGE_SHIFT > max_pages - pgoff {
+                    return Err(Errno::EOVERFLOW);
+                }
+                (Source::File(file.file), pgoff)
+            }
+            None => anon_source(&mut flags, request.flags, range)?,
+        };
+        if raw.contains(MapFlags::NORESERVE) && !matches!(config.overcommit, Overcommit::Never(_)) {
+            flags |= VmFlags::NORESERVE;
+        }
+        Ok(Mapping { range, flags, pgoff, source })
+    }
+
+    /// `mmap_region`: what was there goes, then the mapping comes.
+    fn map_region(
+        &self,
+        caller: &Caller,
+        state: &mut State<H>,
+        mapping: Mapping<H>,
+    ) -> Result<(), Errno> {
+        let Mapping { range, mut flags, pgoff, source } = mapping;
+        let pages = range.pages();
+        let (mut gone, mut promised) = (0, 0);
+        for vma in state.areas.overlapping(range) {
+            let part = vma.range.intersection(range).map_or(0, AddrRange::pages);
+            gone += part;
+            if vma.flags.contains(VmFlags::ACCOUNT) {
+                promised += part;
+            }
+        }
+        let unmap = if gone == 0 {
+            None
+        } else {
+            let planned = state.areas.plan_unmap(range, self.memory().config().max_map_count);
+            Some(planned.map_err(|refused| {
+                state.areas.leave_split(refused.left_split_at, &mut Links(self));
+                refused.errno
+            })?)
+        };
+        let mut checked = Ok(());
+        if !state.vm.may_expand(caller, flags, pages.saturating_sub(gone)) {
+            checked = Err(Errno::ENOMEM);
+        } else if is_accountable(flags) {
+            // Only what comes on top of what goes can be refused.
+            checked = self.memory().charge(caller, state.vm.total, pages - promised);
+            flags |= VmFlags::ACCOUNT;
+        }
+        if let Err(errno) = checked {
+            for at in unmap.iter().flat_map(crate::areas::UnmapPlan::splits) {
+                state.areas.leave_split(at, &mut Links(self));
+            }
+            return Err(errno);
+        }
+        if flags.contains(VmFlags::ACCOUNT) {
+            // The promise of what goes is taken over; unmapping gives it back.
+            self.memory().recharge(promised);
+        }
+        if let Some(plan) = unmap {
+            self.commit_unmap(state, plan);
+        }
+        self.insert_mapping(caller, state, Mapping { range, flags, pgoff, source }).inspect_err(
+            |_| {
+                if flags.contains(VmFlags::ACCOUNT) {
+                    self.memory().uncharge(pages);
+                }
+            },
+        )
+    }
+
+    fn insert_mapping(
+        &self,
+        caller: &Caller,
+        state: &mut State<H>,
+        mapping: Mapping<H>,
+    ) -> Result<(), Errno> {
+        let Mapping { range, mut flags, pgoff, source } = mapping;
+        let file: Option<Arc<dyn MappedFile<H>>> = match source {
+            Source::PrivateAnon => None,
+            Source::SharedAnon => {
+                Some(self.new_shared_anon(caller, state.vm.total, range.len(), flags)?)
+            }
+            Source::File(file) => {
+                if let Some(device) = file.ops() {
+                    flags |= device.mmap(range, pgoff, flags)?;
+                }
+                Some(file)
+            }
+        };
+        if flags.intersects(VmFlags::SPECIAL) {
+            flags -= VmFlags::LOCKED | VmFlags::LOCKONFAULT;
+        }
+        let vma =
+            Vma { range, flags, pgoff, file, anon_vma: AnonSlot::empty(), name: VmaName::None };
+        let plan = state.areas.plan_insert(vma, Neighbours::Both);
+        state.areas.commit_insert(plan, &mut Links(self));
+        state.vm.add(flags, range.pages());
+        Ok(())
+    }
+
+    /// The object behind `MAP_SHARED | MAP_ANONYMOUS` (Linux `shmem_zero_setup`).
+    fn new_shared_anon(
+        &self,
+        caller: &Caller,
+        total_vm: u64,
+        size: u64,
+        flags: VmFlags,
+    ) -> Result<Arc<dyn MappedFile<H>>, Errno> {
+        let promise = if flags.contains(VmFlags::NORESERVE) {
+            Promise::EachPage
+        } else {
+            Promise::Whole(size >> PAGE_SHIFT)
+        };
+        let memory = self.memory();
+        let mapping = AddressSpace::new_shared_anon(memory, caller, total_vm, size, promise)?;
+        Ok(Arc::new(SharedAnon::new(mapping, memory.next_shmem_inode())))
+    }
+}
+
+/// A hint as `round_hint_to_min` leaves it.
+fn hint(addr: u64, min: u64) -> u64 {
+    let addr = addr & PAGE_MASK;
+    if addr != 0 && addr < min { min.next_multiple_of(PAGE_SIZE) } else { addr }
+}
+
+/// The flags that `MAP_*` flags become (Linux `calc_vm_flag_bits`).
+fn area_flags(raw: MapFlags) -> VmFlags {
+    let mut flags = VmFlags::empty();
+    for (map, area) in [
+        (MapFlags::GROWSDOWN, VmFlags::GROWSDOWN),
+        (MapFlags::LOCKED, VmFlags::LOCKED),
+        (MapFlags::SYNC, VmFlags::SYNC),
+        (MapFlags::STACK, VmFlags::NOHUGEPAGE),
+    ] {
+        if raw.contains(map) {
+            flags |= area;
+        }
+    }
+    flags
+}
+
+fn backing<H: Host>(request: &MmapRequest<H>, pgoff: u64) -> Backing {
+    match &request.file {
+        Some(file) => match file.file.mapping() {
+            Some(mapping) if mapping.is_shmem() => Backing::Shmem,
+            Some(_) => Backing::HugeAlignedFile { pgoff },
+            None => Backing::OtherFile,
+        },
+        None if request.flags & TYPE_MASK == SHARED => Backing::Shmem,
+        None => Backing::Anonymous,
+    }
+}
+
+fn window(raw: MapFlags) -> Window {
+    if raw.contains(MapFlags::LOW_32BIT) {
+        Window::Low2G
+    } else if raw.contains(MapFlags::ABOVE4G) {
+        Window::Above4G
+    } else {
+        Window::Default
+    }
+}
+
+/// Checks what the file's mode permits; the area's flags then.
+fn file_flags<H: Host>(
+    mut flags: VmFlags,
+    file: &FileForMap<H>,
+    raw: u64,
+    prot: Prot,
+) -> Result<VmFlags, Errno> {
+    let kind = raw & TYPE_MASK;
+    match kind {
+        SHARED | SHARED_VALIDATE => {
+            if kind == SHARED_VALIDATE && raw & !(LEGACY | SHARED_VALIDATE) != 0 {
+                return Err(Errno::EOPNOTSUPP);
+            }
+            if prot.contains(Prot::WRITE) && !file.writable {
+                return Err(Errno::EACCES);
+            }
+            flags |= VmFlags::SHARED | VmFlags::MAYSHARE;
+            if !file.writable {
+                flags -= VmFlags::MAYWRITE | VmFlags::SHARED;
+            }
+        }
+        PRIVATE => {}
+        _ => return Err(Errno::EINVAL),
+    }
+    if !file.readable {
+        return Err(Errno::EACCES);
+    }
+    if file.noexec {
+        if flags.contains(VmFlags::EXEC) {
+            return Err(Errno::EPERM);
+        }
+        flags -= VmFlags::MAYEXEC;
+    }
+    if flags.contains(VmFlags::GROWSDOWN) {
+        return Err(Errno::EINVAL);
+    }
+    if file.write_sealed && flags.contains(VmFlags::SHARED) {
+        // Sealed against writes: read-only for ever (memfd_check_seals_mmap).
+        if flags.contains(VmFlags::WRITE) {
+            return Err(Errno::EPERM);
+        }
+        flags -= VmFlags::MAYWRITE;
+    }
+    Ok(flags)
+}
+
+fn anon_source<H: Host>(
+    flags: &mut VmFlags,
+    raw: u64,
+    range: AddrRange,
+) -> Result<(Source<H>, u64), Errno> {
+    let grows = flags.contains(VmFlags::GROWSDOWN);
+    match raw & TYPE_MASK {
+        SHARED if grows => Err(Errno::EINVAL),
+        SHARED => {
+            *flags |= VmFlags::SHARED | VmFlags::MAYSHARE;
+            Ok((Source::SharedAnon, 0))
+        }
+        DROPPABLE => {
+            if raw & MapFlags::LOCKED.bits() != 0 || grows {
+                return Err(Errno::EINVAL);
+            }
+            *flags |=
+                VmFlags::DROPPABLE | VmFlags::NORESERVE | VmFlags::WIPEONFORK | VmFlags::DONTDUMP;
+            Ok((Source::PrivateAnon, range.start().vpn()))
+        }
+        PRIVATE => Ok((Source::PrivateAnon, range.start().vpn())),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// What `MAP_HUGETLB` answers while there is no pool of huge pages.
+fn huge_error<H: Host>(request: &MmapRequest<H>) -> Errno {
+    let size = request.flags >> HUGE_SHIFT & HUGE_MASK;
+    let known = matches!(size, 0 | 21 | 30);
+    if request.file.is_some() || !known || request.len == 0 { Errno::EINVAL } else { Errno::ENOMEM }
 }

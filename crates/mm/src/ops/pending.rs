@@ -5,36 +5,6 @@ use alloc::vec::Vec;
 use kilburn_addr::{Errno, VirtAddr};
 
 impl<H: Host> Mm<H> {
-    /// Moves the end of the heap; answers where it is then, which is where it was on failure.
-    pub fn brk(&self, caller: &Caller, addr: VirtAddr) -> VirtAddr {
-        let _ = (caller, addr);
-        VirtAddr::ZERO
-    }
-
-    /// Unmaps `len` bytes at `addr`.
-    ///
-    /// # Errors
-    /// As munmap(2).
-    pub fn munmap(&self, addr: VirtAddr, len: u64) -> Result<(), Errno> {
-        let _ = (addr, len);
-        Err(Errno::ENOSYS)
-    }
-
-    /// Changes the rights of `len` bytes at `addr`.
-    ///
-    /// # Errors
-    /// As mprotect(2).
-    pub fn mprotect(
-        &self,
-        caller: &Caller,
-        addr: VirtAddr,
-        len: u64,
-        prot: u64,
-    ) -> Result<(), Errno> {
-        let _ = (caller, addr, len, prot);
-        Err(Errno::ENOSYS)
-    }
-
     /// Moves or resizes a mapping.
     ///
     /// # Errors

@@ -31,13 +31,7 @@ impl<H: Host> Default for IMmap<H> {
 
 impl<H: Host> IMmap<H> {
     /// Adds an area; `writable` says whether it is shared and may become writable.
-    pub(crate) fn link(
-        &mut self,
-        mm: &Mm<H>,
-        range: AddrRange,
-        pgoff: u64,
-        writable: bool,
-    ) {
+    pub(crate) fn link(&mut self, mm: &Mm<H>, range: AddrRange, pgoff: u64, writable: bool) {
         let area = MappingArea { mm: mm.weak(), range, pgoff, writable };
         self.writable += u64::from(writable);
         let before = self.areas.insert((pgoff, mm.id(), range.start()), area);
@@ -49,6 +43,16 @@ impl<H: Host> IMmap<H> {
         let area = self.areas.remove(&(pgoff, mm.id(), range.start()));
         debug_assert!(area.as_ref().is_some_and(|area| area.range == range), "linked before");
         self.writable -= u64::from(area.is_some_and(|area| area.writable));
+    }
+
+    /// Number of areas.
+    pub(crate) fn len(&self) -> usize {
+        self.areas.len()
+    }
+
+    /// Whether the area is linked, for checking.
+    pub(crate) fn contains(&self, mm: u64, range: AddrRange, pgoff: u64) -> bool {
+        self.areas.get(&(pgoff, mm, range.start())).is_some_and(|area| area.range == range)
     }
 
     /// Whether no area maps the file.

@@ -163,6 +163,11 @@ impl<H: Host> AddressSpace<H> {
         self.pages.lock().get(index).is_some()
     }
 
+    /// Whether page `index` is to be written to the store.
+    pub fn is_dirty(&self, index: u64) -> bool {
+        self.pages.lock().is_dirty(index)
+    }
+
     /// Whether any area maps the file (Linux `mapping_mapped`).
     pub fn is_mapped(&self) -> bool {
         !self.i_mmap.lock().is_empty()
@@ -172,6 +177,20 @@ impl<H: Host> AddressSpace<H> {
     /// (Linux `mapping_writably_mapped`).
     pub fn is_writably_mapped(&self) -> bool {
         self.i_mmap.lock().writable() > 0
+    }
+
+    /// The frame of page `index`, for checking.
+    pub(crate) fn pfn_of(&self, index: u64) -> Option<Pfn> {
+        self.pages.lock().get(index)
+    }
+
+    /// Pages counted against the commit limit.
+    pub(crate) fn promised_pages(&self) -> u64 {
+        match self.content {
+            Content::Store(_) => 0,
+            Content::Shmem(Promise::Whole(pages)) => pages,
+            Content::Shmem(Promise::EachPage) => self.cached_pages(),
+        }
     }
 
     /// How the frames of this mapping are marked.

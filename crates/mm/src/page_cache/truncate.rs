@@ -86,10 +86,7 @@ impl<H: Host> AddressSpace<H> {
         if let Some(page) = self.cached_page(index) {
             let at = PhysAddr::new(page.pfn().base().get() + part.start);
             let zeros = [0; PAGE_SIZE as usize];
-            self.memory
-                .host()
-                .mem()
-                .write(at, &zeros[..(part.end - part.start) as usize]);
+            self.memory.host().mem().write(at, &zeros[..(part.end - part.start) as usize]);
             self.mark_dirty(index);
         }
     }

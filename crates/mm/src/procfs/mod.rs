@@ -1,7 +1,14 @@
 //! The text and figures of /proc/PID that come from an address space.
+//!
+//! Texts are byte for byte what Linux 6.18 prints (fs/proc/task_mmu.c): [`maps`], [`smaps`].
 
+mod maps;
+mod smaps;
+
+use crate::accounting::RssKind;
 use crate::{Host, Mm};
-use core::fmt;
+use core::sync::atomic::Ordering;
+use kilburn_addr::{PAGE_SHIFT, PAGE_SIZE};
 
 /// The fields of /proc/PID/statm, in pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -51,45 +58,42 @@ pub struct Usage {
 }
 
 impl<H: Host> Mm<H> {
-    /// Writes /proc/PID/maps.
-    ///
-    /// # Errors
-    /// What `out` answers.
-    pub fn write_maps(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        let _ = out;
-        Ok(())
-    }
-
-    /// Writes /proc/PID/smaps.
-    ///
-    /// # Errors
-    /// What `out` answers.
-    pub fn write_smaps(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        let _ = out;
-        Ok(())
-    }
-
-    /// Writes /proc/PID/smaps_rollup.
-    ///
-    /// # Errors
-    /// What `out` answers.
-    pub fn write_smaps_rollup(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        let _ = out;
-        Ok(())
-    }
-
-    /// The fields of /proc/PID/statm.
+    /// The fields of /proc/PID/statm (Linux `task_statm`).
     pub fn statm(&self) -> Statm {
-        Statm::default()
+        let state = self.state.read();
+        let shared = self.rss.get(RssKind::File) + self.rss.get(RssKind::Shmem);
+        Statm {
+            size: state.vm.total,
+            resident: shared + self.rss.get(RssKind::Anon),
+            shared,
+            text: state.exec.text_bytes() >> PAGE_SHIFT,
+            data: state.vm.data + state.vm.stack,
+        }
     }
 
-    /// The memory lines of /proc/PID/status.
+    /// The memory lines of /proc/PID/status (Linux `task_mem`).
     pub fn status(&self) -> MmStatus {
-        MmStatus::default()
-    }
-
-    /// RSS, PSS and USS, from a walk over the tables.
-    pub fn usage(&self) -> Usage {
-        Usage::default()
+        let state = self.state.read();
+        let vm = &state.vm;
+        let exec = vm.exec << PAGE_SHIFT;
+        let text = state.exec.text_bytes().min(exec);
+        let rss = |kind| self.rss.get(kind) << PAGE_SHIFT;
+        MmStatus {
+            vm_peak: vm.peak << PAGE_SHIFT,
+            vm_size: vm.total << PAGE_SHIFT,
+            vm_lck: vm.locked << PAGE_SHIFT,
+            vm_pin: 0,
+            vm_hwm: self.rss.peak() << PAGE_SHIFT,
+            vm_rss: self.rss.total() << PAGE_SHIFT,
+            rss_anon: rss(RssKind::Anon),
+            rss_file: rss(RssKind::File),
+            rss_shmem: rss(RssKind::Shmem),
+            vm_data: vm.data << PAGE_SHIFT,
+            vm_stk: vm.stack << PAGE_SHIFT,
+            vm_exe: text,
+            vm_lib: exec - text,
+            vm_pte: self.counted_tables.load(Ordering::Relaxed) * PAGE_SIZE,
+            vm_swap: 0,
+        }
     }
 }

@@ -1,0 +1,294 @@
+//! The whole-state checker: walks all tables, caches and lists and compares them with what is
+//! counted.
+//!
+//! Names are those of ARCHITECTURE.md. Tests run it after every operation; it is linear in the
+//! machine's memory and takes every lock in turn, so it is for tests and for post-mortems.
+
+use crate::accounting::{RssDelta, RssKind, VmPages};
+use crate::frames::FrameState;
+use crate::pte;
+use crate::{AddressSpace, Host, Memory, Mm, Vma};
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use core::fmt;
+use core::sync::atomic::Ordering;
+use kilburn_addr::{Pfn, VirtAddr, VmFlags};
+use kilburn_paging::{Entry, Leaf, LeafFlags};
+
+/// A broken invariant, found by [`Memory::check`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// The invariant's name.
+    pub invariant: &'static str,
+    /// What was found.
+    pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.detail)
+    }
+}
+
+impl core::error::Error for Violation {}
+
+const TABLES_WITHIN_VMAS: &str = "tables-within-vmas";
+const COUNTS_ADD_UP: &str = "counts-add-up";
+const RSS_IS_TRUE: &str = "rss-is-true";
+const GAPS_ARE_EXACT: &str = "gaps-are-exact";
+const NO_STALE_DATA: &str = "no-stale-data";
+
+fn violation<T>(invariant: &'static str, detail: String) -> Result<T, Violation> {
+    Err(Violation { invariant, detail })
+}
+
+fn ensure(
+    holds: bool,
+    invariant: &'static str,
+    detail: impl FnOnce() -> String,
+) -> Result<(), Violation> {
+    if holds { Ok(()) } else { violation(invariant, detail()) }
+}
+
+/// What a walk over everything found of one frame.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    maps: u32,
+    /// References that are no mappings: a page cache, a table, the kernel.
+    held: u32,
+}
+
+struct Walk {
+    frames: BTreeMap<Pfn, Seen>,
+    promised: u64,
+    /// Areas per page cache.
+    areas: BTreeMap<u64, usize>,
+}
+
+impl<H: Host> Memory<H> {
+    /// Walks everything and compares it with what is counted. `mms` and `files` are all that
+    /// exist, but for the files of shared anonymous memory, which are found through their areas.
+    /// Nothing else may be at work.
+    ///
+    /// # Errors
+    /// The first [`Violation`] found.
+    pub fn check(&self, mms: &[&Mm<H>], files: &[&AddressSpace<H>]) -> Result<(), Violation> {
+        let mut walk = Walk { frames: BTreeMap::new(), promised: 0, areas: BTreeMap::new() };
+        for mm in mms {
+            mm.check_areas(&mut walk)?;
+            mm.check_tables(&mut walk)?;
+        }
+        for (_, mapping) in self.all_mappings() {
+            mapping.check_pages(&mut walk)?;
+        }
+        for file in files {
+            ensure(self.mapping_by_id(file.id()).is_some(), COUNTS_ADD_UP, || {
+                format!("{file:?} is not registered")
+            })?;
+        }
+        self.check_frames(walk)
+    }
+
+    fn check_frames(&self, walk: Walk) -> Result<(), Violation> {
+        self.frames.check().or_else(|what| violation(COUNTS_ADD_UP, what.into()))?;
+        let mut uses = [0_u64; 8];
+        let mut mapped = 0;
+        for (pfn, meta) in self.frames.iter() {
+            let state = meta.state();
+            uses[state as usize] += 1;
+            let seen = walk.frames.get(&pfn).copied().unwrap_or_default();
+            let held = seen.held + u32::from(state == FrameState::Kernel);
+            ensure(meta.maps() == seen.maps, COUNTS_ADD_UP, || {
+                format!("{pfn:?} {state:?}: {} mappings counted, {} found", meta.maps(), seen.maps)
+            })?;
+            ensure(meta.refs() == seen.maps + held, COUNTS_ADD_UP, || {
+                format!("{pfn:?} {state:?}: {} references, {seen:?} found", meta.refs())
+            })?;
+            ensure(!meta.is_exclusive() || seen.maps == 1, COUNTS_ADD_UP, || {
+                format!("{pfn:?} is exclusive and has {} mappings", seen.maps)
+            })?;
+            let cached = matches!(state, FrameState::File | FrameState::Shmem | FrameState::Kernel);
+            mapped += u64::from(cached && seen.maps > 0);
+        }
+        let counts = self.counts();
+        for (name, counted, state) in [
+            ("page tables", counts.page_tables, FrameState::Table),
+            ("anonymous", counts.anon, FrameState::Anon),
+            ("page cache", counts.cached - counts.shmem, FrameState::File),
+            ("shmem", counts.shmem, FrameState::Shmem),
+            ("kernel", counts.kernel, FrameState::Kernel),
+            ("mapped", counts.mapped, FrameState::Free),
+            ("unused", 0, FrameState::Allocated),
+        ] {
+            let found = if name == "mapped" { mapped } else { uses[state as usize] };
+            ensure(counted == found, COUNTS_ADD_UP, || {
+                format!("{counted} {name} frames counted, {found} found")
+            })?;
+        }
+        ensure(counts.committed == walk.promised, COUNTS_ADD_UP, || {
+            format!("{} pages promised, {} found", counts.committed, walk.promised)
+        })?;
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} mappings + {} held", self.maps, self.held)
+    }
+}
+
+impl<H: Host> Mm<H> {
+    fn check_areas(&self, walk: &mut Walk) -> Result<(), Violation> {
+        let state = self.state.read();
+        state.areas.check().or_else(|detail| violation(GAPS_ARE_EXACT, detail))?;
+        let mut vm = VmPages::default();
+        for vma in state.areas.iter() {
+            vm.add(vma.flags, vma.range.pages());
+            if vma.flags.contains(VmFlags::ACCOUNT) {
+                walk.promised += vma.range.pages();
+            }
+            if let Some(mapping) = vma.file.as_ref().and_then(|file| file.mapping()) {
+                *walk.areas.entry(mapping.id()).or_default() += 1;
+                ensure(
+                    mapping.i_mmap.lock().contains(self.id(), vma.range, vma.pgoff),
+                    COUNTS_ADD_UP,
+                    || format!("{vma:?} is not among the areas of its file"),
+                )?;
+            }
+        }
+        vm.peak = state.vm.peak;
+        ensure(vm == state.vm, COUNTS_ADD_UP, || {
+            format!("mapped pages counted {:?}, found {vm:?}", state.vm)
+        })
+    }
+
+    fn check_tables(&self, walk: &mut Walk) -> Result<(), Violation> {
+        let state = self.state.read();
+        let guard = self.lock_tables();
+        walk.frames.entry(self.root()).or_default().held += 1;
+        let mut tables = 1;
+        guard.tables.for_each_table(|table, _| {
+            walk.frames.entry(table).or_default().held += 1;
+            tables += 1;
+        });
+        ensure(tables == self.table_pages.load(Ordering::Relaxed), COUNTS_ADD_UP, || {
+            format!("{tables} tables found, {:?} counted", self.table_pages)
+        })?;
+        let mut rss = RssDelta::default();
+        let mut result = Ok(());
+        let all = kilburn_addr::AddrRange::new(VirtAddr::ZERO, self.layout().task_size());
+        guard.tables.for_each_leaf_table(all.unwrap_or_default(), |span| {
+            for (va, at) in span.entries() {
+                let entry = guard.entry(at);
+                if entry == Entry::None || result.is_err() {
+                    continue;
+                }
+                result = match (state.areas.containing(va), entry) {
+                    (None, _) => {
+                        violation(TABLES_WITHIN_VMAS, format!("{entry:?} at {va} in no area"))
+                    }
+                    (Some(vma), Entry::Leaf(leaf)) => {
+                        self.check_leaf(vma, va, leaf, walk, &mut rss)
+                    }
+                    _ => Ok(()),
+                };
+            }
+        });
+        result?;
+        for kind in [RssKind::Anon, RssKind::File, RssKind::Shmem] {
+            let (counted, found) = (self.rss.get(kind), rss.pages[kind as usize]);
+            ensure(counted as i64 == found, RSS_IS_TRUE, || {
+                format!("{counted} {kind:?} pages counted, {found} found")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn check_leaf(
+        &self,
+        vma: &Vma<H>,
+        va: VirtAddr,
+        leaf: Leaf,
+        walk: &mut Walk,
+        rss: &mut RssDelta,
+    ) -> Result<(), Violation> {
+        let permitted = pte::rights(vma.flags)
+            | LeafFlags::ACCESSED
+            | LeafFlags::DIRTY
+            | LeafFlags::SPECIAL
+            | LeafFlags::SOFT_DIRTY;
+        ensure(permitted.contains(leaf.flags), TABLES_WITHIN_VMAS, || {
+            format!("{leaf:?} at {va} in {vma:?}")
+        })?;
+        let writable = leaf.flags.contains(LeafFlags::WRITE);
+        if leaf.flags.contains(LeafFlags::SPECIAL) {
+            let zero = leaf.pfn == self.memory().zero_frame();
+            return ensure(!zero || !writable, NO_STALE_DATA, || {
+                format!("the zero page is writable at {va}")
+            });
+        }
+        walk.frames.entry(leaf.pfn).or_default().maps += 1;
+        let meta = self.memory().meta(leaf.pfn);
+        rss.add(RssKind::of(meta.state()), 1);
+        let shared = vma.flags.contains(VmFlags::SHARED);
+        match meta.state() {
+            FrameState::Anon => {
+                ensure(vma.anon_vma.get().is_some() && !shared, COUNTS_ADD_UP, || {
+                    format!("a private page at {va} in {vma:?}")
+                })?;
+                ensure(meta.index() == vma.page_index(va), COUNTS_ADD_UP, || {
+                    format!("page {:#x} at {va} in {vma:?}", meta.index())
+                })?;
+                ensure(!writable || meta.is_exclusive(), COUNTS_ADD_UP, || {
+                    format!("a shared private page is writable at {va}")
+                })
+            }
+            FrameState::File | FrameState::Shmem => {
+                let mapping = vma.file.as_ref().and_then(|file| file.mapping());
+                let index = vma.page_index(va);
+                ensure(
+                    mapping.is_some_and(|m| m.pfn_of(index) == Some(leaf.pfn)),
+                    COUNTS_ADD_UP,
+                    || format!("{leaf:?} at {va} is not page {index:#x} of its file"),
+                )?;
+                ensure(!writable || shared, COUNTS_ADD_UP, || {
+                    format!("a file's page is writable through a private area at {va}")
+                })?;
+                let clean =
+                    meta.state() == FrameState::File && !mapping.is_some_and(|m| m.is_dirty(index));
+                ensure(!writable || !clean, "nothing-lost", || {
+                    format!("a clean page can be written unnoticed at {va}")
+                })
+            }
+            FrameState::Kernel => Ok(()),
+            state => violation(COUNTS_ADD_UP, format!("a {state:?} frame is mapped at {va}")),
+        }
+    }
+}
+
+impl<H: Host> AddressSpace<H> {
+    fn check_pages(&self, walk: &mut Walk) -> Result<(), Violation> {
+        let end = self.size_pages();
+        let mut result = Ok(());
+        self.for_each_cached(0..=u64::MAX, |index, pfn| {
+            walk.frames.entry(pfn).or_default().held += 1;
+            let meta = self.memory().meta(pfn);
+            let ours = u64::from(meta.owner()) == self.id() && meta.index() == index;
+            if !ours || index >= end {
+                result = violation(
+                    COUNTS_ADD_UP,
+                    format!("page {index:#x} of {self:?} in {pfn:?}: ours {ours}, end {end:#x}"),
+                );
+            }
+        });
+        result?;
+        walk.promised += self.promised_pages();
+        let areas = walk.areas.get(&self.id()).copied().unwrap_or_default();
+        let linked = self.i_mmap.lock().len();
+        ensure(areas == linked, COUNTS_ADD_UP, || {
+            format!("{linked} areas linked to {self:?}, {areas} found")
+        })
+    }
+}

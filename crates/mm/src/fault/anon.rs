@@ -1,0 +1,88 @@
+//! Anonymous memory used for the first time (Linux 6.18 mm/memory.c: `do_anonymous_page`).
+
+use super::{Fault, FaultDone, FaultKind, Site};
+use crate::accounting::RssKind;
+use crate::anon_vma::AnonVma;
+use crate::rmap::Links;
+use crate::{Host, Mm, pte};
+use core::sync::atomic::Ordering;
+use kilburn_addr::Pfn;
+use kilburn_paging::walk::entry_addr;
+use kilburn_paging::{Entry, Format, Leaf, LeafFlags};
+
+impl<H: Host> Mm<H> {
+    pub(super) fn anon_fault(&self, site: &Site<'_, H>) -> Result<FaultDone, Fault> {
+        if site.is_write() {
+            self.prepare_anon_vma(site);
+            let pfn = self.memory().alloc_zeroed()?;
+            return self.map_new_anon(site, pfn, FaultKind::DemandZero);
+        }
+        // Reads share one frame of zeros, which belongs to nobody and is not counted.
+        let guard = self.lock_tables();
+        let table = guard.tables.ensure_leaf_table(site.va, self)?;
+        let at = entry_addr(table, self.format().index(site.va, 0));
+        if guard.entry(at) != Entry::None {
+            return Ok(FaultDone::minor(FaultKind::Spurious));
+        }
+        let flags = pte::read_only(site.vma.flags) | LeafFlags::SPECIAL;
+        guard.set_leaf(at, site.va, Leaf { pfn: self.memory().zero_frame(), flags });
+        Ok(FaultDone::minor(FaultKind::ZeroPage))
+    }
+
+    /// Maps a frame just filled as a private page, where there is none yet.
+    pub(super) fn map_new_anon(
+        &self,
+        site: &Site<'_, H>,
+        pfn: Pfn,
+        kind: FaultKind,
+    ) -> Result<FaultDone, Fault> {
+        let guard = self.lock_tables();
+        let table = match guard.tables.ensure_leaf_table(site.va, self) {
+            Ok(table) => table,
+            Err(no_table) => {
+                drop(guard);
+                self.memory().discard(pfn);
+                return Err(no_table.into());
+            }
+        };
+        let at = entry_addr(table, self.format().index(site.va, 0));
+        if guard.entry(at) != Entry::None {
+            drop(guard);
+            self.memory().discard(pfn);
+            return Ok(FaultDone::minor(FaultKind::Spurious));
+        }
+        self.begin_anon(site, pfn);
+        self.rss.add(RssKind::Anon, 1);
+        guard.set_leaf(at, site.va, Leaf { pfn, flags: pte::written(site.vma.flags) });
+        Ok(FaultDone::minor(kind))
+    }
+
+    /// The frame becomes a private page of the area, mapped once.
+    pub(super) fn begin_anon(&self, site: &Site<'_, H>, pfn: Pfn) {
+        let anon_vma = site.vma.anon_vma.get().expect("prepared before a private page is made");
+        self.memory().meta(pfn).begin_anon_mapped(anon_vma.id(), site.index());
+        self.memory().uses.anon.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Sees to it that the area has an `AnonVma` (Linux `__anon_vma_prepare`): a neighbour's, if
+    /// the two may become one area later, or one of its own.
+    #[inline]
+    pub(super) fn prepare_anon_vma(&self, site: &Site<'_, H>) {
+        if site.vma.anon_vma.get().is_none() {
+            self.prepare_anon_vma_slow(site);
+        }
+    }
+
+    #[cold]
+    fn prepare_anon_vma_slow(&self, site: &Site<'_, H>) {
+        // Faults of two threads in neighbouring areas shall not both find the other's missing.
+        let _tables = self.lock_tables();
+        let anon_vma = site.vma.anon_vma.get_or_fill(|| {
+            site.state
+                .areas
+                .anon_vma_to_share(site.vma.start())
+                .unwrap_or_else(|| AnonVma::new(self.memory().next_anon_vma_id(), None))
+        });
+        Links::link_anon(self, site.vma, anon_vma);
+    }
+}

@@ -1,0 +1,207 @@
+//! Copying an address space for a child, and its end (Linux 6.18 mm/mmap.c: `dup_mmap`,
+//! `exit_mmap`; mm/memory.c: `copy_page_range`).
+//!
+//! Private pages are shared: both sides lose the right to write, whoever writes first copies.
+//! Tables that faults can fill again, those of files without private pages, are not copied.
+
+use crate::accounting::{RssDelta, RssKind};
+use crate::anon_vma::{AnonSlot, AnonVma};
+use crate::areas::{AreaWatch, Areas, Neighbours, Vma};
+use crate::frames::FrameState;
+use crate::host::FlushReason;
+use crate::mm::{State, TableGuard};
+use crate::rmap::Links;
+use crate::zap::Zap;
+use crate::{Caller, Host, Mm};
+use alloc::sync::Arc;
+use core::ops::ControlFlow;
+use kilburn_addr::{AddrRange, Errno, PhysAddr, VirtAddr, VmFlags};
+use kilburn_paging::tables::NoTable;
+use kilburn_paging::walk::entry_addr;
+use kilburn_paging::{Entry, Format, Leaf, LeafFlags, PhysMem};
+
+/// What a parent's tables lost while they were copied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Parent {
+    /// Nothing.
+    Unchanged,
+    /// The right to write some pages.
+    WriteProtected,
+}
+
+impl<H: Host> Mm<H> {
+    /// A copy for a child process: private pages are shared until one side writes.
+    ///
+    /// # Errors
+    /// `ENOMEM`, also when the child's memory may not be promised.
+    pub fn fork(&self, caller: &Caller) -> Result<Arc<Self>, Errno> {
+        let state = self.state.write();
+        let memory = self.memory();
+        let child = Self::with_state(
+            memory,
+            *self.layout(),
+            State {
+                areas: Areas::with_guard_gap(state.areas.guard_gap_bytes()),
+                vm: Default::default(),
+                def_flags: VmFlags::empty(),
+                exec: state.exec.clone(),
+            },
+        )?;
+        let mut parent = Parent::Unchanged;
+        let mut result = Ok(());
+        for vma in state.areas.iter() {
+            if vma.flags.contains(VmFlags::DONTCOPY) {
+                continue;
+            }
+            result = self.copy_area(caller, vma, state.vm.total, &child, &mut parent);
+            if result.is_err() {
+                break;
+            }
+        }
+        if parent == Parent::WriteProtected {
+            self.flush_all(FlushReason::Fork);
+        }
+        // Not before the flush: what the child gives back, the parent might still write.
+        result?;
+        Ok(child)
+    }
+
+    fn copy_area(
+        &self,
+        caller: &Caller,
+        vma: &Vma<H>,
+        total_vm: u64,
+        child: &Self,
+        parent: &mut Parent,
+    ) -> Result<(), Errno> {
+        let pages = vma.range.pages();
+        if vma.flags.contains(VmFlags::ACCOUNT) {
+            self.memory().charge(caller, total_vm, pages)?;
+        }
+        let wiped = vma.flags.contains(VmFlags::WIPEONFORK);
+        let mut copy = vma.clone();
+        copy.flags -= VmFlags::LOCKED | VmFlags::LOCKONFAULT;
+        copy.anon_vma = match vma.anon_vma.get() {
+            Some(anon_vma) if !wiped => AnonSlot::holding(Some(AnonVma::new(
+                self.memory().next_anon_vma_id(),
+                Some(anon_vma.clone()),
+            ))),
+            _ => AnonSlot::empty(),
+        };
+        let flags = copy.flags;
+        // Linked before its pages are there, so that truncation finds them.
+        let mut child_state = child.state.write();
+        let plan = child_state.areas.plan_insert(copy, Neighbours::None);
+        child_state.areas.commit_insert(plan, &mut Links(child));
+        child_state.vm.add(flags, pages);
+        drop(child_state);
+        if wiped || !needs_copy(vma) {
+            return Ok(());
+        }
+        let _valid = vma
+            .file
+            .as_ref()
+            .and_then(|file| file.mapping())
+            .map(|mapping| mapping.invalidate.read());
+        self.copy_tables(vma, child, parent).map_err(|NoTable| Errno::ENOMEM)
+    }
+
+    fn copy_tables(&self, vma: &Vma<H>, child: &Self, parent: &mut Parent) -> Result<(), NoTable> {
+        let from = self.lock_tables();
+        let to = child.lock_tables();
+        let mut rss = RssDelta::default();
+        let copied = from.tables.try_for_each_leaf_table(vma.range, |span| {
+            // The table is made when the first page is found, as Linux does.
+            let mut table = None;
+            for (i, (va, at)) in span.entries().enumerate() {
+                if self.mem().load(at) == 0 {
+                    continue;
+                }
+                let table = match table {
+                    Some(table) => table,
+                    None => match to.tables.ensure_leaf_table(va, child) {
+                        Ok(made) => *table.insert(made),
+                        Err(NoTable) => return ControlFlow::Break(NoTable),
+                    },
+                };
+                let child_at = entry_addr(table, span.first + i);
+                self.copy_entry(&from, &to, vma.flags, at, child_at, &mut rss, parent);
+            }
+            ControlFlow::Continue(())
+        });
+        child.rss.apply(rss);
+        match copied {
+            ControlFlow::Break(no_table) => Err(no_table),
+            ControlFlow::Continue(()) => Ok(()),
+        }
+    }
+
+    #[inline]
+    #[expect(clippy::too_many_arguments, reason = "one entry of two tables, and two tallies")]
+    fn copy_entry(
+        &self,
+        from: &TableGuard<'_, H>,
+        to: &TableGuard<'_, H>,
+        flags: VmFlags,
+        at: PhysAddr,
+        child_at: PhysAddr,
+        rss: &mut RssDelta,
+        parent: &mut Parent,
+    ) {
+        let raw = self.mem().load(at);
+        let Entry::Leaf(leaf) = self.format().decode(raw, 0) else {
+            to.set(child_at, self.format().decode(raw, 0));
+            return;
+        };
+        let cow = flags & (VmFlags::SHARED | VmFlags::MAYWRITE) == VmFlags::MAYWRITE;
+        let mut copy = leaf;
+        if cow && leaf.flags.contains(LeafFlags::WRITE) {
+            from.update(at, |leaf| Leaf { flags: leaf.flags - LeafFlags::WRITE, ..leaf });
+            *parent = Parent::WriteProtected;
+            copy.flags -= LeafFlags::WRITE;
+        }
+        if flags.contains(VmFlags::SHARED) {
+            copy.flags -= LeafFlags::DIRTY;
+        }
+        copy.flags -= LeafFlags::ACCESSED;
+        if !leaf.flags.contains(LeafFlags::SPECIAL) {
+            let meta = self.memory().meta(leaf.pfn);
+            if meta.state() == FrameState::Anon {
+                meta.clear_exclusive();
+            }
+            meta.get();
+            rss.add(self.note_mapping_of(leaf.pfn), 1);
+        }
+        to.set(child_at, Entry::Leaf(copy));
+    }
+
+    /// Everything is unmapped: pages, tables, areas, promises.
+    pub(crate) fn exit_mmap(&mut self) {
+        let (areas, all) = {
+            let state = self.state.get_mut();
+            let areas = core::mem::take(&mut state.areas);
+            let first = areas.iter().next().map_or(VirtAddr::ZERO, Vma::start);
+            let last = areas.before(VirtAddr::MAX).map_or(first, Vma::end);
+            (areas, AddrRange::new(first, last).unwrap_or_default())
+        };
+        self.zap(all, Zap::Exit);
+        let end = VirtAddr::new(self.layout().task_size().get());
+        self.free_tables(all, VirtAddr::ZERO, end.max(all.end()));
+        for vma in areas.iter() {
+            Links(self).removed(vma);
+            if vma.flags.contains(VmFlags::ACCOUNT) {
+                self.memory().uncharge(vma.range.pages());
+            }
+        }
+        debug_assert!(
+            [RssKind::Anon, RssKind::File, RssKind::Shmem].iter().all(|&k| self.rss.get(k) == 0),
+            "pages are counted that no table had"
+        );
+    }
+}
+
+/// Whether the child cannot do without the parent's entries (Linux `vma_needs_copy`): there are
+/// private pages, or pages no fault could bring back.
+fn needs_copy<H: Host>(vma: &Vma<H>) -> bool {
+    vma.flags.intersects(VmFlags::PFNMAP | VmFlags::MIXEDMAP) || vma.anon_vma.get().is_some()
+}

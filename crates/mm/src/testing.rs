@@ -1,0 +1,309 @@
+//! A host for tests: memory in a boxed slice, counted flushes, a counter for randomness.
+//!
+//! ```
+//! # use kilburn_mm::testing::TestHost;
+//! let memory = TestHost::memory(1024);
+//! let mm = TestHost::mm(&memory);
+//! memory.check(&[&mm], &[]).expect("consistent");
+//! ```
+
+use crate::layout::{Arch, Layout};
+use crate::ops::mmap::{FileForMap, MmapRequest};
+use crate::page_cache::BackingStore;
+use crate::{
+    AddressSpace, Caller, FileIdentity, Host, MappedFile, Memory, MemoryConfig, Mm, TlbFlush,
+};
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use kilburn_addr::{Errno, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
+use kilburn_paging::{PhysMem, Sv};
+use parking_lot::Mutex;
+
+/// Where the memory of a test machine starts.
+pub const FIRST_FRAME: u64 = 0x8_0000;
+
+/// Memory in a boxed slice of words.
+pub struct Ram(Box<[AtomicU64]>);
+
+impl Ram {
+    fn word(&self, at: u64) -> &AtomicU64 {
+        &self.0[((at - FIRST_FRAME * PAGE_SIZE) / 8) as usize]
+    }
+
+    fn frame(&self, frame: Pfn) -> &[AtomicU64] {
+        let first = (frame.get() - FIRST_FRAME) as usize * 512;
+        &self.0[first..first + 512]
+    }
+}
+
+impl PhysMem for Ram {
+    #[inline]
+    fn load(&self, at: PhysAddr) -> u64 {
+        self.word(at.get()).load(Ordering::Acquire)
+    }
+
+    #[inline]
+    fn store(&self, at: PhysAddr, value: u64) {
+        self.word(at.get()).store(value, Ordering::Release);
+    }
+
+    #[inline]
+    fn compare_exchange(&self, at: PhysAddr, current: u64, new: u64) -> Result<(), u64> {
+        self.word(at.get())
+            .compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
+            .map(|_| ())
+    }
+
+    fn read(&self, at: PhysAddr, into: &mut [u8]) {
+        for (at, byte) in (at.get()..).zip(into) {
+            *byte = (self.word(at).load(Ordering::Relaxed) >> (at % 8 * 8)) as u8;
+        }
+    }
+
+    fn write(&self, at: PhysAddr, from: &[u8]) {
+        if at.get().is_multiple_of(8) && from.len().is_multiple_of(8) {
+            for (at, bytes) in (at.get()..).step_by(8).zip(from.chunks_exact(8)) {
+                let word = u64::from_le_bytes(bytes.try_into().expect("8 bytes"));
+                self.word(at).store(word, Ordering::Relaxed);
+            }
+            return;
+        }
+        for (at, &byte) in (at.get()..).zip(from) {
+            let (word, shift) = (self.word(at), at % 8 * 8);
+            let kept = word.load(Ordering::Relaxed) & !(0xff << shift);
+            word.store(kept | u64::from(byte) << shift, Ordering::Relaxed);
+        }
+    }
+
+    fn zero(&self, frame: Pfn) {
+        for word in self.frame(frame) {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn copy(&self, from: Pfn, to: Pfn) {
+        for (from, to) in self.frame(from).iter().zip(self.frame(to)) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+}
+
+/// A machine for tests.
+pub struct TestHost {
+    ram: Ram,
+    format: Sv,
+    random: AtomicU64,
+    flushes: Mutex<Vec<TlbFlush>>,
+}
+
+impl Host for TestHost {
+    type Mem = Ram;
+    type Format = Sv;
+    type RawMutex = parking_lot::RawMutex;
+    type RawRwLock = parking_lot::RawRwLock;
+
+    fn mem(&self) -> &Ram {
+        &self.ram
+    }
+
+    fn format(&self) -> Sv {
+        self.format
+    }
+
+    fn flush_tlb(&self, flush: &TlbFlush) {
+        self.flushes.lock().push(*flush);
+    }
+
+    fn random_u64(&self) -> u64 {
+        self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
+    }
+}
+
+impl TestHost {
+    /// A machine of `frames` frames with Sv39.
+    pub fn new(frames: u64) -> Self {
+        Self {
+            ram: Ram((0..frames * 512).map(|_| AtomicU64::new(0)).collect()),
+            format: Sv::SV39,
+            random: AtomicU64::new(1),
+            flushes: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Memory of `frames` frames with Linux's settings.
+    pub fn memory(frames: u64) -> Arc<Memory<Self>> {
+        let range = Pfn::new(FIRST_FRAME)..Pfn::new(FIRST_FRAME + frames);
+        Memory::new(Self::new(frames), MemoryConfig::new(range)).expect("enough frames")
+    }
+
+    /// An empty address space with the layout of Sv39, nothing random.
+    pub fn mm(memory: &Arc<Memory<Self>>) -> Arc<Mm<Self>> {
+        Mm::new(memory, Layout::fixed(Arch::RiscvSv39)).expect("a frame for the root")
+    }
+
+    /// The flushes since the last call.
+    pub fn take_flushes(&self) -> Vec<TlbFlush> {
+        core::mem::take(&mut self.flushes.lock())
+    }
+}
+
+/// A file of a test: page cache and name.
+pub struct TestFile {
+    mapping: Arc<AddressSpace<TestHost>>,
+    name: String,
+}
+
+impl TestFile {
+    /// A tmpfs file that holds `content`.
+    pub fn shmem(memory: &Arc<Memory<TestHost>>, name: &str, content: &[u8]) -> Arc<Self> {
+        let mapping = AddressSpace::new_shmem(memory, 0);
+        mapping.write_at(0, content).expect("room");
+        Arc::new(Self { mapping, name: name.into() })
+    }
+
+    /// A file whose content is in `store`.
+    pub fn stored(memory: &Arc<Memory<TestHost>>, name: &str, store: Arc<TestStore>) -> Arc<Self> {
+        let size = store.0.lock().len() as u64;
+        let mapping = AddressSpace::new(memory, Box::new(SharedStore(store)), size);
+        Arc::new(Self { mapping, name: name.into() })
+    }
+
+    /// Its page cache.
+    pub fn cache(&self) -> &Arc<AddressSpace<TestHost>> {
+        &self.mapping
+    }
+
+    /// Opened for reading and writing.
+    pub fn opened(self: &Arc<Self>) -> FileForMap<TestHost> {
+        FileForMap {
+            file: self.clone(),
+            readable: true,
+            writable: true,
+            noexec: false,
+            write_sealed: false,
+        }
+    }
+}
+
+impl MappedFile<TestHost> for TestFile {
+    fn mapping(&self) -> Option<&Arc<AddressSpace<TestHost>>> {
+        Some(&self.mapping)
+    }
+
+    fn identity(&self) -> FileIdentity {
+        FileIdentity { major: 8, minor: 1, inode: 100 + self.mapping.id() }
+    }
+
+    fn path(&self) -> String {
+        self.name.clone()
+    }
+}
+
+/// A store in a vector.
+#[derive(Default)]
+pub struct TestStore(pub Mutex<Vec<u8>>);
+
+impl TestStore {
+    /// A store that holds `content`.
+    pub fn with(content: &[u8]) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(content.to_vec())))
+    }
+}
+
+struct SharedStore(Arc<TestStore>);
+
+impl BackingStore for SharedStore {
+    fn read_page(&self, index: u64, into: &mut [u8; 4096]) -> Result<(), Errno> {
+        let content = self.0.0.lock();
+        let from = content.get((index * PAGE_SIZE) as usize..).unwrap_or_default();
+        let len = from.len().min(into.len());
+        into.fill(0);
+        into[..len].copy_from_slice(&from[..len]);
+        Ok(())
+    }
+
+    fn write_page(&self, index: u64, from: &[u8]) -> Result<(), Errno> {
+        let mut content = self.0.0.lock();
+        let start = (index * PAGE_SIZE) as usize;
+        if content.len() < start + from.len() {
+            content.resize(start + from.len(), 0);
+        }
+        content[start..start + from.len()].copy_from_slice(from);
+        Ok(())
+    }
+
+    fn set_size(&self, size: u64) -> Result<(), Errno> {
+        self.0.0.lock().resize(size as usize, 0);
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+}
+
+/// `PROT_READ | PROT_WRITE`
+pub const READ_WRITE: u64 = 3;
+/// `MAP_PRIVATE | MAP_ANONYMOUS`
+pub const PRIVATE_ANON: u64 = 0x22;
+/// `MAP_SHARED | MAP_ANONYMOUS`
+pub const SHARED_ANON: u64 = 0x21;
+/// `MAP_FIXED`
+pub const FIXED: u64 = 0x10;
+
+impl Mm<TestHost> {
+    /// mmap without a file.
+    ///
+    /// # Errors
+    /// As mmap(2).
+    pub fn map_anon(&self, addr: u64, len: u64, prot: u64, flags: u64) -> Result<VirtAddr, Errno> {
+        let request = MmapRequest { addr, len, prot, flags, file: None, offset: 0 };
+        self.mmap(&Caller::ROOT, request)
+    }
+
+    /// mmap of a file opened for reading and writing.
+    ///
+    /// # Errors
+    /// As mmap(2).
+    pub fn map_file(
+        &self,
+        file: &Arc<TestFile>,
+        len: u64,
+        prot: u64,
+        flags: u64,
+        offset: u64,
+    ) -> Result<VirtAddr, Errno> {
+        let file = Some(file.opened());
+        self.mmap(&Caller::ROOT, MmapRequest { addr: 0, len, prot, flags, file, offset })
+    }
+
+    /// The byte at `addr`, or the fault of reading it.
+    ///
+    /// # Errors
+    /// The fault.
+    pub fn peek(&self, addr: u64) -> Result<u8, crate::Fault> {
+        let mut byte = [0];
+        match self.read(&Caller::ROOT, VirtAddr::new(addr), &mut byte) {
+            Ok(()) => Ok(byte[0]),
+            Err(partial) => Err(partial.fault),
+        }
+    }
+
+    /// Writes the byte at `addr`, or answers the fault of doing so.
+    ///
+    /// # Errors
+    /// The fault.
+    pub fn poke(&self, addr: u64, byte: u8) -> Result<(), crate::Fault> {
+        self.write(&Caller::ROOT, VirtAddr::new(addr), &[byte]).map_err(|partial| partial.fault)
+    }
+
+    /// The text of /proc/PID/maps.
+    pub fn maps(&self) -> String {
+        let mut text = String::new();
+        self.write_maps(&mut text).expect("a string takes everything");
+        text
+    }
+}
