@@ -238,7 +238,7 @@ impl Task {
         let top = layout.stack_top();
         let area = lay_out_strings(&program.strings, top);
         let exec = if program.elf.exec_stack { StackExec::Yes } else { StackExec::No };
-        mm.setup_stack(&caller, top, exec)?;
+        mm.setup_stack(&caller, top, top.get() - area.start, exec)?;
         mm.write(&caller, VirtAddr::new(area.start), &area.bytes).map_err(|_| Errno::EFAULT)?;
 
         let task_size = layout.task_size().get();

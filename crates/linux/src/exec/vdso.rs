@@ -43,11 +43,11 @@ impl Vdso {
         let pages = (self.vvar.len() + self.code.len()) as u64;
         let at = free_place(mm, caller, pages * PAGE_SIZE)?;
         let data = VmFlags::READ | VmFlags::MAYREAD | VmFlags::PFNMAP;
-        mm.install_special(caller, Some(at), "[vvar]", &self.vvar, data)?;
+        mm.install_special(Some(at), "[vvar]", &self.vvar, data)?;
         let code =
             VmFlags::READ | VmFlags::EXEC | VmFlags::MAYREAD | VmFlags::MAYWRITE | VmFlags::MAYEXEC;
         let base = at.checked_add(self.vvar.len() as u64 * PAGE_SIZE).ok_or(Errno::ENOMEM)?;
-        mm.install_special(caller, Some(base), "[vdso]", &self.code, code)
+        mm.install_special(Some(base), "[vdso]", &self.code, code)
     }
 
     /// Gives the frames back; no address space may be left.
