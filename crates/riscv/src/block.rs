@@ -154,10 +154,12 @@ impl Builder {
         self.parts.push(Part { op, kind, leaves: None });
     }
 
-    /// Whether `offset`, counted from the block's start, is in the block's page.
+    /// Whether `offset`, counted from the block's start, is in the block's page, and an instruction
+    /// there is: the last halfword may begin one that ends in another page, whose block ends with that
+    /// page's frame or its mapping.
     fn is_near(&self, offset: i32) -> bool {
         let at = i64::from(self.page_offset) + i64::from(offset);
-        (0..PAGE_SIZE as i64).contains(&at)
+        (0..PAGE_SIZE as i64 - 2).contains(&at)
     }
 
     /// Ends the block: the next instruction is `offset` from its start.

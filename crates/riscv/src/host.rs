@@ -47,18 +47,22 @@ impl FramePtr {
     }
 }
 
+/// A tag that equals no address in the bits compared: those of the page number and, for the
+/// alignment, at most the lowest three.
+const NO_PAGE: u64 = 1 << 3;
+
 /// The way to a page for one kind of access.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Line {
-    /// Address of the page; odd when there is none.
+    /// Address of the page, or [`NO_PAGE`].
     tag: u64,
     /// Host address that belongs to guest address 0.
     base: *mut u8,
 }
 
 impl Line {
-    pub(crate) const EMPTY: Self = Self { tag: 1, base: core::ptr::null_mut() };
+    pub(crate) const EMPTY: Self = Self { tag: NO_PAGE, base: core::ptr::null_mut() };
 
     /// A line for the page at `page`, whose frame is `frame`.
     pub(crate) fn new(page: VirtAddr, frame: FramePtr) -> Self {
@@ -69,14 +73,15 @@ impl Line {
     /// Host memory for an access of `I` at `addr`, if that is aligned and in the page.
     #[inline(always)]
     pub(crate) fn hit<I: Int>(&self, addr: u64) -> Option<HostPtr> {
-        // The tag has no bit below the page number, so equality says both.
+        const { assert!(I::SIZE.is_power_of_two() && I::SIZE <= NO_PAGE) };
+        // A page's tag has no bit below the page number, so equality says both.
         (addr & (PAGE_MASK | (I::SIZE - 1)) == self.tag)
             .then(|| HostPtr(self.base.wrapping_add(addr as usize)))
     }
 
     /// The page and its frame.
     pub(crate) fn page(&self) -> Option<(VirtAddr, FramePtr)> {
-        (self.tag & 1 == 0)
+        (self.tag != NO_PAGE)
             .then(|| (VirtAddr::new(self.tag), FramePtr(self.base.wrapping_add(self.tag as usize))))
     }
 }

@@ -183,6 +183,27 @@ fn the_second_half_of_an_instruction_can_be_changed_and_remapped() {
 }
 
 #[test]
+fn a_jump_within_the_page_does_not_outlive_the_instruction_it_leads_to() {
+    let mut m = soft_machine(&[]);
+    let (at, second) = (SOFT + 0xffe, SOFT + 0x1000);
+    m.put_code(SOFT, &[jal(ZERO, 0xffe)]);
+    m.put_code(at, &[li(A2, 1), ECALL]);
+    for _ in 0..3 {
+        m.call_from(SOFT);
+        assert_eq!(m.x(A2), 1);
+    }
+    m.put(second, &li(A2, 2).to_le_bytes()[2..]);
+    m.call_from(SOFT);
+    assert_eq!(m.x(A2), 2, "only the second page was written");
+    m.map(second, RX);
+    m.put(second, &li(A2, 3).to_le_bytes()[2..]);
+    m.put_code(second + 2, &[ECALL]);
+    m.hart.flush_asid(1);
+    m.call_from(SOFT);
+    assert_eq!(m.x(A2), 3, "only the second page was remapped");
+}
+
+#[test]
 fn data_beside_code_is_written_and_read_back() {
     let mut m =
         soft_machine(&[sd(A0, A1, 0), ld(A2, A1, 0), addi(A0, A0, 1), bne(A0, A3, -12), ECALL]);

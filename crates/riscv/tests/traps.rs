@@ -115,6 +115,19 @@ fn an_address_that_wraps_or_is_not_canonical_faults() {
 }
 
 #[test]
+fn the_first_page_faults_at_every_address() {
+    for addr in 0..64 {
+        for funct3 in 0..7 {
+            let mut m = Machine::new(&[i(0x03, funct3, A0, A1, 0), s(0x23, funct3 & 3, A0, A1, 0)]);
+            m.set(A1, addr);
+            assert_eq!(m.run(10), fault(addr, Access::Read));
+            m.regs.pc += 4;
+            assert_eq!(m.run(10), fault(addr, Access::Write));
+        }
+    }
+}
+
+#[test]
 fn a_fetch_into_a_missing_page_names_that_page() {
     let mut m = Machine::new(&[]);
     m.unmap(CODE + 0x1000);
