@@ -1,6 +1,8 @@
 //! The command line, as clap reads it.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use kilburn_paging::Sv;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Linux's process virtual memory as software.
@@ -13,8 +15,113 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
+    /// Run a riscv64 Linux program on a machine with memory, page tables and faults of our own.
+    Run(Box<RunArgs>),
     /// Make a Debian riscv64 root folder for `kilburn run --root`.
     Rootfs(RootfsArgs),
+}
+
+const RUN_NOTES: &str = "\
+Examples:
+  kilburn run                                   the built-in tour of virtual memory, with figures
+  kilburn run ./hello                           a static program of the host's, in an empty root
+  kilburn run --root /srv/trixie dash -c 'ls | wc -l'
+  kilburn run --root /srv/trixie --memory 64M --paging sv48 --stats=json python3 -c 'print(1)'
+
+Exit status:
+  the program's own; 128 + N when signal N ended it; 127 no such program (or interpreter);
+  126 not executable, not a riscv64 ELF; 2 wrong usage or configuration.
+
+Two runs with the same arguments, files and input print the same bytes, figures included, except
+for those marked `host` (time, MIPS).";
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = RUN_NOTES,
+    override_usage = "kilburn run [OPTIONS] [PROGRAM [ARGS]...]"
+)]
+pub(crate) struct RunArgs {
+    /// Folder of the host that the guest sees as `/`; nothing outside of it can be reached
+    ///
+    /// PROGRAM is then a path inside, or a name looked up in PATH. Without it, PROGRAM is a file
+    /// of the host, put into an otherwise empty in-memory root.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+
+    /// RAM of the machine: bytes, or with K, M, G (powers of 1024)
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_size)]
+    pub(crate) memory: u64,
+
+    /// Paging mode: levels of the page tables
+    #[arg(long, value_enum, default_value_t = Paging::Sv39)]
+    pub(crate) paging: Paging,
+
+    /// Simulated harts (processors); they take turns in a fixed order
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) harts: u32,
+
+    /// Seed of everything random: address layout, getrandom, AT_RANDOM
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+
+    /// Fixed address layout, as `setarch -R` gives
+    #[arg(long)]
+    pub(crate) no_aslr: bool,
+
+    /// Set (or replace) an environment variable of the program; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_env)]
+    pub(crate) env: Vec<String>,
+
+    /// Working directory inside the guest [default: / with --root, else /root]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<String>,
+
+    /// Print figures on stderr after the run: faults, frames, page tables, TLB, system calls
+    ///
+    /// `text` (also without a value) is for people, `json` one object with stable keys
+    /// (docs/figures.md). On by default for the tour; `off` there.
+    #[arg(long, value_name = "FORM", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    pub(crate) stats: Option<StatsForm>,
+
+    /// Write the figures into this file of the host instead of stderr
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stats_file: Option<PathBuf>,
+
+    /// Program and its arguments, taken as they are; without any: the built-in tour
+    #[arg(value_name = "PROGRAM", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// `--paging`.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Paging {
+    /// Three levels, 39-bit addresses
+    Sv39,
+    /// Four levels, 48-bit addresses
+    Sv48,
+    /// Five levels, 57-bit addresses
+    Sv57,
+}
+
+impl From<Paging> for Sv {
+    fn from(paging: Paging) -> Self {
+        match paging {
+            Paging::Sv39 => Self::SV39,
+            Paging::Sv48 => Self::SV48,
+            Paging::Sv57 => Self::SV57,
+        }
+    }
+}
+
+/// `--stats`.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum StatsForm {
+    /// Aligned columns with units
+    Text,
+    /// One JSON object
+    Json,
+    /// None
+    Off,
 }
 
 const ROOTFS_NOTES: &str = "\
@@ -44,4 +151,89 @@ pub(crate) struct RootfsArgs {
     /// Debian packages
     #[arg(required = true, value_name = "PACKAGE")]
     pub(crate) packages: Vec<String>,
+}
+
+/// Bytes of `64K`, `256M`, `2G`, `1048576`.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let wrong =
+        || "a size is a number of bytes, or a number and K, M or G, such as 256M".to_owned();
+    if !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "that is more than 64 bits can count".to_owned())
+}
+
+fn parse_env(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((name, _)) if !name.is_empty() => Ok(text.to_owned()),
+        _ => Err("an environment variable is given as NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn run_args(line: &[&str]) -> RunArgs {
+        match Cli::try_parse_from([&["kilburn", "run"], line].concat()).expect("parses").command {
+            Command::Run(arguments) => *arguments,
+            Command::Rootfs(_) => panic!("asked for run"),
+        }
+    }
+
+    fn refused(line: &[&str]) -> String {
+        Cli::try_parse_from([&["kilburn", "run"], line].concat()).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_the_program_is_left_alone() {
+        let arguments = run_args(&["--seed", "7", "prog", "--seed", "8", "--", "-x"]);
+        assert_eq!(arguments.seed, 7);
+        assert_eq!(arguments.command, ["prog", "--seed", "8", "--", "-x"]);
+        let arguments = run_args(&["--", "--odd", "-h"]);
+        assert_eq!(arguments.command, ["--odd", "-h"]);
+    }
+
+    #[test]
+    fn stats_takes_its_form_only_after_an_equals_sign() {
+        assert_eq!(run_args(&["--stats", "json"]).stats, Some(StatsForm::Text));
+        assert_eq!(run_args(&["--stats", "json"]).command, ["json"]);
+        assert_eq!(run_args(&["--stats=json", "x"]).stats, Some(StatsForm::Json));
+        assert_eq!(run_args(&[]).stats, None);
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(parse_size("4096"), Ok(4096));
+        assert_eq!(parse_size("64K"), Ok(64 << 10));
+        assert_eq!(parse_size("256m"), Ok(256 << 20));
+        assert_eq!(parse_size("2G"), Ok(2 << 30));
+        for wrong in
+            ["", "M", "1T", "-1", "+1", "1.5G", "99999999999999999999", "17179869184G", "\u{e9}"]
+        {
+            assert!(parse_size(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn wrong_values_are_refused_with_what_would_be_right() {
+        assert!(refused(&["--paging", "sv32"]).contains("sv39, sv48, sv57"));
+        assert!(refused(&["--memory", "lots"]).contains("256M"));
+        assert!(refused(&["--env", "NAME"]).contains("NAME=VALUE"));
+        assert!(refused(&["--harts", "0"]).contains("1.."));
+        assert!(refused(&["--seed", "x"]).contains("invalid digit"));
+    }
 }

@@ -1,18 +1,23 @@
 //! The `kilburn` command.
 //!
 //! - [`args`]: the command line. [`failure`]: what goes wrong before or instead of a guest.
+//! - [`run`]: one guest program and what it starts, on a machine of its own. [`figures`]: what
+//!   `--stats` prints about it.
 //! - [`rootfs`]: makes a Debian riscv64 root folder for `run --root`.
 #![forbid(unsafe_code)]
 
 mod args;
 mod failure;
+mod figures;
 mod rootfs;
+mod run;
 
 use clap::Parser as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let outcome = match args::Cli::parse().command {
+        args::Command::Run(arguments) => run::run(&arguments),
         args::Command::Rootfs(arguments) => rootfs::make(&arguments),
     };
     match outcome {

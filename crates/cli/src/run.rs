@@ -1,0 +1,159 @@
+//! `kilburn run`: one guest program, and all it starts, on a machine of its own.
+
+use crate::args::{RunArgs, StatsForm};
+use crate::failure::Failure;
+use crate::figures::{Figures, HostTime};
+use kilburn_linux::{
+    Aslr, ExitReport, ExitStatus, InitialFile, Machine, MachineConfig, RootConfig, StdioConfig,
+};
+use std::ffi::OsStr;
+use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// The tour, as built from programs/tour.c.
+const TOUR: &[u8] = include_bytes!("../../../programs/tour");
+
+/// Where a program of the host's lies in its in-memory root, and where it starts.
+const HOME: &str = "/root";
+
+/// Environment of the first program; `--env` adds to it and replaces.
+const ENVIRONMENT: [&str; 6] = [
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME=/root",
+    "USER=root",
+    "LOGNAME=root",
+    "SHELL=/bin/sh",
+    "TERM=dumb",
+];
+
+/// Runs the program; the answer is its exit status.
+pub(crate) fn run(arguments: &RunArgs) -> Result<ExitCode, Failure> {
+    let config = configure(arguments)?;
+    let form = arguments.stats.unwrap_or(if arguments.command.is_empty() {
+        StatsForm::Text
+    } else {
+        StatsForm::Off
+    });
+    let machine = Machine::new(config.clone())?;
+    let start = Instant::now();
+    let report = machine.run();
+    let host = HostTime { wall: start.elapsed() };
+    let figures = Figures::new(&config, &report, host);
+    let text = match form {
+        StatsForm::Text => figures.to_text(),
+        StatsForm::Json => figures.to_json(),
+        StatsForm::Off => return Ok(exit_code(&report)),
+    };
+    match &arguments.stats_file {
+        Some(path) => std::fs::write(path, text)
+            .map_err(|e| Failure::usage(format!("--stats-file {}: {e}", path.display())))?,
+        // Nobody is left to tell when stderr is gone; the guest's status still counts.
+        None => drop(io::stderr().write_all(text.as_bytes())),
+    }
+    Ok(exit_code(&report))
+}
+
+fn exit_code(report: &ExitReport) -> ExitCode {
+    ExitCode::from(match report.status {
+        ExitStatus::Exited(status) => status,
+        ExitStatus::Killed(signal) => signal.saturating_add(128),
+    })
+}
+
+fn configure(arguments: &RunArgs) -> Result<MachineConfig, Failure> {
+    let (root, program, args) = match (arguments.command.first(), &arguments.root) {
+        (None, Some(_)) => return Err(Failure::usage("--root needs a PROGRAM to run in it")),
+        (None, None) => in_memory("tour", TOUR.to_vec(), vec![b"./tour".to_vec()]),
+        (Some(program), Some(dir)) => {
+            (RootConfig::HostDir(dir.clone()), program.as_bytes().to_vec(), words(arguments))
+        }
+        (Some(program), None) => {
+            let path = Path::new(program);
+            let name = path.file_name().unwrap_or(program).to_string_lossy().into_owned();
+            in_memory(&name, read_program(path)?, words(arguments))
+        }
+    };
+    let cwd = match (&arguments.cwd, &arguments.root) {
+        (Some(dir), _) => dir.as_str(),
+        (None, Some(_)) => "/",
+        (None, None) => HOME,
+    };
+    Ok(MachineConfig {
+        memory_bytes: arguments.memory,
+        paging: arguments.paging.into(),
+        harts: arguments.harts,
+        seed: arguments.seed,
+        aslr: if arguments.no_aslr { Aslr::Off } else { Aslr::Seeded },
+        root,
+        program,
+        args,
+        env: environment(&arguments.env),
+        cwd: cwd.into(),
+        stdio: StdioConfig::Host,
+    })
+}
+
+fn words(arguments: &RunArgs) -> Vec<Vec<u8>> {
+    arguments.command.iter().map(|word| word.as_bytes().to_vec()).collect()
+}
+
+/// An in-memory root that holds one program.
+fn in_memory(name: &str, data: Vec<u8>, args: Vec<Vec<u8>>) -> (RootConfig, Vec<u8>, Vec<Vec<u8>>) {
+    let path = format!("{HOME}/{name}").into_bytes();
+    let file = InitialFile { path: path.clone(), mode: 0o755, data };
+    (RootConfig::Memory(vec![file]), path, args)
+}
+
+fn read_program(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| {
+        let message = format!("{}: {}", path.display(), plain(&error));
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Failure::not_found(format!(
+                "{message} (without --root, PROGRAM is a file of this machine)"
+            )),
+            _ => Failure::not_executable(message),
+        }
+    })
+}
+
+/// The error without its "(os error N)".
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.clone(), |(what, _)| what.to_owned())
+}
+
+/// [`ENVIRONMENT`] with `changes` applied, each `NAME=VALUE`.
+fn environment(changes: &[String]) -> Vec<Vec<u8>> {
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let mut all: Vec<String> = ENVIRONMENT.map(str::to_owned).to_vec();
+    for change in changes {
+        match all.iter_mut().find(|entry| name(entry) == name(change)) {
+            Some(entry) => entry.clone_from(change),
+            None => all.push(change.clone()),
+        }
+    }
+    all.into_iter().map(|entry| OsStr::new(&entry).as_bytes().to_vec()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_is_replaced_in_place_or_added_at_the_end() {
+        let all = environment(&["TERM=xterm".into(), "X=1".into(), "X=2".into()]);
+        assert_eq!(all.len(), ENVIRONMENT.len() + 1);
+        assert_eq!(all[5], b"TERM=xterm");
+        assert_eq!(all[6], b"X=2");
+    }
+
+    #[test]
+    fn the_committed_tour_is_a_riscv_elf() {
+        assert_eq!(TOUR[..4], *b"\x7fELF");
+        assert_eq!(TOUR[18], 243);
+        assert!(TOUR.len() < 64 << 10, "small enough to carry along");
+    }
+}
