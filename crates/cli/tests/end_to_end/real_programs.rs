@@ -1,0 +1,49 @@
+//! Debian's programs against what they print on a real riscv64 kernel (testdata/e2e/).
+
+use crate::case;
+
+/// A test for each case.
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => {
+        $(
+            #[test]
+            fn $name() {
+                case::check(stringify!($name));
+            }
+        )*
+
+        #[test]
+        fn every_case_has_a_test() {
+            let mut listed = vec![$(stringify!($name)),*];
+            listed.sort_unstable();
+            assert_eq!(listed, case::names());
+        }
+    };
+}
+
+cases! {
+    files_find,
+    files_ls_long,
+    files_mapped,
+    files_of_the_root,
+    hello_dynamic,
+    hello_static,
+    maps_dynamic_sv39,
+    maps_dynamic_sv48,
+    maps_dynamic_sv57,
+    maps_of_a_shell_and_child,
+    maps_static_sv39,
+    maps_static_sv48,
+    maps_static_sv57,
+    memory_calls,
+    memory_many_children,
+    proc_self,
+    shell_200_forks,
+    shell_exec_errors,
+    shell_here_documents,
+    shell_pipes,
+    shell_redirections,
+    shell_subshells,
+    shell_wait_and_signals,
+    text_tools,
+}
