@@ -25,6 +25,7 @@ pub(crate) struct Figures {
     exit: Exit,
     instructions: u64,
     context_switches: u64,
+    virtual_seconds: f64,
     faults: Faults,
     frames: Frames,
     page_tables: PageTables,
@@ -143,6 +144,7 @@ impl Figures {
             exit: report.status.into(),
             instructions: stats.instructions,
             context_switches: stats.context_switches,
+            virtual_seconds: stats.virtual_ns as f64 / 1e9,
             faults: stats.faults.into(),
             frames: Frames {
                 total: stats.frames.total,
@@ -278,6 +280,7 @@ mod tests {
         let stats = Stats {
             instructions: 12_345_678,
             context_switches: 31,
+            virtual_ns: 1_500_000_000,
             faults: FaultStats {
                 total: 2100,
                 demand_zero: 2060,
@@ -312,6 +315,7 @@ mod tests {
         };
         let report = ExitReport {
             status: ExitStatus::Killed(11),
+            deadlock: None,
             stats,
             stdout: Vec::new(),
             stderr: Vec::new(),

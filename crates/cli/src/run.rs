@@ -41,6 +41,9 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<ExitCode, Failure> {
     let start = Instant::now();
     let report = machine.run();
     let host = HostTime { wall: start.elapsed() };
+    if let Some(tasks) = &report.deadlock {
+        eprintln!("kilburn: every task waits for another one, for ever; killed: {tasks}");
+    }
     let figures = Figures::new(&config, &report, host);
     let text = match form {
         StatsForm::Text => figures.to_text(),

@@ -126,13 +126,14 @@ fn translation(out: &mut String, figures: &Figures) {
     let tlb = &figures.tlb;
     let lookups = tlb.hits + tlb.misses;
     let rate = if lookups == 0 { 0.0 } else { tlb.misses as f64 / lookups as f64 * 100.0 };
-    let _ = writeln!(out, "translation");
+    let _ = writeln!(out, "processor");
     row(out, "TLB hits", tlb.hits, "");
     row(out, "TLB misses", tlb.misses, &format!("{rate:.4} % of {}", grouped(lookups)));
     row(out, "page-table walks", tlb.walks, &format!("{} entries read", grouped(tlb.walk_steps)));
     row(out, "TLB flushes", tlb.flushes, "");
     row(out, "instructions", figures.instructions, "");
     row(out, "context switches", figures.context_switches, "");
+    let _ = writeln!(out, "  {:<NAME$}{:>NUMBER$.6}  s", "virtual time", figures.virtual_seconds);
 }
 
 fn syscalls(out: &mut String, all: &[Syscall]) {

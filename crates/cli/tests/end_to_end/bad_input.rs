@@ -129,7 +129,10 @@ fn an_interpreter_that_is_not_there_or_is_none_is_refused() {
     assert_refused(&run_bytes(&needs(&[b'x'; 8192])), 126, "");
 
     let folder = Folder::new();
-    folder.file("text", b"not an ELF at all, but long enough to have a header's worth of bytes......\n");
+    folder.file(
+        "text",
+        b"not an ELF at all, but long enough to have a header's worth of bytes......\n",
+    );
     folder.file("program", &needs(b"/text\0"));
     let program = folder.0.path().join("program");
     let mut rights = fs::metadata(&program).expect("there").permissions();

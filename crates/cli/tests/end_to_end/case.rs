@@ -114,11 +114,13 @@ impl Case {
             match head.split_whitespace().collect::<Vec<_>>().as_slice() {
                 ["run"] => case.commands = body.lines().map(words).collect(),
                 ["script"] => script = Some(body),
-                ["program", name, linking @ ("static" | "dynamic")] => case.programs.push(Program {
-                    name: (*name).to_owned(),
-                    linking: (*linking).to_owned(),
-                    source: body,
-                }),
+                ["program", name, linking @ ("static" | "dynamic")] => {
+                    case.programs.push(Program {
+                        name: (*name).to_owned(),
+                        linking: (*linking).to_owned(),
+                        source: body,
+                    })
+                }
                 ["options"] => case.options.read(&body),
                 ["status"] => outcome.status = body.trim().parse().expect("a number"),
                 ["stdout"] => outcome.stdout = body,
@@ -181,7 +183,11 @@ impl Case {
         let mut text = self.written.clone();
         let _ = write!(text, "== status\n{}\n", outcome.status);
         for (head, body) in [("stdout", &outcome.stdout), ("stderr", &outcome.stderr)] {
-            assert!(body.is_empty() || body.ends_with('\n'), "{}: {head} ends amid a line", self.path.display());
+            assert!(
+                body.is_empty() || body.ends_with('\n'),
+                "{}: {head} ends amid a line",
+                self.path.display()
+            );
             let _ = write!(text, "== {head}\n{body}");
         }
         fs::write(&self.path, text).expect("written");
@@ -291,7 +297,8 @@ pub(crate) fn plain_maps_line(line: &str) -> String {
         [range, rights, offset, device, _inode, name @ ..]
             if range.contains('-') && rights.len() == 4 && device.contains(':') =>
         {
-            let line = format!("{}{range} {rights} {offset} - - {}", &line[..indent], name.join(" "));
+            let line =
+                format!("{}{range} {rights} {offset} - - {}", &line[..indent], name.join(" "));
             line.trim_end().to_owned()
         }
         _ => line.to_owned(),
@@ -312,7 +319,13 @@ fn difference(expected: &Outcome, found: &Outcome) -> String {
         }
         let (e, f): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), found.lines().collect());
         let at = e.iter().zip(&f).take_while(|(e, f)| e == f).count();
-        let _ = writeln!(text, "{name}, {} lines expected, {} found, from line {}:", e.len(), f.len(), at + 1);
+        let _ = writeln!(
+            text,
+            "{name}, {} lines expected, {} found, from line {}:",
+            e.len(),
+            f.len(),
+            at + 1
+        );
         for line in e.iter().skip(at).take(8) {
             let _ = writeln!(text, "  - {line}");
         }

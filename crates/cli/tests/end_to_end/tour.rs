@@ -69,7 +69,10 @@ fn sizes_in_status_are_the_real_kernels() {
     // VmHWM and VmRSS are not compared: the kernel that was asked counts them in batches.
     let exact = |text: &str| -> Vec<String> {
         let sizes = text.lines().map(str::trim).filter(|line| line.starts_with("Vm"));
-        sizes.filter(|l| !l.starts_with("VmHWM") && !l.starts_with("VmRSS")).map(str::to_owned).collect()
+        sizes
+            .filter(|l| !l.starts_with("VmHWM") && !l.starts_with("VmRSS"))
+            .map(str::to_owned)
+            .collect()
     };
     assert!(exact(REAL).len() > 8);
     assert_eq!(exact(&tour(&["--no-aslr"]).stdout), exact(REAL));
@@ -92,8 +95,17 @@ fn figures_add_up() {
     let (all, _) = figures(&[]);
     let faults = |name: &str| figure(&all, &format!("faults.{name}"));
     let causes = [
-        "demand_zero", "zero_page", "file_read", "file_cow", "file_write", "cow_copy", "cow_reuse",
-        "spurious", "segv_maperr", "segv_accerr", "bus",
+        "demand_zero",
+        "zero_page",
+        "file_read",
+        "file_cow",
+        "file_write",
+        "cow_copy",
+        "cow_reuse",
+        "spurious",
+        "segv_maperr",
+        "segv_accerr",
+        "bus",
     ];
     assert_eq!(causes.iter().map(|c| faults(c)).sum::<u64>(), faults("total"));
     // 8 MiB of working set and then some; the tour provokes these signals, no more and no less.
@@ -126,7 +138,10 @@ fn every_process_is_accounted_for() {
     for process in processes {
         let (rss, pss, uss) =
             (figure(process, "rss_kib"), figure(process, "pss_kib"), figure(process, "uss_kib"));
-        assert!(0 < uss && uss <= pss && pss <= rss && rss <= figure(process, "peak_rss_kib"), "{process}");
+        assert!(
+            0 < uss && uss <= pss && pss <= rss && rss <= figure(process, "peak_rss_kib"),
+            "{process}"
+        );
     }
     let ends: Vec<String> = processes.iter().map(|p| p["exit"].to_string()).collect();
     assert_eq!(ends.iter().filter(|e| *e == r#"{"killed":11}"#).count(), 1, "{ends:?}");
