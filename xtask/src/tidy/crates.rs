@@ -96,7 +96,8 @@ pub(super) fn arrows_point_down(tree: &Tree) -> Vec<Finding> {
         {
             for (dependency, _) in dependencies(&manifest, section) {
                 let Some(target) = own(dependency) else { continue };
-                if !allowed.contains(target) && !(for_tests && target == "model") {
+                let for_this_test = for_tests && target == "model";
+                if !allowed.contains(target) && !for_this_test {
                     findings.push(Finding::file(
                         path,
                         format!("{name} may not use {target} ({section})"),

@@ -64,7 +64,7 @@ fn another_machine_class_or_byte_order_is_refused() {
     let good = Elf::program(&elf::exit(0));
     assert_refused(&run_bytes(&Elf { machine: 62, ..good.clone() }.bytes()), 126, "x86-64");
     assert_refused(&run_bytes(&Elf { machine: 40, ..good.clone() }.bytes()), 126, "machine");
-    assert_refused(&run_bytes(&Elf { class: 1, ..good.clone() }.bytes()), 126, "32-bit");
+    assert_refused(&run_bytes(&Elf { class: 1, ..good.clone() }.bytes()), 126, "class 1");
     // In a big-endian file the machine's bytes are swapped. The byte-order mark itself is not looked
     // at, as on Linux.
     assert_refused(&run_bytes(&Elf { machine: 243 << 8, ..good.clone() }.bytes()), 126, "machine");

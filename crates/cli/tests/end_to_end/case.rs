@@ -115,11 +115,8 @@ impl Case {
                 ["run"] => case.commands = body.lines().map(words).collect(),
                 ["script"] => script = Some(body),
                 ["program", name, linking @ ("static" | "dynamic")] => {
-                    case.programs.push(Program {
-                        name: (*name).to_owned(),
-                        linking: (*linking).to_owned(),
-                        source: body,
-                    })
+                    let (name, linking) = ((*name).to_owned(), (*linking).to_owned());
+                    case.programs.push(Program { name, linking, source: body });
                 }
                 ["options"] => case.options.read(&body),
                 ["status"] => outcome.status = body.trim().parse().expect("a number"),
