@@ -17,6 +17,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a riscv64 Linux program on a machine with memory, page tables and faults of our own.
     Run(Box<RunArgs>),
+    /// Compare page replacement policies on a trace or a Zipf distribution.
+    Policies(Box<crate::policies::Arguments>),
     /// Make a Debian riscv64 root folder for `kilburn run --root`.
     Rootfs(RootfsArgs),
 }
@@ -185,7 +187,7 @@ mod tests {
     fn run_args(line: &[&str]) -> RunArgs {
         match Cli::try_parse_from([&["kilburn", "run"], line].concat()).expect("parses").command {
             Command::Run(arguments) => *arguments,
-            Command::Rootfs(_) => panic!("asked for run"),
+            Command::Policies(_) | Command::Rootfs(_) => panic!("asked for run"),
         }
     }
 

@@ -3,12 +3,14 @@
 //! - [`args`]: the command line. [`failure`]: what goes wrong before or instead of a guest.
 //! - [`run`]: one guest program and what it starts, on a machine of its own. [`figures`]: what
 //!   `--stats` prints about it.
+//! - [`policies`]: page replacement policies compared.
 //! - [`rootfs`]: makes a Debian riscv64 root folder for `run --root`.
 #![forbid(unsafe_code)]
 
 mod args;
 mod failure;
 mod figures;
+mod policies;
 mod rootfs;
 mod run;
 
@@ -18,6 +20,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let outcome = match args::Cli::parse().command {
         args::Command::Run(arguments) => run::run(&arguments),
+        args::Command::Policies(arguments) => policies::run(&arguments),
         args::Command::Rootfs(arguments) => rootfs::make(&arguments),
     };
     match outcome {
