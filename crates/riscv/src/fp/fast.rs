@@ -39,13 +39,13 @@ fn is_safe64(result: f64) -> bool {
 
 /// As [`is_safe64`].
 #[inline(always)]
-fn is_safe32(result: f32) -> bool {
+pub(super) fn is_safe32(result: f32) -> bool {
     field32(result).wrapping_sub(2) <= 254 - 2
 }
 
 /// Whether the rounding error of a product or quotient of magnitude `value` is a number far from underflow.
 #[inline(always)]
-fn has_exact_residual(value: f64) -> bool {
+pub(super) fn has_exact_residual(value: f64) -> bool {
     field64(value) >= 128
 }
 
@@ -59,7 +59,7 @@ fn accrue(flags: &mut Fflags, inexact: impl FnOnce() -> bool) {
 
 /// The error of the rounded sum `sum = a + b`: exactly `a + b - sum` (Knuth's 2Sum).
 #[inline(always)]
-fn sum_error64(a: f64, b: f64, sum: f64) -> f64 {
+pub(super) fn sum_error64(a: f64, b: f64, sum: f64) -> f64 {
     let b_seen = sum - a;
     let a_seen = sum - b_seen;
     (a - a_seen) + (b - b_seen)
@@ -67,7 +67,7 @@ fn sum_error64(a: f64, b: f64, sum: f64) -> f64 {
 
 /// As [`sum_error64`].
 #[inline(always)]
-fn sum_error32(a: f32, b: f32, sum: f32) -> f32 {
+pub(super) fn sum_error32(a: f32, b: f32, sum: f32) -> f32 {
     let b_seen = sum - a;
     let a_seen = sum - b_seen;
     (a - a_seen) + (b - b_seen)
@@ -132,25 +132,30 @@ pub(super) fn f64_madd(a: u64, b: u64, c: u64, flags: &mut Fflags) -> Option<u64
         if !has_exact_residual(product) || field64(product) > 2040 || field64(result) > 2040 {
             return None;
         }
-        if madd_is_inexact(a, b, c, product, result) {
+        let (head, tail) = madd_error(a, b, c, product, result);
+        if head != -tail {
             *flags |= Fflags::NX;
         }
     }
     Some(result.to_bits())
 }
 
-/// Whether `result = fma(a, b, c)` was rounded (Boldo and Muller, "Exact and approximated error of the FMA", 2011).
-///
-/// The error is `gamma + low`, both computed exactly.
+/// The error of `nearest = fma(a, b, c)` as a sum of two doubles (Boldo and Muller, "Exact and approximated error of the
+/// FMA", 2011).
 #[inline(always)]
-fn madd_is_inexact(a: f64, b: f64, c: f64, product: f64, result: f64) -> bool {
+pub(super) fn madd_error(a: f64, b: f64, c: f64, product: f64, nearest: f64) -> (f64, f64) {
     let product_error = a.mul_add(b, -product);
     let tail = c + product_error;
     let low = sum_error64(c, product_error, tail);
     let head = product + tail;
     let middle = sum_error64(product, tail, head);
-    let gamma = (head - result) + middle;
-    gamma != -low
+    ((head - nearest) + middle, low)
+}
+
+/// The product of two singles, exact.
+#[inline(always)]
+pub(super) fn product32(a: u32, b: u32) -> f64 {
+    f64::from(f32::from_bits(a)) * f64::from(f32::from_bits(b))
 }
 
 #[inline(always)]
@@ -166,7 +171,7 @@ pub(super) fn f32_add(a: u32, b: u32, flags: &mut Fflags) -> Option<u32> {
 
 #[inline(always)]
 pub(super) fn f32_mul(a: u32, b: u32, flags: &mut Fflags) -> Option<u32> {
-    let product = f64::from(f32::from_bits(a)) * f64::from(f32::from_bits(b));
+    let product = product32(a, b);
     let rounded = product as f32;
     if !is_safe32(rounded) {
         return None;
@@ -199,7 +204,7 @@ pub(super) fn f32_sqrt(a: u32, flags: &mut Fflags) -> Option<u32> {
 
 #[inline(always)]
 pub(super) fn f32_madd(a: u32, b: u32, c: u32, flags: &mut Fflags) -> Option<u32> {
-    let product = f64::from(f32::from_bits(a)) * f64::from(f32::from_bits(b));
+    let product = product32(a, b);
     let c = f64::from(f32::from_bits(c));
     let sum = product + c;
     let error = sum_error64(product, c, sum);
@@ -216,7 +221,7 @@ pub(super) fn f32_madd(a: u32, b: u32, c: u32, flags: &mut Fflags) -> Option<u32
 ///
 /// Rounding that to a format at least two bits narrower equals rounding the exact number once (Boldo and Melquiond, 2008).
 #[inline(always)]
-fn round_to_odd(sum: f64, error: f64) -> f64 {
+pub(super) fn round_to_odd(sum: f64, error: f64) -> f64 {
     let bits = sum.to_bits();
     if error == 0.0 || bits & 1 == 1 {
         return sum;

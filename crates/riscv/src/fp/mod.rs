@@ -1,21 +1,23 @@
 //! Exact RISC-V F and D arithmetic: pure functions from raw bits, a rounding mode and the accrued flags to raw bits.
 //!
 //! Every operation returns what the RISC-V unprivileged specification (20240411, chapters 20 and 21) asks for, bit for bit:
-//! all five rounding modes, all five exception flags, canonical NaN results, tininess detected after rounding. Two
+//! all five rounding modes, all five exception flags, canonical NaN results, tininess detected after rounding. Three
 //! paths lead there:
 //!
 //! ```text
-//!   fast.rs    round to nearest even, result in a safe range: the host's own instruction,
-//!              and an error-free transform that tells whether it was exact (skipped once NX is set)
-//!   slow.rs    everything else: special values by table, the rest by `rustc_apfloat` (square root by integers)
+//!   fast.rs      round to nearest even, result in a safe range: the host's own instruction,
+//!                and an error-free transform that tells whether it was exact (skipped once NX is set)
+//!   directed.rs  round towards zero, down, up: the same, then a step to the neighbour if the error says so
+//!   slow.rs      everything else: special values by table, the rest by `rustc_apfloat` (square root by integers)
 //! ```
 //!
-//! The two agree on every input both accept; the tests hold them to it and to the host's floating-point unit.
+//! They agree on every input they accept; the tests hold them to it and to the host's floating-point unit.
 //! `convert.rs` changes formats, `compare.rs` orders and classifies, `format.rs` describes the two formats. The
 //! neighbours know the register file: NaN boxing is [`nan_box`] and [`unbox`] here, registers belong to the hart.
 
 mod compare;
 mod convert;
+mod directed;
 mod fast;
 mod format;
 mod slow;
@@ -110,9 +112,11 @@ macro_rules! arithmetic {
         #[must_use]
         #[inline]
         pub fn $add(a: $bits, b: $bits, rm: Rm, flags: &mut Fflags) -> $bits {
-            if rm == Rm::Rne
-                && let Some(result) = fast::$add(a, b, flags)
-            {
+            let quick = match rm {
+                Rm::Rne => fast::$add(a, b, flags),
+                _ => directed::$add(a, b, rm, flags),
+            };
+            if let Some(result) = quick {
                 return result;
             }
             slow::add::<$format>(a.into(), b.into(), rm, flags) as $bits
@@ -130,9 +134,11 @@ macro_rules! arithmetic {
         #[must_use]
         #[inline]
         pub fn $mul(a: $bits, b: $bits, rm: Rm, flags: &mut Fflags) -> $bits {
-            if rm == Rm::Rne
-                && let Some(result) = fast::$mul(a, b, flags)
-            {
+            let quick = match rm {
+                Rm::Rne => fast::$mul(a, b, flags),
+                _ => directed::$mul(a, b, rm, flags),
+            };
+            if let Some(result) = quick {
                 return result;
             }
             slow::mul::<$format>(a.into(), b.into(), rm, flags) as $bits
@@ -142,9 +148,11 @@ macro_rules! arithmetic {
         #[must_use]
         #[inline]
         pub fn $div(a: $bits, b: $bits, rm: Rm, flags: &mut Fflags) -> $bits {
-            if rm == Rm::Rne
-                && let Some(result) = fast::$div(a, b, flags)
-            {
+            let quick = match rm {
+                Rm::Rne => fast::$div(a, b, flags),
+                _ => directed::$div(a, b, rm, flags),
+            };
+            if let Some(result) = quick {
                 return result;
             }
             slow::div::<$format>(a.into(), b.into(), rm, flags) as $bits
@@ -154,9 +162,11 @@ macro_rules! arithmetic {
         #[must_use]
         #[inline]
         pub fn $sqrt(a: $bits, rm: Rm, flags: &mut Fflags) -> $bits {
-            if rm == Rm::Rne
-                && let Some(result) = fast::$sqrt(a, flags)
-            {
+            let quick = match rm {
+                Rm::Rne => fast::$sqrt(a, flags),
+                _ => directed::$sqrt(a, rm, flags),
+            };
+            if let Some(result) = quick {
                 return result;
             }
             slow::sqrt::<$format>(a.into(), rm, flags) as $bits
@@ -168,9 +178,11 @@ macro_rules! arithmetic {
         #[must_use]
         #[inline]
         pub fn $madd(a: $bits, b: $bits, c: $bits, rm: Rm, flags: &mut Fflags) -> $bits {
-            if rm == Rm::Rne
-                && let Some(result) = fast::$madd(a, b, c, flags)
-            {
+            let quick = match rm {
+                Rm::Rne => fast::$madd(a, b, c, flags),
+                _ => directed::$madd(a, b, c, rm, flags),
+            };
+            if let Some(result) = quick {
                 return result;
             }
             slow::madd::<$format>(a.into(), b.into(), c.into(), rm, flags) as $bits
