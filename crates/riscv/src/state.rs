@@ -37,7 +37,7 @@ pub(crate) struct JumpLine {
 }
 
 /// What `lr` left for `sc`. It lives until the run ends, so no other hart and no kernel has run in
-/// between (docs/decisions: reservations).
+/// between (docs/decisions/0004).
 #[derive(Clone, Copy)]
 pub(crate) struct Reservation {
     pub(crate) at: usize,
