@@ -261,6 +261,7 @@ impl Task {
         let static_pie = program.elf.kind == Kind::Movable && program.interp.is_none();
         let brk = self.brk_start(&layout, &placed, static_pie)?;
         mm.set_layout_fields(fields(&placed, &area, &tables, brk));
+        self.group().enter_mm_afresh();
         self.replace_mm(Some(mm));
         self.vdso.set(vdso);
         let mut regs = Regs::new();

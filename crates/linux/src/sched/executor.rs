@@ -3,6 +3,7 @@
 use crate::kernel::Kernel;
 use crate::task::Task;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -24,8 +25,11 @@ impl Kernel {
                 return Ended::Reached;
             }
             match self.ready().pop() {
-                Some(tid) => {
-                    if let Some(task) = self.task(tid) {
+                Some(waker) => {
+                    // A task that ended may have left its waker in the queue, and its id to
+                    // another one.
+                    let task = self.task(waker.tid());
+                    if let Some(task) = task.filter(|task| Arc::ptr_eq(task.waker(), &waker)) {
                         self.run_slice(&task);
                     }
                 }
@@ -45,7 +49,6 @@ impl Kernel {
     }
 
     fn run_slice(&self, task: &Rc<Task>) {
-        task.waker().dequeued();
         let Some(mut coroutine) = task.coroutine.take() else { return };
         if self.cpus.place(task) {
             let switches = &self.counters.context_switches;

@@ -197,6 +197,9 @@ impl Task {
         group.pgid.set(own.pgid.get());
         group.sid.set(own.sid.get());
         group.uid.set(self.creds().uid);
+        if args.flags.contains(CloneFlags::VM) {
+            self.with_mm(|mm| group.enter_mm(mm));
+        }
         group.dumpable.set(own.dumpable.get());
         group.oom_score_adj.set(own.oom_score_adj.get());
         group.membarrier.set(own.membarrier.get());

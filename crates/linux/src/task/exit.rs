@@ -52,12 +52,15 @@ impl Task {
         totals.add(&Totals::of(self));
         group.dead_threads.set(totals);
         group.uid.set(self.creds().uid);
+        if self.is_leader() {
+            group.leader_status.set(Some(status));
+        }
         *group.name.borrow_mut() = self.comm_text();
         group.threads.borrow_mut().retain(|thread| !Rc::ptr_eq(thread, self));
         kernel.forget_task(self.tid());
         group.thread_gone.wake_all();
         if group.threads.borrow().is_empty() {
-            let status = group.group_exit.get().unwrap_or(status);
+            let status = group.group_exit.get().or(group.leader_status.get()).unwrap_or(status);
             kernel.reparent_children(&group);
             kernel.note_process_end(&group, status);
             group.finish(&kernel, status, self);
@@ -72,11 +75,10 @@ impl Task {
         self.walk_robust_list().await;
         self.clear_tid().await;
         let Some(mm) = self.replace_mm(None) else { return };
-        let totals = self.group().dead_threads.get();
-        let hwm = mm.status().vm_hwm >> 10;
-        self.group()
-            .dead_threads
-            .set(Totals { max_rss_kib: totals.max_rss_kib.max(hwm), ..totals });
+        let last_thread = self.group().threads.borrow().len() == 1;
+        if last_thread {
+            self.group().leave_mm(&mm);
+        }
         self.kernel().note_mm_release(self, &mm);
         drop(mm);
     }

@@ -14,7 +14,6 @@ use crate::time::Nanos;
 use crate::time::timers::TimerId;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
-use std::sync::Weak as SyncWeak;
 
 /// Figures of ended threads and of waited-for children (`signal->utime`, `cutime`, ...).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -50,8 +49,8 @@ impl Totals {
         Self {
             user: usage.user.get(),
             system: usage.system.get(),
-            minor_faults: usage.minor_faults.get(),
-            major_faults: usage.major_faults.get(),
+            minor_faults: 0,
+            major_faults: 0,
             voluntary_switches: usage.voluntary_switches.get(),
             involuntary_switches: usage.involuntary_switches.get(),
             max_rss_kib: 0,
@@ -85,6 +84,22 @@ pub(crate) struct IntervalTimer {
     pub(crate) next: Option<Nanos>,
     pub(crate) interval: Nanos,
     pub(crate) timer: Option<TimerId>,
+}
+
+/// Faults of `mm` that were resolved: minor, major (Linux `min_flt`, `maj_flt`).
+fn faults(mm: &Mm) -> (u64, u64) {
+    let stats = mm.stats();
+    let all = stats.demand_zero
+        + stats.zero_page
+        + stats.file_read
+        + stats.file_cow
+        + stats.file_shared
+        + stats.cow_copy
+        + stats.cow_reuse
+        + stats.device
+        + stats.swap
+        + stats.spurious;
+    (all.saturating_sub(stats.major), stats.major)
 }
 
 /// A controlling terminal, as far as processes know it: the file layer's business.
@@ -137,8 +152,10 @@ pub(crate) struct ThreadGroup {
     pub(crate) membarrier: Cell<u32>,
     /// Threads of an exec wait here until the other threads are gone.
     pub(crate) thread_gone: WaitQueue,
-    /// The address space whose figures have been reported already.
-    pub(crate) mm: RefCell<SyncWeak<Mm>>,
+    /// Faults of the address space before this process used it: minor, major.
+    faults_before: Cell<(u64, u64)>,
+    /// How the leader ended, while other threads live on.
+    pub(crate) leader_status: Cell<Option<ExitStatus>>,
     /// Name of the leader when last it had one.
     pub(crate) name: RefCell<String>,
     /// Credentials' real user id at the end, for siginfo.
@@ -179,7 +196,8 @@ impl ThreadGroup {
             oom_score_adj: Cell::new(0),
             membarrier: Cell::new(0),
             thread_gone: WaitQueue::new(),
-            mm: RefCell::default(),
+            faults_before: Cell::default(),
+            leader_status: Cell::new(None),
             name: RefCell::default(),
             uid: Cell::new(0),
         })
@@ -218,13 +236,45 @@ impl ThreadGroup {
     /// Figures of all threads, ended ones included.
     pub(crate) fn totals(&self) -> Totals {
         let mut totals = self.dead_threads.get();
+        let mut mm = None;
         for thread in self.threads.borrow().iter() {
             totals.add(&Totals::of(thread));
-            if let Some(mm) = thread.mm() {
-                totals.max_rss_kib = totals.max_rss_kib.max(mm.status().vm_hwm >> 10);
-            }
+            mm = mm.or_else(|| thread.mm());
+        }
+        if let Some(mm) = mm {
+            totals.add(&self.figures_of(&mm));
         }
         totals
+    }
+
+    /// Faults and resident size that an address space adds to this process's figures.
+    fn figures_of(&self, mm: &Mm) -> Totals {
+        let (minor_before, major_before) = self.faults_before.get();
+        let (minor, major) = faults(mm);
+        Totals {
+            minor_faults: minor.saturating_sub(minor_before),
+            major_faults: major.saturating_sub(major_before),
+            max_rss_kib: mm.status().vm_hwm >> 10,
+            ..Totals::default()
+        }
+    }
+
+    /// The process starts to use `mm`, which may have had faults already (vfork).
+    pub(crate) fn enter_mm(&self, mm: &Mm) {
+        self.faults_before.set(faults(mm));
+    }
+
+    /// The process starts to use an address space made for it: all its faults are its own.
+    pub(crate) fn enter_mm_afresh(&self) {
+        self.faults_before.set((0, 0));
+    }
+
+    /// The process stops using `mm`: its figures stay.
+    pub(crate) fn leave_mm(&self, mm: &Mm) {
+        let mut totals = self.dead_threads.get();
+        totals.add(&self.figures_of(mm));
+        self.dead_threads.set(totals);
+        self.faults_before.set(faults(mm));
     }
 
     /// CPU time of all threads.

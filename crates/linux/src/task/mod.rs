@@ -82,8 +82,6 @@ pub(crate) struct Usage {
     pub(crate) user: Cell<Nanos>,
     /// Time in the kernel.
     pub(crate) system: Cell<Nanos>,
-    pub(crate) minor_faults: Cell<u64>,
-    pub(crate) major_faults: Cell<u64>,
     pub(crate) voluntary_switches: Cell<u64>,
     pub(crate) involuntary_switches: Cell<u64>,
     pub(crate) syscalls: Cell<u64>,
@@ -243,6 +241,7 @@ impl Task {
     /// Takes over the leader's id: exec by another thread.
     pub(crate) fn become_leader(&self) {
         self.tid.set(self.group.tgid());
+        self.waker.rename(self.group.tgid());
     }
 
     /// The handle that makes this task runnable.

@@ -26,9 +26,15 @@ pub(crate) async fn task_main(task: Rc<Task>) {
         let kernel = task.kernel();
         if kernel.slice_used_up() {
             add(&task.usage.involuntary_switches, u64::from(!kernel.ready().is_empty()));
+            let switches = kernel.counters.context_switches.get();
             task.give_way().await;
+            if kernel.counters.context_switches.get() != switches {
+                // Preempted: what a restartable sequence was in the middle of is void.
+                task.abort_rseq().await;
+            }
             continue;
         }
+        task.update_rseq().await;
         match kernel.run_user(&task) {
             Trap::Quantum => (),
             Trap::Syscall => system_call(&task).await,
@@ -100,9 +106,6 @@ async fn page_fault(task: &Rc<Task>, addr: VirtAddr, access: Access) {
     match mm.handle_fault(&task.caller(), addr, access) {
         Ok(done) => {
             kernel.count_fault(&done);
-            let count =
-                if done.major { &task.usage.major_faults } else { &task.usage.minor_faults };
-            add(count, 1);
         }
         Err(fault) => {
             kernel.count_refused(fault);
@@ -142,11 +145,6 @@ impl Task {
             std::task::Poll::Pending
         })
         .await;
-    }
-
-    /// Checks a `long` argument that must be a plain user pointer or null.
-    pub(crate) fn null_or(addr: VirtAddr) -> Option<VirtAddr> {
-        (addr != VirtAddr::ZERO).then_some(addr)
     }
 
     /// `Err(EPERM)` without `capability`.
