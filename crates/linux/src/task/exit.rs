@@ -52,15 +52,12 @@ impl Task {
         totals.add(&Totals::of(self));
         group.dead_threads.set(totals);
         group.uid.set(self.creds().uid);
-        if self.is_leader() {
-            group.leader_status.set(Some(status));
-        }
         *group.name.borrow_mut() = self.comm_text();
         group.threads.borrow_mut().retain(|thread| !Rc::ptr_eq(thread, self));
         kernel.forget_task(self.tid());
         group.thread_gone.wake_all();
         if group.threads.borrow().is_empty() {
-            let status = group.group_exit.get().or(group.leader_status.get()).unwrap_or(status);
+            let status = group.group_exit.get().unwrap_or(status);
             kernel.reparent_children(&group);
             kernel.note_process_end(&group, status);
             group.finish(&kernel, status, self);

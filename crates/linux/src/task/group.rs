@@ -154,8 +154,6 @@ pub(crate) struct ThreadGroup {
     pub(crate) thread_gone: WaitQueue,
     /// Faults of the address space before this process used it: minor, major.
     faults_before: Cell<(u64, u64)>,
-    /// How the leader ended, while other threads live on.
-    pub(crate) leader_status: Cell<Option<ExitStatus>>,
     /// Name of the leader when last it had one.
     pub(crate) name: RefCell<String>,
     /// Credentials' real user id at the end, for siginfo.
@@ -197,7 +195,6 @@ impl ThreadGroup {
             membarrier: Cell::new(0),
             thread_gone: WaitQueue::new(),
             faults_before: Cell::default(),
-            leader_status: Cell::new(None),
             name: RefCell::default(),
             uid: Cell::new(0),
         })
