@@ -113,45 +113,43 @@ impl Machine {
         debug_assert!(!futexes_left, "somebody still waits for a futex");
         drop(first);
         kernel.dismantle();
-        report(&kernel, status, deadlock)
+        report(kernel, status, deadlock)
     }
 }
 
-fn report(kernel: &Rc<Kernel>, status: ExitStatus, deadlock: Option<String>) -> ExitReport {
+fn report(kernel: Rc<Kernel>, status: ExitStatus, deadlock: Option<String>) -> ExitReport {
     let before = kernel.memory.counts();
     // A store that cannot be written to any more has told who waited for it (fsync); nobody is
     // left to tell.
     let _ = kernel.vfs().shutdown();
     kernel.vdso.unload(&kernel.memory);
-    let after = kernel.memory.counts();
     kernel.apply_flushes();
-    let counters = &kernel.counters;
     let (stdout, stderr) = kernel.vfs().captured();
-    ExitReport {
-        status,
-        deadlock,
-        stats: Stats {
-            instructions: sum(kernel, |stats| stats.instructions),
-            context_switches: counters.context_switches.get(),
-            virtual_ns: kernel.now(),
-            faults: *counters.faults.borrow(),
-            frames: FrameStats {
-                total: after.total,
-                in_use: after.total.saturating_sub(after.free).saturating_sub(after.kernel),
-                peak: after.peak_used,
-                page_cache: before.cached,
-            },
-            page_tables: PageTableStats {
-                now: after.page_tables,
-                peak: counters.page_tables_peak.get(),
-            },
-            tlb: tlb_stats(kernel),
-            syscalls: syscall_stats(kernel),
-            processes: counters.processes.take(),
-        },
-        stdout,
-        stderr,
-    }
+    let counters = &kernel.counters;
+    let mut stats = Stats {
+        instructions: sum(&kernel, |stats| stats.instructions),
+        context_switches: counters.context_switches.get(),
+        virtual_ns: kernel.now(),
+        faults: *counters.faults.borrow(),
+        frames: FrameStats::default(),
+        page_tables: PageTableStats { now: 0, peak: counters.page_tables_peak.get() },
+        tlb: tlb_stats(&kernel),
+        syscalls: syscall_stats(&kernel),
+        processes: counters.processes.take(),
+    };
+    let memory = Arc::clone(&kernel.memory);
+    debug_assert_eq!(Rc::strong_count(&kernel), 1, "somebody still holds the kernel");
+    // With it go files in memory; what is in use now is lost.
+    drop(kernel);
+    let after = memory.counts();
+    stats.page_tables.now = after.page_tables;
+    stats.frames = FrameStats {
+        total: after.total,
+        in_use: after.total - after.free - after.kernel,
+        peak: after.peak_used,
+        page_cache: before.cached,
+    };
+    ExitReport { status, deadlock, stats, stdout, stderr }
 }
 
 fn sum(kernel: &Kernel, of: impl Fn(&kilburn_riscv::HartStats) -> u64) -> u64 {

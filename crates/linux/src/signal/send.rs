@@ -76,9 +76,13 @@ impl Task {
         if self.exiting.get().is_some() {
             return false;
         }
-        signal == Signal::SIGKILL
-            || !self.signals.blocked.get().contains(signal)
-            || self.signals.waiting_for.get().contains(signal)
+        if signal == Signal::SIGKILL {
+            return true;
+        }
+        // One that is stopped looks at its signals when it goes on.
+        !matches!(self.group().stop.get(), StopState::Stopped(_))
+            && (!self.signals.blocked.get().contains(signal)
+                || self.signals.waiting_for.get().contains(signal))
     }
 
     /// A signal that must not be missed: a fault, or the kernel's own decision. A handler that is

@@ -131,6 +131,8 @@ pub(crate) struct ThreadGroup {
     pub(crate) resumed: WaitQueue,
     /// What a parent has not been told by wait yet.
     pub(crate) change: Cell<Option<StateChange>>,
+    /// The parent is still to be sent a SIGCHLD for that (`SIGNAL_CLD_CONTINUED`).
+    pub(crate) tell_continued: Cell<bool>,
     pub(crate) limits: Limits,
     pub(crate) real_timer: Cell<IntervalTimer>,
     pub(crate) virtual_timer: Cell<IntervalTimer>,
@@ -179,6 +181,7 @@ impl ThreadGroup {
             stopped_threads: Cell::new(0),
             resumed: WaitQueue::new(),
             change: Cell::new(None),
+            tell_continued: Cell::new(false),
             limits,
             real_timer: Cell::default(),
             virtual_timer: Cell::default(),

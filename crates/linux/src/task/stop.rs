@@ -33,6 +33,11 @@ impl Task {
             set.wait(Sleep::Killable, None).await;
             group.stopped_threads.set(group.stopped_threads.get().saturating_sub(1));
         }
+        // Whoever continued the process did not wait for the parent to be told.
+        if group.tell_continued.take() {
+            let status = i32::from(Signal::SIGCONT.number());
+            group.notify_parent(code::CLD_CONTINUED, status);
+        }
     }
 }
 
@@ -55,7 +60,7 @@ impl ThreadGroup {
             StopState::Stopping(_) => self.change.set(None),
             StopState::Stopped(_) => {
                 self.change.set(Some(StateChange::Continued));
-                self.notify_parent(code::CLD_CONTINUED, i32::from(Signal::SIGCONT.number()));
+                self.tell_continued.set(true);
             }
         }
         self.stop.set(StopState::Running);
