@@ -157,6 +157,14 @@ impl MemInode {
         Arc::new(Self { fs: Arc::clone(fs), ino, birth: now, attr: Mutex::new(attr), data })
     }
 
+    /// Drops all names below: the machine ends.
+    pub(crate) fn clear(&self) {
+        if let Data::Directory(names) = &self.data {
+            let names = std::mem::take(&mut names.lock().by_name);
+            drop(names);
+        }
+    }
+
     fn names(&self) -> Result<&Mutex<Names>, Errno> {
         match &self.data {
             Data::Directory(names) => Ok(names),

@@ -420,11 +420,11 @@ fn check_rename(
         (RenameMode::Exchange, None) => return Err(Errno::ENOENT),
         _ => {}
     }
-    if mode == RenameMode::Exchange {
-        if to.trailing_slash && !target.is_some_and(is_dir) {
-            return Err(Errno::ENOTDIR);
-        }
-    } else if !is_dir(moved) && (from.trailing_slash || to.trailing_slash) {
+    let exchange = mode == RenameMode::Exchange;
+    if exchange && to.trailing_slash && !target.is_some_and(is_dir) {
+        return Err(Errno::ENOTDIR);
+    }
+    if !is_dir(moved) && (from.trailing_slash || !exchange && to.trailing_slash) {
         return Err(Errno::ENOTDIR);
     }
     if to.dir.dentry.is_below(&moved.dentry) {

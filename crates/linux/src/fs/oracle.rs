@@ -68,11 +68,21 @@ enum Op {
     Stat(String, bool),
     ReadLink(String),
     Chmod(String, u32),
+    List(String),
 }
 
 /// What both sides can do.
 trait Side {
     fn run(&mut self, op: &Op) -> Result<String, Errno>;
+}
+
+/// Names and types in one line; the order is each file system's own affair. What the kernel mounts
+/// over our root is not in the other folder.
+fn listing(names: impl Iterator<Item = (Vec<u8>, u8)>) -> String {
+    let ours: [&[u8]; 4] = [b"dev", b"run", b"tmp", b"proc"];
+    let mut names: Vec<_> = names.filter(|(name, _)| !ours.contains(&&name[..])).collect();
+    names.sort();
+    names.iter().map(|(name, kind)| format!("{}:{kind} ", String::from_utf8_lossy(name))).collect()
 }
 
 struct Real {
@@ -141,6 +151,16 @@ impl Side for Real {
             Op::ReadLink(p) => {
                 let text = rustix::fs::readlinkat(root, p, Vec::new()).map_err(errno)?;
                 Ok(text.to_string_lossy().into_owned())
+            }
+            Op::List(p) => {
+                let flags = OFlags::DIRECTORY | OFlags::NONBLOCK;
+                let fd = rustix::fs::openat(root, p, flags, Mode::empty()).map_err(errno)?;
+                let names = rustix::fs::Dir::read_from(fd).map_err(errno)?;
+                Ok(listing(names.map(|entry| {
+                    let entry = entry.expect("it can be read");
+                    let kind = (entry.file_type().as_raw_mode() >> 12) as u8;
+                    (entry.file_name().to_bytes().to_vec(), kind)
+                })))
             }
             Op::Chmod(p, mode) => {
                 done(rustix::fs::chmodat(root, p, Mode::from_raw_mode(*mode), AtFlags::empty()))
@@ -242,6 +262,16 @@ impl Side for Ours {
                 let text = link.inode().read_link()?;
                 Ok(String::from_utf8_lossy(&text).into_owned())
             }
+            Op::List(p) => {
+                let flags = OpenFlags::DIRECTORY | OpenFlags::NONBLOCK;
+                let file = self.open(p, flags.bits(), 0)?;
+                let mut names = Vec::new();
+                file.ops().read_dir(&file, 0, &mut |entry, _| {
+                    names.push((entry.name.clone(), entry.kind.dirent_type()));
+                    true
+                })?;
+                Ok(listing(names.into_iter()))
+            }
             Op::Chmod(p, mode) => {
                 let place = self.vfs.lookup(who, place(&cwd, p), LastLink::Follow)?;
                 done(self.vfs.chmod(&self.creds, place.inode(), *mode))
@@ -313,6 +343,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         1 => any_path().prop_map(Op::Mkfifo),
         3 => (any_path(), any::<bool>()).prop_map(|(p, f)| Op::Stat(p, f)),
         1 => any_path().prop_map(Op::ReadLink),
+        2 => any_path().prop_map(Op::List),
         1 => (any_path(), 0..0o7777u32).prop_map(|(p, m)| Op::Chmod(p, m)),
     ]
 }

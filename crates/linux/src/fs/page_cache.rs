@@ -42,22 +42,7 @@ impl PageCache {
 
     /// Memory it takes, in units of 512 bytes.
     pub(crate) fn blocks(&self) -> u64 {
-        self.size().div_ceil(PAGE_SIZE) * (PAGE_SIZE / 512)
-    }
-
-    /// Makes a range of bytes zeros.
-    ///
-    /// # Errors
-    /// The store's; ENOMEM.
-    pub(crate) fn punch_hole(&self, bytes: Range<u64>) -> Result<(), Errno> {
-        let end = bytes.end.min(self.size());
-        let mut at = bytes.start;
-        while at < end {
-            let n = (PAGE_SIZE - at % PAGE_SIZE).min(end - at);
-            self.write_at(at, &vec![0; n as usize])?;
-            at += n;
-        }
-        Ok(())
+        self.0.cached_pages() * (PAGE_SIZE / 512)
     }
 
     /// Writes everything that is dirty to the store.

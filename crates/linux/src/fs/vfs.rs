@@ -13,7 +13,7 @@ use crate::fs::file::{OpenFile, OpenFlags};
 use crate::fs::hostfs::HostFs;
 use crate::fs::inode::{FileSystem, InodeRef, NewInode, NewKind};
 use crate::fs::locks::LockTable;
-use crate::fs::memfs::MemFs;
+use crate::fs::memfs::{MemFs, MemInode};
 use crate::fs::page_cache::PageCaches;
 use crate::fs::pipe::{self, Fifo};
 use crate::fs::pseudo::PseudoFs;
@@ -328,6 +328,9 @@ impl Vfs {
         }
         for mount in self.mounts.take() {
             mount.file_system.drop_caches();
+        }
+        if let Some(root) = self.root.inode().as_any().downcast_ref::<MemInode>() {
+            root.clear();
         }
         if let Some(tty) = self.stdio.tty() {
             tty.restore();

@@ -92,6 +92,13 @@ impl Handle {
         }
     }
 
+    /// The names in this directory.
+    pub(super) fn list(&self) -> Result<rustix::fs::Dir, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(self.as_dir()?, ".", flags, Mode::empty()).map_err(errno)?;
+        rustix::fs::Dir::new(fd).map_err(errno)
+    }
+
     /// Attributes on the host.
     pub(super) fn stat(&self) -> Result<Kstat, Errno> {
         self.with_fd(stat_fd)

@@ -354,7 +354,7 @@ impl Inode for HostInode {
 
     fn read_dir(&self) -> Result<Vec<DirEntry>, Errno> {
         let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(self.handle.as_dir()?).map_err(errno)? {
+        for entry in self.handle.list()? {
             let entry = entry.map_err(errno)?;
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {
