@@ -3,6 +3,7 @@
 //! - [`kilburn`]: runs the command, with a time limit.
 //! - [`case`]: a program and what a real riscv64 kernel prints for it, as kept in testdata/e2e/.
 //! - [`real_programs`]: Debian's programs, case by case. Needs a root folder (`KILBURN_ROOT`).
+//! - [`shells`]: real shells again: input, seeds, figures, confinement.
 //! - [`tour`]: the built-in tour, determinism, figures. [`bad_input`]: what must be refused.
 //! - [`elf`]: tiny hand-made executables, so that those two need nothing installed.
 //!
@@ -19,4 +20,5 @@ mod case;
 mod elf;
 mod kilburn;
 mod real_programs;
+mod shells;
 mod tour;
