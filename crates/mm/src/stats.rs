@@ -45,6 +45,27 @@ pub struct MmStats {
     pub hiwater_vm: u64,
 }
 
+impl MmStats {
+    /// Faults that were resolved, by whomever caused (Linux `min_flt + maj_flt`).
+    pub fn faults(&self) -> u64 {
+        self.demand_zero
+            + self.zero_page
+            + self.file_read
+            + self.file_cow
+            + self.file_shared
+            + self.cow_copy
+            + self.cow_reuse
+            + self.device
+            + self.swap
+            + self.spurious
+    }
+
+    /// Faults that waited for nothing (Linux `min_flt`).
+    pub fn minor(&self) -> u64 {
+        self.faults() - self.major
+    }
+}
+
 impl<H: Host> Mm<H> {
     /// Counts since the address space was made.
     pub fn stats(&self) -> MmStats {

@@ -3,8 +3,9 @@
 use super::{Fault, FaultDone, FaultKind, Site};
 use crate::accounting::RssKind;
 use crate::anon_vma::AnonVma;
+use crate::mm::State;
 use crate::rmap::Links;
-use crate::{Host, Mm, pte};
+use crate::{Host, Mm, Vma, pte};
 use core::sync::atomic::Ordering;
 use kilburn_addr::Pfn;
 use kilburn_paging::walk::entry_addr;
@@ -13,7 +14,7 @@ use kilburn_paging::{Entry, Format, Leaf, LeafFlags};
 impl<H: Host> Mm<H> {
     pub(super) fn anon_fault(&self, site: &Site<'_, H>) -> Result<FaultDone, Fault> {
         if site.is_write() {
-            self.prepare_anon_vma(site);
+            self.prepare_anon_vma(site.state, site.vma);
             let pfn = self.memory().alloc_zeroed()?;
             return self.map_new_anon(site, pfn, FaultKind::DemandZero);
         }
@@ -67,22 +68,22 @@ impl<H: Host> Mm<H> {
     /// Sees to it that the area has an `AnonVma` (Linux `__anon_vma_prepare`): a neighbour's, if
     /// the two may become one area later, or one of its own.
     #[inline]
-    pub(super) fn prepare_anon_vma(&self, site: &Site<'_, H>) {
-        if site.vma.anon_vma.get().is_none() {
-            self.prepare_anon_vma_slow(site);
+    pub(crate) fn prepare_anon_vma(&self, state: &State<H>, vma: &Vma<H>) {
+        if vma.anon_vma.get().is_none() {
+            self.prepare_anon_vma_slow(state, vma);
         }
     }
 
     #[cold]
-    fn prepare_anon_vma_slow(&self, site: &Site<'_, H>) {
+    fn prepare_anon_vma_slow(&self, state: &State<H>, vma: &Vma<H>) {
         // Faults of two threads in neighbouring areas shall not both find the other's missing.
         let _tables = self.lock_tables();
-        let anon_vma = site.vma.anon_vma.get_or_fill(|| {
-            site.state
+        let anon_vma = vma.anon_vma.get_or_fill(|| {
+            state
                 .areas
-                .anon_vma_to_share(site.vma.start())
+                .anon_vma_to_share(vma.start())
                 .unwrap_or_else(|| AnonVma::new(self.memory().next_anon_vma_id(), None))
         });
-        Links::link_anon(self, site.vma, anon_vma);
+        Links::link_anon(self, vma, anon_vma);
     }
 }

@@ -35,7 +35,7 @@ impl<H: Host> Mm<H> {
         if site.vma.flags.contains(VmFlags::SHARED) {
             return self.write_shared(site, was);
         }
-        self.prepare_anon_vma(site);
+        self.prepare_anon_vma(site.state, site.vma);
         match self.keep_if_last(site, was) {
             None => Ok(FaultDone::minor(FaultKind::Spurious)),
             Some((Private::Kept, _)) => {

@@ -76,7 +76,7 @@ impl<H: Host> Mm<H> {
 
     /// `do_cow_fault`: a private copy at once.
     fn cow_fault(&self, site: &Site<'_, H>, mapping: &AddressSpace<H>) -> Result<FaultDone, Fault> {
-        self.prepare_anon_vma(site);
+        self.prepare_anon_vma(site.state, site.vma);
         let (page, found) = mapping.page(site.index()).map_err(Fault::from_errno)?;
         let copy = self.memory().alloc()?;
         self.mem().copy(page.pfn(), copy);
@@ -114,7 +114,7 @@ impl<H: Host> Mm<H> {
         let private_write = site.is_write() && !site.vma.flags.contains(VmFlags::SHARED);
         let ours = self.memory().frames.contains(pfn) && !site.vma.flags.contains(VmFlags::PFNMAP);
         if private_write && ours {
-            self.prepare_anon_vma(site);
+            self.prepare_anon_vma(site.state, site.vma);
             let copy = self.memory().alloc()?;
             self.mem().copy(pfn, copy);
             return self.map_new_anon(site, copy, FaultKind::FileCow);

@@ -26,6 +26,7 @@ use crate::memory::NoFrame;
 use crate::mm::State;
 use crate::pte::Marker;
 use crate::{Caller, Host, Mm};
+use core::sync::atomic::Ordering;
 use kilburn_addr::{Access, Errno, PhysAddr, VirtAddr};
 use kilburn_paging::tables::NoTable;
 use kilburn_paging::{Entry, Leaf, LeafFlags};
@@ -141,19 +142,9 @@ impl<H: Host> Mm<H> {
         addr: VirtAddr,
         access: Access,
     ) -> Result<FaultDone, Fault> {
-        let result = self.find_and_fault(caller, addr, access);
-        match result {
-            Ok(done) => {
-                self.events.count(done.kind);
-                if done.major {
-                    self.events.major.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
-                }
-            }
-            Err(_) => {
-                self.events.refused.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
-            }
-        }
-        result
+        self.find_and_fault(caller, addr, access).inspect_err(|_| {
+            self.events.refused.fetch_add(1, Ordering::Relaxed);
+        })
     }
 
     fn find_and_fault(
@@ -182,8 +173,24 @@ impl<H: Host> Mm<H> {
         self.fault_in(&state, vma, addr, access)
     }
 
-    /// Resolves a fault that the area permits, or that a caller with other rights insists on.
+    /// Resolves a fault that the area permits, or that a caller with other rights insists on, and
+    /// counts it (Linux `mm_account_fault`: whoever causes it, the kernel included).
     pub(crate) fn fault_in(
+        &self,
+        state: &State<H>,
+        vma: &Vma<H>,
+        addr: VirtAddr,
+        access: Access,
+    ) -> Result<FaultDone, Fault> {
+        let done = self.resolve(state, vma, addr, access)?;
+        self.events.count(done.kind);
+        if done.major {
+            self.events.major.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(done)
+    }
+
+    fn resolve(
         &self,
         state: &State<H>,
         vma: &Vma<H>,

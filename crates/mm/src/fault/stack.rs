@@ -36,8 +36,12 @@ impl<H: Host> Mm<H> {
         {
             return Err(Errno::ENOMEM);
         }
-        // Linux charges the growth of every stack, NORESERVE or not.
         self.memory().charge(caller, state.vm.total, pages)?;
+        if !flags.contains(VmFlags::ACCOUNT) {
+            // DIVERGENCE(stack-growth-promise): Linux never takes back what it charges for the
+            // growth of an area that is not accounted; here only the check remains.
+            self.memory().uncharge(pages);
+        }
         state.areas.commit_stack_growth(growth, &mut Links(self));
         state.vm.add(flags, pages);
         self.events.stack_growths.fetch_add(1, Ordering::Relaxed);

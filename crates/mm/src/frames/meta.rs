@@ -60,6 +60,10 @@ impl FrameState {
 /// Linux `PageAnonExclusive`: one page table maps the frame and may write it without a copy.
 const EXCLUSIVE: u32 = 1 << 4;
 
+/// The content of an anonymous page may be dropped while nobody writes it (MADV_FREE; Linux: not
+/// `PageSwapBacked`).
+const LAZY_FREE: u32 = 1 << 5;
+
 /// Metadata of one frame.
 #[derive(Default)]
 pub(crate) struct FrameMeta {
@@ -169,6 +173,16 @@ impl FrameMeta {
         if self.is_exclusive() {
             self.state.fetch_and(!EXCLUSIVE, Ordering::Relaxed);
         }
+    }
+
+    /// Whether the content may be dropped while nobody writes it.
+    pub(crate) fn is_lazy_free(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & LAZY_FREE != 0
+    }
+
+    /// The content may be dropped from now on, while nobody writes it.
+    pub(crate) fn set_lazy_free(&self) {
+        self.state.fetch_or(LAZY_FREE, Ordering::Relaxed);
     }
 
     /// Number of whom the frame belongs to: an `AnonVma` or an `AddressSpace`.

@@ -55,7 +55,7 @@ bitflags! {
 }
 
 const TYPE_MASK: u64 = 0xf;
-const SHARED: u64 = 0x1;
+pub(super) const SHARED: u64 = 0x1;
 const PRIVATE: u64 = 0x2;
 const SHARED_VALIDATE: u64 = 0x3;
 const DROPPABLE: u64 = 0x8;
@@ -342,13 +342,18 @@ fn area_flags(raw: MapFlags) -> VmFlags {
 
 fn backing<H: Host>(request: &MmapRequest<H>, pgoff: u64) -> Backing {
     match &request.file {
-        Some(file) => match file.file.mapping() {
-            Some(mapping) if mapping.is_shmem() => Backing::Shmem,
-            Some(_) => Backing::HugeAlignedFile { pgoff },
-            None => Backing::OtherFile,
-        },
+        Some(file) => backing_of(file.file.as_ref(), pgoff),
         None if request.flags & TYPE_MASK == SHARED => Backing::Shmem,
         None => Backing::Anonymous,
+    }
+}
+
+/// What a file is, as far as it matters for placing.
+pub(super) fn backing_of<H: Host>(file: &dyn MappedFile<H>, pgoff: u64) -> Backing {
+    match file.mapping() {
+        Some(mapping) if mapping.is_shmem() => Backing::Shmem,
+        Some(_) => Backing::HugeAlignedFile { pgoff },
+        None => Backing::OtherFile,
     }
 }
 

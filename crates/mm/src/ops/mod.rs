@@ -3,11 +3,18 @@
 //! Each first plans, which can fail, then commits, which cannot. Checks come in the order Linux
 //! 6.18 makes them, so that a call wrong in two ways answers the same errno.
 
+mod advise_pages;
 mod brk;
+mod madvise;
+mod mincore;
+mod mlock;
 pub mod mmap;
 mod mprotect;
+mod mremap;
+mod msync;
 mod munmap;
 mod pending;
 mod populate;
+mod remap_file_pages;
 
 pub(crate) use brk::DATA_FLAGS;

@@ -327,6 +327,17 @@ impl<H: Host> AddressSpace<H> {
         }
     }
 
+    /// Drops page `index` if it is clean and nobody maps or uses it.
+    pub(crate) fn evict_page(&self, index: u64) {
+        let mut pages = self.pages.lock();
+        let idle = !self.is_shmem()
+            && !pages.is_dirty(index)
+            && pages.get(index).is_some_and(|pfn| self.memory.meta(pfn).refs() == 1);
+        if idle && let Some((pfn, _)) = pages.remove(index) {
+            self.memory.put(pfn);
+        }
+    }
+
     /// Drops clean pages that nobody maps or uses. Shared memory has no clean pages.
     pub fn evict(&self) {
         if self.is_shmem() {

@@ -23,6 +23,7 @@ struct Sizes {
     private_dirty: u64,
     referenced: u64,
     anonymous: u64,
+    lazy_free: u64,
     pss: u64,
     pss_anon: u64,
     pss_file: u64,
@@ -116,6 +117,9 @@ impl<H: Host> Mm<H> {
             FrameState::Anon => {
                 sizes.anonymous += PAGE_SIZE;
                 sizes.pss_anon += share;
+                if meta.is_lazy_free() && !leaf.flags.contains(LeafFlags::DIRTY) {
+                    sizes.lazy_free += PAGE_SIZE;
+                }
             }
             FrameState::Shmem => sizes.pss_shmem += share,
             _ => sizes.pss_file += share,
@@ -155,6 +159,7 @@ impl Sizes {
             (&mut self.private_dirty, other.private_dirty),
             (&mut self.referenced, other.referenced),
             (&mut self.anonymous, other.anonymous),
+            (&mut self.lazy_free, other.lazy_free),
             (&mut self.pss, other.pss),
             (&mut self.pss_anon, other.pss_anon),
             (&mut self.pss_file, other.pss_file),
@@ -181,10 +186,10 @@ impl Sizes {
         line(out, "Private_Dirty:  ", self.private_dirty)?;
         line(out, "Referenced:     ", self.referenced)?;
         line(out, "Anonymous:      ", self.anonymous)?;
-        // Nothing is merged, freed lazily, huge or swapped yet.
+        line(out, "KSM:            ", 0)?;
+        line(out, "LazyFree:       ", self.lazy_free)?;
+        // Nothing is huge or swapped.
         for name in [
-            "KSM:            ",
-            "LazyFree:       ",
             "AnonHugePages:  ",
             "ShmemPmdMapped: ",
             "FilePmdMapped:  ",

@@ -1,0 +1,222 @@
+//! The advice of madvise that acts on pages (Linux 6.18 mm/madvise.c).
+
+use super::madvise::Advice;
+use crate::fault::Fault;
+use crate::frames::FrameState;
+use crate::host::FlushReason;
+use crate::mm::{State, TableGuard};
+use crate::pte::Marker;
+use crate::zap::Zap;
+use crate::{Host, Mm, Vma};
+use alloc::vec::Vec;
+use kilburn_addr::{Access, AddrRange, Errno, PAGE_SIZE, PhysAddr, VirtAddr, VmFlags};
+use kilburn_paging::tables::NoTable;
+use kilburn_paging::walk::entry_addr;
+use kilburn_paging::{Entry, Format, Leaf, LeafFlags, PhysMem};
+
+/// What reclaim is told of pages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hint {
+    /// They were not used lately.
+    Cold,
+    /// They were not used lately, and their content may be dropped unless they are written.
+    Free,
+}
+
+impl<H: Host> Mm<H> {
+    /// Acts on the pages of `part`, which lies in `vma`.
+    pub(super) fn advise_pages(
+        &self,
+        state: &State<H>,
+        vma: &Vma<H>,
+        part: AddrRange,
+        advice: Advice,
+    ) -> Result<(), Errno> {
+        match advice {
+            Advice::DontNeed | Advice::DontNeedLocked | Advice::Free => {
+                self.discard_pages(vma, part, advice)
+            }
+            Advice::WillNeed => {
+                if let Some(mapping) = vma.file.as_ref().and_then(|file| file.mapping()) {
+                    let (first, end) = (vma.page_index(part.start()), mapping.size_pages());
+                    if first < end {
+                        mapping.read_ahead(first..=(first + (part.pages() - 1)).min(end - 1));
+                    }
+                }
+                Ok(())
+            }
+            Advice::Remove => remove_pages(vma, part),
+            Advice::Cold | Advice::PageOut => {
+                if vma.flags.intersects(VmFlags::LOCKED | VmFlags::PFNMAP) {
+                    return Err(Errno::EINVAL);
+                }
+                self.hint_pages(part, Hint::Cold);
+                if advice == Advice::PageOut {
+                    self.page_out(vma, part);
+                }
+                Ok(())
+            }
+            Advice::GuardInstall => self.install_guards(state, vma, part),
+            Advice::GuardRemove => self.remove_guards(vma, part),
+            _ => unreachable!("{advice:?} acts on flags or is taken apart before"),
+        }
+    }
+
+    /// `madvise_dontneed_free`
+    fn discard_pages(&self, vma: &Vma<H>, part: AddrRange, advice: Advice) -> Result<(), Errno> {
+        let mut forbidden = VmFlags::PFNMAP;
+        if advice != Advice::DontNeedLocked {
+            forbidden |= VmFlags::LOCKED;
+        }
+        if vma.flags.intersects(forbidden) {
+            return Err(Errno::EINVAL);
+        }
+        if advice != Advice::Free {
+            self.zap(part, Zap::Discard);
+            return Ok(());
+        }
+        if !vma.is_anonymous() {
+            return Err(Errno::EINVAL);
+        }
+        self.hint_pages(part, Hint::Free);
+        Ok(())
+    }
+
+    /// Clears the signs of use of pages that nobody shares.
+    fn hint_pages(&self, part: AddrRange, hint: Hint) {
+        let mut forgotten = LeafFlags::ACCESSED;
+        if hint == Hint::Free {
+            forgotten |= LeafFlags::DIRTY;
+        }
+        let mut changed = false;
+        let guard = self.lock_tables();
+        guard.tables.for_each_leaf_table(part, |span| {
+            for (_, at) in span.entries() {
+                let Entry::Leaf(leaf) = guard.entry(at) else { continue };
+                if leaf.flags.contains(LeafFlags::SPECIAL) {
+                    continue;
+                }
+                let meta = self.memory().meta(leaf.pfn);
+                if meta.maps() != 1 {
+                    continue;
+                }
+                if hint == Hint::Free && meta.state() == FrameState::Anon {
+                    meta.set_lazy_free();
+                }
+                changed |= guard
+                    .update(at, |leaf| Leaf { flags: leaf.flags - forgotten, ..leaf })
+                    .is_some_and(|before| before.flags.intersects(forgotten));
+            }
+        });
+        drop(guard);
+        if changed {
+            self.flush(part, FlushReason::Clean);
+        }
+    }
+
+    /// Lets go of clean file pages that only this address space maps. Anonymous pages have no
+    /// store to go to.
+    fn page_out(&self, vma: &Vma<H>, part: AddrRange) {
+        let Some(mapping) = vma.file.as_ref().and_then(|file| file.mapping()) else { return };
+        if mapping.is_shmem() {
+            return;
+        }
+        let mut going: Vec<VirtAddr> = Vec::new();
+        let guard = self.lock_tables();
+        guard.tables.for_each_leaf_table(part, |span| {
+            for (va, at) in span.entries() {
+                if let Entry::Leaf(leaf) = guard.entry(at)
+                    && !leaf.flags.contains(LeafFlags::SPECIAL)
+                    && self.memory().meta(leaf.pfn).state() == FrameState::File
+                    && self.memory().meta(leaf.pfn).maps() == 1
+                    && !mapping.is_dirty(vma.page_index(va))
+                {
+                    going.push(va);
+                }
+            }
+        });
+        drop(guard);
+        for va in going {
+            if let Some(page) = AddrRange::with_len(va, PAGE_SIZE) {
+                self.zap(page, Zap::Discard);
+                mapping.evict_page(vma.page_index(va));
+            }
+        }
+    }
+
+    /// `madvise_guard_install`: every access to the range is refused from now on.
+    fn install_guards(&self, state: &State<H>, vma: &Vma<H>, part: AddrRange) -> Result<(), Errno> {
+        let forbidden = VmFlags::SPECIAL | VmFlags::HUGETLB | VmFlags::LOCKED;
+        if vma.flags.intersects(forbidden) {
+            return Err(Errno::EINVAL);
+        }
+        // So that a child gets the guards: an area without is not copied entry by entry.
+        self.prepare_anon_vma(state, vma);
+        self.zap(part, Zap::Unmap);
+        let guard = self.lock_tables();
+        let marker = Entry::Software(Marker::Guard.payload());
+        let mut va = part.start();
+        while va < part.end() {
+            let table =
+                guard.tables.ensure_leaf_table(va, self).map_err(|NoTable| Errno::ENOMEM)?;
+            guard.set(entry_addr(table, self.format().index(va, 0)), marker);
+            va = VirtAddr::new(va.get() + PAGE_SIZE);
+        }
+        Ok(())
+    }
+
+    /// `madvise_guard_remove`
+    fn remove_guards(&self, vma: &Vma<H>, part: AddrRange) -> Result<(), Errno> {
+        if vma.flags.intersects(VmFlags::SPECIAL | VmFlags::HUGETLB) {
+            return Err(Errno::EINVAL);
+        }
+        let guard = self.lock_tables();
+        guard.tables.for_each_leaf_table(part, |span| {
+            for (_, at) in span.entries() {
+                self.remove_guard(&guard, at);
+            }
+        });
+        Ok(())
+    }
+
+    fn remove_guard(&self, guard: &TableGuard<'_, H>, at: PhysAddr) {
+        if let Entry::Software(payload) = self.format().decode(self.mem().load(at), 0)
+            && Marker::from_payload(payload) == Some(Marker::Guard)
+        {
+            guard.set(at, Entry::None);
+        }
+    }
+
+    /// `madvise_populate`: faults pages in, and says what stands in the way.
+    pub(super) fn populate_for(&self, range: AddrRange, access: Access) -> Result<(), Errno> {
+        let state = self.state.read();
+        let mut at = range.start();
+        while at < range.end() {
+            let vma = state.areas.containing(at).ok_or(Errno::ENOMEM)?;
+            if vma.flags.intersects(VmFlags::IO | VmFlags::PFNMAP) || !vma.flags.permits(access) {
+                return Err(Errno::EINVAL);
+            }
+            let end = vma.end().min(range.end());
+            let part = AddrRange::new(at, end).ok_or(Errno::ENOMEM)?;
+            self.fault_in_part(&state, vma, part, access).map_err(|fault| match fault {
+                Fault::Oom => Errno::ENOMEM,
+                Fault::Segv(_) | Fault::Bus => Errno::EFAULT,
+            })?;
+            at = end;
+        }
+        Ok(())
+    }
+}
+
+/// `madvise_remove`: a hole in the file.
+fn remove_pages<H: Host>(vma: &Vma<H>, part: AddrRange) -> Result<(), Errno> {
+    if vma.flags.contains(VmFlags::LOCKED) {
+        return Err(Errno::EINVAL);
+    }
+    let mapping = vma.file.as_ref().and_then(|file| file.mapping()).ok_or(Errno::EINVAL)?;
+    if !vma.flags.contains(VmFlags::SHARED | VmFlags::MAYWRITE) {
+        return Err(Errno::EACCES);
+    }
+    let start = vma.page_index(part.start()).saturating_mul(PAGE_SIZE);
+    mapping.punch_hole(start..start.saturating_add(part.len()))
+}

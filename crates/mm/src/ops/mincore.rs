@@ -1,0 +1,58 @@
+//! mincore (Linux 6.18 mm/mincore.c).
+
+use crate::{Host, Mm, Vma};
+use alloc::vec::Vec;
+use kilburn_addr::{AddrRange, Errno, PAGE_SHIFT, PAGE_SIZE, VirtAddr};
+use kilburn_paging::Entry;
+
+/// Pages looked at with `mmap_lock` held, as many as Linux's page of results holds.
+const CHUNK_PAGES: u64 = PAGE_SIZE;
+
+impl<H: Host> Mm<H> {
+    /// Tells for each page whether it is in memory, a byte a page appended to `out`: mapped here,
+    /// or in the page cache of the file. On an error `out` holds what was found before it.
+    ///
+    /// # Errors
+    /// `EINVAL` for an unaligned address; `ENOMEM` for a range past user space or a gap.
+    pub fn mincore(&self, addr: VirtAddr, len: u64, out: &mut Vec<u8>) -> Result<(), Errno> {
+        if !addr.is_page_aligned() {
+            return Err(Errno::EINVAL);
+        }
+        if !self.in_task(addr, len) {
+            return Err(Errno::ENOMEM);
+        }
+        let mut left = len.div_ceil(PAGE_SIZE);
+        let mut at = addr;
+        while left > 0 {
+            let state = self.state.read();
+            let vma = state.areas.containing(at).ok_or(Errno::ENOMEM)?;
+            let in_area = (vma.end().get() - at.get()) >> PAGE_SHIFT;
+            let pages = left.min(in_area).min(CHUNK_PAGES);
+            let part = AddrRange::with_len(at, pages << PAGE_SHIFT).ok_or(Errno::ENOMEM)?;
+            self.mincore_part(vma, part, out);
+            at = part.end();
+            left -= pages;
+        }
+        Ok(())
+    }
+
+    fn mincore_part(&self, vma: &Vma<H>, part: AddrRange, out: &mut Vec<u8>) {
+        let first = out.len();
+        out.resize(first + part.pages() as usize, 0);
+        let found = &mut out[first..];
+        let guard = self.lock_tables();
+        guard.tables.for_each_leaf_table(part, |span| {
+            for (va, at) in span.entries() {
+                let page = (va.get() - part.start().get()) >> PAGE_SHIFT;
+                found[page as usize] = u8::from(matches!(guard.entry(at), Entry::Leaf(_)));
+            }
+        });
+        drop(guard);
+        if let Some(mapping) = vma.file.as_ref().and_then(|file| file.mapping()) {
+            let index = vma.page_index(part.start());
+            mapping.for_each_cached(index..=index + (part.pages() - 1), |cached, _| {
+                found[(cached - index) as usize] = 1;
+            });
+        }
+    }
+}
