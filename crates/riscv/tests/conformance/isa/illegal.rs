@@ -153,3 +153,35 @@ fn a_trap_in_a_row_of_instructions_is_precise() {
     assert_eq!((bench.regs.x[5], bench.regs.pc), (6, super::CODE_AT + 18));
     assert_eq!(bench.machine.hart.stats().instructions, 6, "the trapping one has not retired");
 }
+
+/// Whether the specification (unprivileged 20240411, tables 34 to 36) gives `bits` a meaning, hints included, on RV64 with F and D.
+fn is_defined(bits: u16) -> bool {
+    let (quadrant, funct3) = (bits & 3, bits >> 13);
+    let rd = bits >> 7 & 31;
+    // The six immediate bits that most forms share.
+    let imm6 = bits >> 7 & 32 | bits >> 2 & 31;
+    match (quadrant, funct3) {
+        (0, 0) => bits >> 5 != 0,
+        (0, 4) => false,
+        (1, 1) => rd != 0,
+        // With a zero immediate, both c.lui and c.addi16sp are reserved.
+        (1, 3) => imm6 != 0,
+        // c.subw, c.addw; the other two beside them are reserved.
+        (1, 4) => bits >> 10 & 7 != 7 || bits >> 6 & 1 == 0,
+        (2, 2 | 3) => rd != 0,
+        // c.jr x0.
+        (2, 4) => bits != 0x8002,
+        _ => true,
+    }
+}
+
+#[test]
+fn every_short_encoding_is_legal_exactly_where_the_specification_defines_it() {
+    let mut bench = Bench::new();
+    for bits in (0..=u16::MAX).filter(|bits| bits & 3 != 3) {
+        bench.regs.x = [super::DATA_AT + 512; 32];
+        let trap = bench.run_bytes(&bits.to_le_bytes(), 1);
+        let is_illegal = trap == Trap::Illegal { bits: bits.into() };
+        assert_eq!(is_illegal, !is_defined(bits), "{bits:#06x}: {trap:x?}");
+    }
+}
