@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use kilburn_addr::{PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
+use kilburn_addr::{AddrRange, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
 use kilburn_paging::walk::entry_addr;
 use kilburn_paging::{Entry, Format, Leaf, LeafFlags, PhysMem, Sv};
 use kilburn_riscv::{GuestRam, Hart, HartConfig, Regs, Space, Trap};
@@ -20,6 +20,8 @@ pub(crate) struct Machine {
     pub(crate) hart: Hart,
     space: Space,
     next_frame: Pfn,
+    /// A frame that was in use before.
+    spare: Option<Pfn>,
 }
 
 impl Machine {
@@ -30,7 +32,7 @@ impl Machine {
         let hart = Hart::new(Arc::clone(&ram), HartConfig::default());
         let space = Space { root, format: Sv::SV39, asid: 1 };
         let next_frame = root.checked_add(1).expect("RAM begins low");
-        Self { ram, hart, space, next_frame }
+        Self { ram, hart, space, next_frame, spare: None }
     }
 
     fn take_frame(&mut self) -> Pfn {
@@ -71,15 +73,57 @@ impl Machine {
         }
     }
 
+    fn leaf(&mut self, va: VirtAddr) -> Leaf {
+        let slot = self.leaf_slot(va);
+        match self.space.format.decode(self.ram.load(slot), 0) {
+            Entry::Leaf(leaf) => leaf,
+            other => panic!("{va} is not mapped: {other:?}"),
+        }
+    }
+
+    fn set_leaf(&mut self, va: VirtAddr, leaf: Leaf) {
+        let slot = self.leaf_slot(va);
+        self.ram.store(slot, self.space.format.encode(Entry::Leaf(leaf), 0));
+    }
+
+    /// Gives the page at `va` these rights and marks it unused; the hart is not told.
+    pub(crate) fn grant(&mut self, va: u64, rights: LeafFlags) {
+        let va = VirtAddr::new(va).page_down();
+        let pfn = self.leaf(va).pfn;
+        self.set_leaf(va, Leaf { pfn, flags: rights | LeafFlags::USER });
+    }
+
+    /// Drops what the hart may have kept of the page at `va`.
+    pub(crate) fn flush(&mut self, va: u64) {
+        let page = AddrRange::with_len(VirtAddr::new(va).page_down(), PAGE_SIZE);
+        self.hart.flush_range(self.space.asid, page.expect("a page of the address space"));
+    }
+
+    /// Moves the page at `va` to another frame, without rights, and spoils the frame it was in.
+    pub(crate) fn migrate(&mut self, va: u64) {
+        let va = VirtAddr::new(va).page_down();
+        let (from, to) =
+            (self.leaf(va).pfn, self.spare.take().unwrap_or_else(|| self.take_frame()));
+        self.set_leaf(va, Leaf { pfn: to, flags: LeafFlags::USER });
+        self.flush(va.get());
+        self.ram.copy(from, to);
+        self.ram.write(from.base(), &[0xdb; PAGE_SIZE as usize]);
+        self.spare = Some(from);
+    }
+
+    /// Demands **tlb-within-tables** of the hart.
+    pub(crate) fn check(&self) {
+        if let Err(stale) = self.hart.check_tlb(self.space) {
+            panic!("{stale:?}");
+        }
+    }
+
     /// The physical pieces behind `base..base + bytes`, none crossing a page.
     fn pieces(&mut self, base: u64, bytes: usize) -> Vec<(PhysAddr, usize)> {
         let (mut at, mut left) = (VirtAddr::new(base), bytes as u64);
         let mut pieces = Vec::new();
         while left > 0 {
-            let slot = self.leaf_slot(at);
-            let Entry::Leaf(leaf) = self.space.format.decode(self.ram.load(slot), 0) else {
-                panic!("{at} is not mapped");
-            };
+            let leaf = self.leaf(at);
             let length = left.min(PAGE_SIZE - at.page_offset());
             pieces.push((PhysAddr::new(leaf.pfn.base().get() + at.page_offset()), length as usize));
             at = VirtAddr::new(at.get() + length);
