@@ -61,7 +61,9 @@ int main(void)
 	/* Stop and continue. */
 	children = 0;
 	if (!(pid = fork())) {
+		char c;
 		raise(SIGSTOP);
+		(void)!read(p[0], &c, 1);
 		_exit(9);
 	}
 	r = waitpid(pid, &st, WUNTRACED);
@@ -70,7 +72,8 @@ int main(void)
 	printf("told once: %d\n", r);
 	kill(pid, SIGCONT);
 	r = waitpid(pid, &st, WCONTINUED);
-	printf("continued %d; code %d\n", WIFCONTINUED(st), sig_code);
+	printf("continued %d\n", WIFCONTINUED(st));
+	(void)!write(p[1], "z", 1);
 	r = waitpid(pid, &st, 0);
 	printf("ended with %d\n", WEXITSTATUS(st));
 
