@@ -338,6 +338,12 @@ impl Kernel {
         count.errors += u64::from(failed);
     }
 
+    /// Keeps the highest number of page-table pages.
+    pub(crate) fn note_page_tables(&self) {
+        let peak = &self.counters.page_tables_peak;
+        peak.set(peak.get().max(self.memory.counts().page_tables));
+    }
+
     /// Counts a page-fault trap that was resolved.
     pub(crate) fn count_fault(&self, done: &FaultDone) {
         let mut faults = self.counters.faults.borrow_mut();

@@ -58,6 +58,7 @@ pub struct Stats {
 /// Page faults by cause. `total` is the number of page-fault traps; the causes add up to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct FaultStats {
+    /// Page-fault traps.
     pub total: u64,
     /// Anonymous private page written first: a zeroed frame.
     pub demand_zero: u64,
@@ -87,6 +88,7 @@ pub struct FaultStats {
     pub stack_growth: u64,
 }
 
+/// Frames of guest RAM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct FrameStats {
     /// Frames of RAM the machine has.
@@ -99,30 +101,38 @@ pub struct FrameStats {
     pub page_cache: u64,
 }
 
+/// Frames that hold page tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PageTableStats {
     /// Now (after the last task: 0).
     pub now: u64,
+    /// The most at once.
     pub peak: u64,
 }
 
+/// What the TLBs of all harts did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TlbStats {
     /// Translations answered by a TLB (the hart's host-pointer fast path included, if counted; else say so).
     pub hits: u64,
+    /// Translations that needed a walk.
     pub misses: u64,
     /// Page-table walks (one a miss) and the table entries they read.
     pub walks: u64,
+    /// Table entries the walks read.
     pub walk_steps: u64,
     /// Flushes: whole, by ASID, by range.
     pub flushes: u64,
 }
 
+/// One system call number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SyscallStats {
+    /// Its number.
     pub number: u64,
     /// Linux's name; None: not a riscv64 system call number.
     pub name: Option<&'static str>,
+    /// How often it was called.
     pub calls: u64,
     /// Calls that answered an errno.
     pub errors: u64,
@@ -133,21 +143,32 @@ pub struct SyscallStats {
 /// A process as it was at the moment its address space went away (exit; exec starts a new entry's figures over).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ProcessStats {
+    /// Process id.
     pub pid: u32,
+    /// Process id of the parent at the end.
     pub ppid: u32,
     /// Linux comm.
     pub name: String,
+    /// How it ended.
     pub status: ExitStatus,
     /// In KiB, as smaps_rollup would say just before exit.
     pub rss_kib: u64,
+    /// Each page divided by the number of its mappings.
     pub pss_kib: u64,
+    /// Pages nobody else maps.
     pub uss_kib: u64,
     /// High-water marks (VmHWM, VmPeak).
     pub peak_rss_kib: u64,
+    /// Most address space mapped at once.
     pub peak_vm_kib: u64,
+    /// Page-table pages at the end.
     pub page_tables: u64,
+    /// Faults resolved without waiting for a store.
     pub minor_faults: u64,
+    /// Faults that waited for one.
     pub major_faults: u64,
+    /// Instructions retired by all its threads.
     pub instructions: u64,
+    /// System calls made by all its threads.
     pub syscalls: u64,
 }

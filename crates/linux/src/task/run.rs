@@ -81,6 +81,7 @@ async fn system_call(task: &Rc<Task>) {
     }
     let result = syscall::dispatch(task, number, args).await;
     kernel.count_syscall(number, result.is_err());
+    kernel.note_page_tables();
     if result.is_ok() && syscall::EXECS.contains(&number) {
         // The registers are the new program's.
         return;
@@ -106,6 +107,7 @@ async fn page_fault(task: &Rc<Task>, addr: VirtAddr, access: Access) {
     match mm.handle_fault(&task.caller(), addr, access) {
         Ok(done) => {
             kernel.count_fault(&done);
+            kernel.note_page_tables();
         }
         Err(fault) => {
             kernel.count_refused(fault);
