@@ -26,8 +26,11 @@ use once_cell::race::OnceBox;
 pub struct AnonVma<H: Host> {
     id: u32,
     parent: Option<Arc<AnonVma<H>>>,
-    areas: Mutex<H::RawMutex, BTreeMap<(u64, VirtAddr), AnonArea<H>>>,
+    areas: Mutex<H::RawMutex, AnonAreas<H>>,
 }
+
+/// By address space and start.
+type AnonAreas<H> = BTreeMap<(u64, VirtAddr), AnonArea<H>>;
 
 /// An area whose private pages belong to an [`AnonVma`].
 #[expect(dead_code, reason = "read by the walk from a page to its tables, which reclaim brings")]

@@ -119,7 +119,7 @@ impl<H: Host> Memory<H> {
             ("shmem", counts.shmem, FrameState::Shmem),
             ("kernel", counts.kernel, FrameState::Kernel),
             ("mapped", counts.mapped, FrameState::Free),
-            ("unused", 0, FrameState::Allocated),
+            ("block", 0, FrameState::Allocated),
         ] {
             let found = if name == "mapped" { mapped } else { uses[state as usize] };
             ensure(counted == found, COUNTS_ADD_UP, || {

@@ -14,7 +14,7 @@ pub mod config;
 pub mod exec;
 pub mod fault;
 mod fork;
-mod frames;
+pub mod frames;
 pub mod host;
 mod ids;
 pub mod layout;

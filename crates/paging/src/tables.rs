@@ -16,7 +16,7 @@
 //! Nothing here locks: callers hold what keeps the tables from being changed under them.
 //! Neighbours: [`crate::walk`] is the hardware's side.
 
-use crate::format::{Entry, Format, Leaf};
+use crate::format::{Entry, Format, Leaf, LeafFlags};
 use crate::phys_mem::PhysMem;
 use crate::walk::entry_addr;
 use core::ops::ControlFlow;
@@ -360,13 +360,13 @@ impl<M: PhysMem + ?Sized, F: Format> Cursor<'_, M, F> {
 
     /// Gives the page at `va` other rights, keeping its state; whether there is a page.
     #[inline]
-    pub fn protect(&mut self, va: VirtAddr, rights: crate::LeafFlags) -> bool {
+    pub fn protect(&mut self, va: VirtAddr, rights: LeafFlags) -> bool {
         let Some(at) = self.entry_at(va) else { return false };
         let (mem, format) = (self.tables.mem, self.tables.format);
         loop {
             let raw = mem.load(at);
             let Entry::Leaf(mut leaf) = format.decode(raw, 0) else { return false };
-            leaf.flags = leaf.flags - crate::LeafFlags::RIGHTS | rights;
+            leaf.flags = (leaf.flags - LeafFlags::RIGHTS) | rights;
             if mem.compare_exchange(at, raw, format.encode(Entry::Leaf(leaf), 0)).is_ok() {
                 return true;
             }
@@ -396,7 +396,7 @@ pub fn leaf_table_bytes<F: Format>(format: F) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{LeafFlags, Sv};
+    use crate::Sv;
     use alloc::boxed::Box;
     use alloc::collections::BTreeMap;
     use alloc::vec::Vec;

@@ -25,8 +25,9 @@ const BATCH_ORDER: usize = 5;
 /// The stack gives frames back when it holds this many.
 const STACK_MAX: u64 = 1024;
 
-/// All frames of a machine.
-pub(crate) struct Frames<R: RawMutex> {
+/// All frames of a machine: a physical-memory allocator on its own, and what
+/// [`crate::Memory`] builds on.
+pub struct Frames<R: RawMutex> {
     first: u64,
     meta: Box<[FrameMeta]>,
     stack: FreeStack,
@@ -97,7 +98,7 @@ impl<R: RawMutex> Frames<R> {
     ///
     /// # Panics
     /// When there are 2^32 - 2 frames or more; the caller has checked.
-    pub(crate) fn new(frames: Range<Pfn>) -> Self {
+    pub fn new(frames: Range<Pfn>) -> Self {
         let count = frames.end.get().saturating_sub(frames.start.get());
         assert!(count < u64::from(u32::MAX) - 1);
         let meta: Box<[FrameMeta]> = (0..count).map(|_| FrameMeta::default()).collect();
@@ -114,17 +115,17 @@ impl<R: RawMutex> Frames<R> {
 
     /// Number of all frames.
     #[inline]
-    pub(crate) fn total(&self) -> u64 {
+    pub fn total(&self) -> u64 {
         self.meta.len() as u64
     }
 
     /// Number of frames not in use.
-    pub(crate) fn free(&self) -> u64 {
+    pub fn free(&self) -> u64 {
         self.buddy_free.load(Ordering::Relaxed) + self.stack.len()
     }
 
     /// Most frames in use at once so far.
-    pub(crate) fn peak_used(&self) -> u64 {
+    pub fn peak_used(&self) -> u64 {
         self.peak_used.load(Ordering::Relaxed)
     }
 
@@ -152,7 +153,7 @@ impl<R: RawMutex> Frames<R> {
     /// A frame, content unspecified; `None` when there is none. Its use is to be begun by the
     /// caller ([`FrameMeta::begin`]).
     #[inline]
-    pub(crate) fn alloc(&self) -> Option<Pfn> {
+    pub fn alloc(&self) -> Option<Pfn> {
         loop {
             if let Some((frame, left)) = self.stack.pop(&self.meta) {
                 self.note_used(left);
@@ -163,7 +164,7 @@ impl<R: RawMutex> Frames<R> {
     }
 
     /// A block of 2^`order` adjacent frames, aligned to its size from the first frame on.
-    pub(crate) fn alloc_block(&self, order: usize) -> Option<Pfn> {
+    pub fn alloc_block(&self, order: usize) -> Option<Pfn> {
         if order == 0 {
             return self.alloc();
         }
@@ -177,16 +178,15 @@ impl<R: RawMutex> Frames<R> {
         };
         self.buddy_free.store(buddy.free_frames(), Ordering::Relaxed);
         drop(buddy);
-        for frame in block..block + (1 << order) {
-            self.meta[frame as usize].begin(FrameState::Allocated, 0, 0);
-        }
+        // One mark for the whole block: its other frames are not looked at until it comes back.
+        self.meta[block as usize].begin(FrameState::Allocated, 0, order as u64);
         self.note_used(self.stack.len());
         Some(Pfn::new(self.first + u64::from(block)))
     }
 
     /// Takes a frame back. Nothing refers to it any more.
     #[inline]
-    pub(crate) fn free_frame(&self, pfn: Pfn) {
+    pub fn free_frame(&self, pfn: Pfn) {
         let frame = (pfn.get() - self.first) as u32;
         self.meta[frame as usize].end(FrameState::Free);
         if self.stack.push(&self.meta, frame) >= STACK_MAX {
@@ -194,15 +194,12 @@ impl<R: RawMutex> Frames<R> {
         }
     }
 
-    /// Takes a block back.
-    pub(crate) fn free_block(&self, pfn: Pfn, order: usize) {
+    /// Takes a block back as a whole.
+    pub fn free_block(&self, pfn: Pfn, order: usize) {
         if order == 0 {
             return self.free_frame(pfn);
         }
         let block = (pfn.get() - self.first) as u32;
-        for frame in block..block + (1 << order) {
-            self.meta[frame as usize].end(FrameState::Free);
-        }
         let mut buddy = self.buddy.lock();
         buddy.give(&self.meta, block, order);
         self.buddy_free.store(buddy.free_frames(), Ordering::Relaxed);
@@ -220,8 +217,8 @@ impl<R: RawMutex> Frames<R> {
         let mut free = alloc::vec![false; self.meta.len()];
         for (block, order) in buddy.blocks(&self.meta) {
             listed += 1 << order;
-            for frame in block as usize..block as usize + (1 << order) {
-                if core::mem::replace(&mut free[frame], true) {
+            for seen in &mut free[block as usize..block as usize + (1 << order)] {
+                if core::mem::replace(seen, true) {
                     return Err("a frame is in two free blocks");
                 }
             }
@@ -229,7 +226,18 @@ impl<R: RawMutex> Frames<R> {
         if listed != buddy.free_frames() {
             return Err("the free count differs from the free lists");
         }
+        let mut inside = 0_u64;
         for (m, free) in self.meta.iter().zip(free) {
+            if inside > 0 {
+                inside -= 1;
+                if free {
+                    return Err("a frame of a block that is in use is free");
+                }
+                continue;
+            }
+            if m.state() == FrameState::Allocated {
+                inside = (1 << m.index()) - 1;
+            }
             let marked = matches!(m.state(), FrameState::Free | FrameState::FreeBlock);
             if marked != free {
                 return Err("a frame's state differs from the free lists");

@@ -166,7 +166,7 @@ impl<H: Host> Mm<H> {
                     }
                 };
                 let new_flags = |leaf: Leaf| {
-                    let mut flags = leaf.flags - LeafFlags::RIGHTS | (rights - LeafFlags::WRITE);
+                    let mut flags = (leaf.flags - LeafFlags::RIGHTS) | (rights - LeafFlags::WRITE);
                     if always || may_write(leaf) {
                         flags |= LeafFlags::WRITE;
                     }
