@@ -18,7 +18,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::RngCore;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 /// `/proc/sys/kernel/pid_max` as booted with few processors.
@@ -59,6 +59,8 @@ pub(crate) struct Kernel {
     groups: RefCell<BTreeMap<Tid, Rc<ThreadGroup>>>,
     init: Rc<ThreadGroup>,
     last_tid: Cell<Tid>,
+    /// The task whose coroutine runs now.
+    current: RefCell<Weak<Task>>,
     ready: Arc<ReadyQueue>,
     timers: Timers,
     futexes: Futexes,
@@ -99,6 +101,7 @@ impl Kernel {
             groups: RefCell::default(),
             init,
             last_tid: Cell::new(1),
+            current: RefCell::default(),
             ready: Arc::default(),
             timers: Timers::default(),
             futexes: Futexes::default(),
@@ -127,6 +130,16 @@ impl Kernel {
     /// Tasks that can run.
     pub(crate) fn ready(&self) -> &Arc<ReadyQueue> {
         &self.ready
+    }
+
+    /// The task whose system call or slice this is.
+    pub(crate) fn current(&self) -> Option<Rc<Task>> {
+        self.current.borrow().upgrade()
+    }
+
+    /// Notes whose slice it is from now on.
+    pub(crate) fn set_current(&self, task: &Rc<Task>) {
+        self.current.replace(Rc::downgrade(task));
     }
 
     /// Everything behind a path.

@@ -177,13 +177,20 @@ impl Vfs {
         let access = if stream == Standard::Input { OpenFlags::empty() } else { OpenFlags::WRONLY };
         let stdio = self.stdio();
         if let StdioConfig::Captured { stdin } = &stdio.config {
-            let ops: Box<dyn FileOps> = match stream {
-                Standard::Input => Box::new(CapturedInput::new(stdin.clone())),
-                Standard::Output => Box::new(CapturedOutput(Rc::clone(&stdio.stdout))),
-                Standard::Error => Box::new(CapturedOutput(Rc::clone(&stdio.stderr))),
+            let (kind, rdev) = (FileType::Fifo, Device::default());
+            return match stream {
+                Standard::Input => {
+                    self.stream_file(CapturedInput::new(stdin.clone()), kind, rdev, 0, access)
+                }
+                Standard::Output => {
+                    let ops = CapturedOutput(Rc::clone(&stdio.stdout));
+                    self.stream_file(ops, kind, rdev, 0, access)
+                }
+                Standard::Error => {
+                    let ops = CapturedOutput(Rc::clone(&stdio.stderr));
+                    self.stream_file(ops, kind, rdev, 0, access)
+                }
             };
-            let place = self.stream_place(FileType::Fifo, Device::default(), 0)?;
-            return Ok(OpenFile::new(ops, place, access));
         }
         if let Some(tty) = stdio.tty() {
             if rustix::termios::isatty(stream.host()) {
@@ -212,17 +219,31 @@ impl Vfs {
             HostInput::new(stream)
         };
         let size = u64::try_from(host.st_size).unwrap_or(0);
-        let place = self.stream_place(kind, rdev, size)?;
         // What the host opened for both, a guest may use for both.
         let mode = rustix::fs::fcntl_getfl(stream.host()).map_or(access, |flags| {
             OpenFlags::from_bits_truncate(flags.bits() & OpenFlags::ACCMODE)
         });
-        let file = OpenFile::new(Box::new(HostStream::new(stream, kind, input)), place, mode);
+        let file =
+            self.stream_file(HostStream::new(stream, kind, input), kind, rdev, size, mode)?;
         if kind == FileType::Regular {
             let at = rustix::fs::tell(stream.host()).unwrap_or(0);
             file.set_position(at);
         }
         Ok(file)
+    }
+
+    fn stream_file<T: FileOps + Clone>(
+        &self,
+        ops: T,
+        kind: FileType,
+        rdev: Device,
+        size: u64,
+        access: OpenFlags,
+    ) -> Result<Rc<OpenFile>, Errno> {
+        let again = ops.clone();
+        let opener = Box::new(move || Box::new(again.clone()) as Box<dyn FileOps>);
+        let place = self.stream_place(kind, rdev, size, opener)?;
+        Ok(OpenFile::new(Box::new(ops), place, access))
     }
 
     fn null(&self, access: OpenFlags) -> Result<Rc<OpenFile>, Errno> {

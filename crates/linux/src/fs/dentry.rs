@@ -226,6 +226,13 @@ pub(crate) struct MountFlags {
 }
 
 impl MountFlags {
+    /// As `/proc/mounts` writes them after `rw`.
+    pub(crate) fn words(self) -> String {
+        let word = |on, word| if on { word } else { "" };
+        let (suid, dev) = (word(self.nosuid, ",nosuid"), word(self.nodev, ",nodev"));
+        format!("{suid}{dev}{}", word(self.noexec, ",noexec"))
+    }
+
     /// As `statfs` shows them (`ST_*`), with the access-time rule that all mounts have.
     pub(crate) fn statfs_bits(self) -> u64 {
         const ST_NOSUID: u64 = 2;

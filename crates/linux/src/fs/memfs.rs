@@ -9,7 +9,7 @@ use crate::fs::inode::{
     DirEntry, FileSystem, Inode, InodeRef, NewInode, NewKind, RenameMode, SetAttr, Touch, XattrMode,
 };
 use crate::fs::page_cache::{PageCache, PageCaches};
-use crate::fs::pipe::Fifo;
+use crate::fs::pipe::{Fifo, Naming};
 use crate::fs::seals::{F_SEAL_SEAL, Seals};
 use crate::fs::stat::{Device, FileType, Kstat, Kstatfs, S_ISGID, Timespec};
 use crate::fs::walk::NAME_MAX;
@@ -139,7 +139,7 @@ impl MemInode {
             NewKind::Regular => (Data::Regular(fs.caches.in_memory(0), Seals::new(F_SEAL_SEAL)), 1),
             NewKind::Directory => (Data::Directory(Mutex::default()), 2),
             NewKind::Symlink(text) => (Data::Symlink(text.to_vec()), 1),
-            NewKind::Fifo => (Data::Fifo(Fifo::new()), 1),
+            NewKind::Fifo => (Data::Fifo(Fifo::new(Naming::Named)), 1),
             NewKind::Socket => (Data::Socket, 1),
             NewKind::Device(kind, device) => (Data::Device(kind, device), 1),
         };

@@ -26,6 +26,7 @@ mod oracle;
 mod page_cache;
 mod perm;
 mod pipe;
+mod procfs;
 mod pseudo;
 mod random;
 mod regular;

@@ -44,9 +44,19 @@ struct Ring {
     writers_ever: u64,
 }
 
+/// Whether a pipe has a name: opening a named one waits for the other side.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Naming {
+    /// Made by `mkfifo`.
+    Named,
+    /// Made by `pipe`; opened again only through `/proc/PID/fd`.
+    Anonymous,
+}
+
 struct Shared {
     ring: Mutex<Ring>,
     queue: WaitQueue,
+    naming: Naming,
 }
 
 /// A pipe, shared by its ends and, if it has a name, its inode.
@@ -55,7 +65,7 @@ pub(crate) struct Fifo(Arc<Shared>);
 
 impl Fifo {
     /// An empty pipe nobody has open.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(naming: Naming) -> Self {
         let ring = Ring {
             buffers: VecDeque::new(),
             limit: BUFFERS,
@@ -64,7 +74,7 @@ impl Fifo {
             readers_ever: 0,
             writers_ever: 0,
         };
-        Self(Arc::new(Shared { ring: Mutex::new(ring), queue: WaitQueue::new() }))
+        Self(Arc::new(Shared { ring: Mutex::new(ring), queue: WaitQueue::new(), naming }))
     }
 
     /// Opens an end (Linux `fifo_open`). The open may be incomplete: see
@@ -76,17 +86,19 @@ impl Fifo {
         let (reads, writes) = (flags.readable(), flags.writable());
         let nonblocking = flags.contains(OpenFlags::NONBLOCK);
         let mut ring = self.0.ring.lock();
-        if writes && !reads && nonblocking && ring.readers == 0 {
+        let named = self.0.naming == Naming::Named;
+        if named && writes && !reads && nonblocking && ring.readers == 0 {
             return Err(Errno::ENXIO);
         }
         let await_partner = match (reads, writes) {
-            _ if nonblocking => None,
+            _ if nonblocking || !named => None,
             (true, false) if ring.writers == 0 => Some(Partner::Writer(ring.writers_ever)),
             (false, true) if ring.readers == 0 => Some(Partner::Reader(ring.readers_ever)),
             _ => None,
         };
         // A reader that did not wait sees no hang-up before the first writer came.
-        let writers_at_open = (reads && !writes && ring.writers == 0).then_some(ring.writers_ever);
+        let no_writer_yet = named && reads && !writes && ring.writers == 0;
+        let writers_at_open = no_writer_yet.then_some(ring.writers_ever);
         ring.join(reads, writes);
         drop(ring);
         self.0.queue.wake_all();
@@ -271,9 +283,9 @@ impl PipeEnd {
 /// # Errors
 /// Never for a pipe just made.
 pub(crate) fn pipe(fifo: &Fifo, inode: &InodeRef) -> Result<(PipeEnd, PipeEnd), Errno> {
-    let read = fifo.open(Arc::clone(inode), OpenFlags::NONBLOCK)?;
-    let write = fifo.open(Arc::clone(inode), OpenFlags::NONBLOCK | OpenFlags::WRONLY)?;
-    Ok((PipeEnd { writers_at_open: None, ..read }, write))
+    let read = fifo.open(Arc::clone(inode), OpenFlags::empty())?;
+    let write = fifo.open(Arc::clone(inode), OpenFlags::WRONLY)?;
+    Ok((read, write))
 }
 
 impl FileOps for PipeEnd {

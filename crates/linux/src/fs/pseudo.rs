@@ -5,14 +5,19 @@
 
 use crate::fs::clock::Clock;
 use crate::fs::dentry::{Dentry, Mount, Path};
+use crate::fs::file::{FileOps, OpenFlags};
 use crate::fs::inode::{FileSystem, Inode, InodeRef, SetAttr, Touch};
 use crate::fs::pipe::Fifo;
 use crate::fs::stat::{Device, FileType, Kstat, Kstatfs, Timespec};
 use kilburn_addr::{Errno, PAGE_SIZE};
 use parking_lot::Mutex;
+use send_wrapper::SendWrapper;
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Makes the operations of one more open file of a stream.
+pub(crate) type Opener = Box<dyn Fn() -> Box<dyn FileOps>>;
 
 /// A file system without names.
 pub(crate) struct PseudoFs {
@@ -47,21 +52,25 @@ impl PseudoFs {
         let ino = self.next_ino.fetch_add(1, Ordering::Relaxed);
         let attr = Mutex::new(attr);
         let (rdev, size) = (Device::default(), 0);
-        Arc::new(PseudoInode { fs: Arc::clone(self), ino, kind, fifo, rdev, size, attr })
+        let opener = None;
+        Arc::new(PseudoInode { fs: Arc::clone(self), ino, kind, fifo, rdev, size, opener, attr })
     }
 
-    /// An inode for a stream of the host.
+    /// An inode for a stream of the host; opening it anew, as `/dev/stdout` does, is `opener`'s.
     pub(crate) fn stream_inode(
         self: &Arc<Self>,
         kind: FileType,
         rdev: Device,
         size: u64,
+        opener: Opener,
     ) -> InodeRef {
         let now = self.clock.now();
         let attr = Attr { perm: 0o600, uid: 0, gid: 0, atime: now, mtime: now, ctime: now };
         let ino = self.next_ino.fetch_add(1, Ordering::Relaxed);
         let attr = Mutex::new(attr);
-        Arc::new(PseudoInode { fs: Arc::clone(self), ino, kind, fifo: None, rdev, size, attr })
+        let opener = Some(SendWrapper::new(opener));
+        let fs = Arc::clone(self);
+        Arc::new(PseudoInode { fs, ino, kind, fifo: None, rdev, size, opener, attr })
     }
 
     /// A place for `inode` that prints as `text`.
@@ -112,6 +121,7 @@ struct PseudoInode {
     fifo: Option<Fifo>,
     rdev: Device,
     size: u64,
+    opener: Option<SendWrapper<Opener>>,
     attr: Mutex<Attr>,
 }
 
@@ -169,6 +179,15 @@ impl Inode for PseudoInode {
 
     fn fifo(&self) -> Option<Fifo> {
         self.fifo.clone()
+    }
+
+    fn truncate(&self, _size: u64) -> Result<(), Errno> {
+        // A file of the host's is the host's to cut; as a shell's `> /dev/stdout` finds it.
+        if self.opener.is_some() { Ok(()) } else { Err(Errno::EINVAL) }
+    }
+
+    fn open(&self, _flags: OpenFlags) -> Option<Result<Box<dyn FileOps>, Errno>> {
+        self.opener.as_ref().map(|open| Ok(open()))
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -151,6 +151,7 @@ pub(crate) fn write_to_host(stream: Standard, from: &[u8]) -> Result<usize, Errn
 }
 
 /// A host descriptor that is a pipe, socket, file or device, but no terminal.
+#[derive(Clone)]
 pub(crate) struct HostStream {
     stream: Standard,
     kind: FileType,
@@ -240,15 +241,16 @@ impl FileOps for HostStream {
 }
 
 /// Bytes given to the guest as its input.
+#[derive(Clone)]
 pub(crate) struct CapturedInput {
-    bytes: Vec<u8>,
-    at: Cell<usize>,
+    bytes: Rc<[u8]>,
+    at: Rc<Cell<usize>>,
 }
 
 impl CapturedInput {
     /// An input that ends after `bytes`.
     pub(crate) fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes, at: Cell::new(0) }
+        Self { bytes: bytes.into(), at: Rc::default() }
     }
 }
 
@@ -293,6 +295,7 @@ impl FileOps for CapturedInput {
 pub(crate) type Collected = Rc<RefCell<Vec<u8>>>;
 
 /// An output that is collected.
+#[derive(Clone)]
 pub(crate) struct CapturedOutput(pub(crate) Collected);
 
 impl FileOps for CapturedOutput {

@@ -15,12 +15,13 @@ use crate::fs::inode::{FileSystem, InodeRef, NewInode, NewKind};
 use crate::fs::locks::LockTable;
 use crate::fs::memfs::{MemFs, MemInode};
 use crate::fs::page_cache::PageCaches;
-use crate::fs::pipe::{self, Fifo};
-use crate::fs::pseudo::PseudoFs;
+use crate::fs::pipe::{self, Fifo, Naming};
+use crate::fs::procfs::{ProcFs, uuid};
+use crate::fs::pseudo::{Opener, PseudoFs};
 use crate::fs::random::Random;
 use crate::fs::stat::{Device, FileType};
 use kilburn_addr::{Errno, PAGE_SIZE};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -78,6 +79,7 @@ pub(crate) struct Vfs {
     /// Files of memfd_create and shared anonymous memory.
     shm: InodeRef,
     locks: Rc<LockTable>,
+    boot_id: OnceCell<Vec<u8>>,
 }
 
 impl Vfs {
@@ -129,6 +131,7 @@ impl Vfs {
             mount_points: RefCell::default(),
             next_minor: Cell::new(FIRST_MINOR + 1),
             locks: Rc::default(),
+            boot_id: OnceCell::new(),
         };
         vfs.mount_kernel_trees();
         Ok(vfs)
@@ -136,6 +139,8 @@ impl Vfs {
 
     fn mount_kernel_trees(&self) {
         let plain = MountFlags::default();
+        let proc = ProcFs::mount(self.new_device(), self.link.clone());
+        self.mount(b"/proc", proc, "proc", plain);
         let dev = self.tmpfs("devtmpfs", 0o755);
         devices::populate(&dev);
         self.mount(b"/dev", dev, "dev", plain);
@@ -237,8 +242,9 @@ impl Vfs {
         kind: FileType,
         rdev: Device,
         size: u64,
+        opener: Opener,
     ) -> Result<Path, Errno> {
-        let inode = self.streams.stream_inode(kind, rdev, size);
+        let inode = self.streams.stream_inode(kind, rdev, size, opener);
         let ino = inode.stat()?.ino;
         let text = match kind {
             FileType::Socket => format!("socket:[{ino}]"),
@@ -246,6 +252,13 @@ impl Vfs {
             _ => format!("host:[{ino}]"),
         };
         Ok(self.streams.place(inode, text.into_bytes()))
+    }
+
+    /// `/proc/sys/kernel/random/boot_id`: one UUID a machine, made when first asked for.
+    pub(crate) fn boot_id(&self) -> Vec<u8> {
+        self.boot_id
+            .get_or_init(|| self.link.get().map(|kernel| uuid(&kernel)).unwrap_or_default())
+            .clone()
     }
 
     /// What `/dev/urandom` reads from.
@@ -258,7 +271,7 @@ impl Vfs {
     /// # Errors
     /// None today.
     pub(crate) fn pipe(&self, flags: OpenFlags) -> Result<(Rc<OpenFile>, Rc<OpenFile>), Errno> {
-        let fifo = Fifo::new();
+        let fifo = Fifo::new(Naming::Anonymous);
         let inode = self.pipes.inode(FileType::Fifo, 0o600, Some(fifo.clone()));
         let text = format!("pipe:[{}]", inode.stat()?.ino).into_bytes();
         let (read, write) = pipe::pipe(&fifo, &inode)?;

@@ -54,6 +54,7 @@ impl Kernel {
             let switches = &self.counters.context_switches;
             switches.set(switches.get() + 1);
         }
+        self.set_current(task);
         let mut context = Context::from_waker(Waker::noop());
         if coroutine.as_mut().poll(&mut context).is_pending() {
             task.coroutine.replace(Some(coroutine));

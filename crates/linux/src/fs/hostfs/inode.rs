@@ -7,7 +7,7 @@ use crate::fs::inode::{
     XattrMode,
 };
 use crate::fs::page_cache::PageCache;
-use crate::fs::pipe::Fifo;
+use crate::fs::pipe::{Fifo, Naming};
 use crate::fs::stat::{FileType, Kstat, S_ISGID, Timespec};
 use kilburn_addr::Errno;
 use parking_lot::Mutex;
@@ -454,7 +454,8 @@ impl Inode for HostInode {
     }
 
     fn fifo(&self) -> Option<Fifo> {
-        (self.kind == FileType::Fifo).then(|| self.fifo.get_or_init(Fifo::new).clone())
+        (self.kind == FileType::Fifo)
+            .then(|| self.fifo.get_or_init(|| Fifo::new(Naming::Named)).clone())
     }
 
     fn get_xattr(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {

@@ -1,0 +1,503 @@
+//! The text of `/proc/PID/*`.
+//!
+//! [`TaskFile`] lists the files; [`text`] makes each from the task's own state. What comes from
+//! the address space is the memory manager's text. Source: Linux 6.18 fs/proc/array.c, base.c.
+
+use crate::fs::fd_table::FdFlags;
+use crate::fs::file::OpenFlags;
+use crate::kernel::Kernel;
+use crate::sched::wait::Sleep;
+use crate::signal::SigSet;
+use crate::task::group::{StopState, Totals};
+use crate::task::{Resource, Task, ThreadGroup};
+use crate::time::to_clock_ticks;
+use kilburn_addr::{Errno, VirtAddr};
+use kilburn_mm::RemoteRights;
+use std::fmt::Write as _;
+use std::rc::Rc;
+
+macro_rules! task_files {
+    ($($variant:ident = $name:literal, $perm:literal;)*) => {
+        /// A file in a task's folder.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        pub(in crate::fs) enum TaskFile { $($variant,)* }
+
+        impl TaskFile {
+            const ALL: &'static [(&'static str, Self, u32)] = &[$(($name, Self::$variant, $perm),)*];
+        }
+    };
+}
+
+task_files! {
+    Auxv = "auxv", 0o400;
+    Cgroup = "cgroup", 0o444;
+    Cmdline = "cmdline", 0o444;
+    Comm = "comm", 0o644;
+    Cwd = "cwd", 0o777;
+    Environ = "environ", 0o400;
+    Exe = "exe", 0o777;
+    Limits = "limits", 0o444;
+    Loginuid = "loginuid", 0o644;
+    Maps = "maps", 0o444;
+    Mem = "mem", 0o600;
+    Mountinfo = "mountinfo", 0o444;
+    Mounts = "mounts", 0o444;
+    OomAdj = "oom_adj", 0o644;
+    OomScore = "oom_score", 0o444;
+    OomScoreAdj = "oom_score_adj", 0o644;
+    Personality = "personality", 0o400;
+    Root = "root", 0o777;
+    Schedstat = "schedstat", 0o444;
+    Sessionid = "sessionid", 0o444;
+    Smaps = "smaps", 0o444;
+    SmapsRollup = "smaps_rollup", 0o444;
+    Stat = "stat", 0o444;
+    Statm = "statm", 0o444;
+    Status = "status", 0o444;
+    TimerslackNs = "timerslack_ns", 0o666;
+    Wchan = "wchan", 0o444;
+}
+
+impl TaskFile {
+    /// The file with this name.
+    pub(super) fn named(name: &[u8]) -> Option<Self> {
+        Self::ALL.iter().find(|(known, ..)| known.as_bytes() == name).map(|(_, file, _)| *file)
+    }
+
+    /// All, by name.
+    pub(super) fn all() -> impl Iterator<Item = (&'static str, Self)> {
+        Self::ALL.iter().map(|(name, file, _)| (*name, *file))
+    }
+
+    /// Permission bits.
+    pub(super) fn perm(self) -> u32 {
+        Self::ALL.iter().find(|(_, file, _)| *file == self).map_or(0, |(.., perm)| *perm)
+    }
+
+    /// Whether it is a link to a place.
+    pub(super) fn is_link(self) -> bool {
+        matches!(self, Self::Cwd | Self::Exe | Self::Root)
+    }
+}
+
+/// What `file` of a task's folder says; `task` is `None` for a zombie.
+///
+/// # Errors
+/// ESRCH or EINVAL where Linux answers so for a task without what the file shows.
+pub(super) fn text(
+    kernel: &Kernel,
+    group: &ThreadGroup,
+    task: Option<&Rc<Task>>,
+    file: TaskFile,
+) -> Result<Vec<u8>, Errno> {
+    let mut out = String::new();
+    match file {
+        TaskFile::Stat => stat(kernel, group, task, &mut out),
+        TaskFile::Status => status(kernel, group, task, &mut out),
+        TaskFile::Statm => statm(task, &mut out),
+        TaskFile::Maps => with_mm(task, |mm| drop(mm.write_maps(&mut out))),
+        TaskFile::Smaps => with_mm(task, |mm| drop(mm.write_smaps(&mut out))),
+        TaskFile::SmapsRollup => {
+            let mm = task.and_then(|task| task.mm()).ok_or(Errno::ESRCH)?;
+            drop(mm.write_smaps_rollup(&mut out));
+        }
+        TaskFile::Limits => limits(group, &mut out),
+        TaskFile::Comm => drop(writeln!(out, "{}", comm(group, task))),
+        TaskFile::Cgroup => {}
+        TaskFile::OomAdj => {
+            let adj = group.oom_score_adj.get();
+            drop(writeln!(out, "{}", if adj == 1000 { 15 } else { adj * 17 / 1000 }));
+        }
+        TaskFile::OomScoreAdj => drop(writeln!(out, "{}", group.oom_score_adj.get())),
+        TaskFile::OomScore => drop(writeln!(out, "{}", oom_score(kernel, group, task))),
+        TaskFile::Personality => {
+            drop(writeln!(out, "{:08x}", task.map_or(0, |task| task.personality.get())));
+        }
+        TaskFile::Loginuid | TaskFile::Sessionid => drop(write!(out, "{}", u32::MAX)),
+        TaskFile::Wchan => out.push('0'),
+        TaskFile::TimerslackNs => {
+            drop(writeln!(out, "{}", task.map_or(0, |task| task.timer_slack.get())));
+        }
+        TaskFile::Schedstat => {
+            let run = task.map_or(0, |task| task.usage.user.get() + task.usage.system.get());
+            let slices = task.map_or(0, |task| {
+                task.usage.voluntary_switches.get() + task.usage.involuntary_switches.get()
+            });
+            drop(writeln!(out, "{run} 0 {slices}"));
+        }
+        TaskFile::Mounts => return Ok(super::system::mounts(kernel)),
+        TaskFile::Mountinfo => return Ok(super::system::mountinfo(kernel)),
+        TaskFile::Cmdline => return Ok(strings(task, Strings::Arguments)),
+        TaskFile::Environ => return Ok(strings(task, Strings::Environment)),
+        TaskFile::Auxv => return Ok(auxv(task)),
+        TaskFile::Cwd | TaskFile::Exe | TaskFile::Root | TaskFile::Mem => {
+            return Err(Errno::EINVAL);
+        }
+    }
+    Ok(out.into_bytes())
+}
+
+/// Takes what a program writes to `file`.
+///
+/// # Errors
+/// EIO where writing means nothing; EINVAL.
+pub(super) fn write(task: &Task, file: TaskFile, text: &[u8]) -> Result<(), Errno> {
+    let number = || -> Result<i32, Errno> {
+        let text = std::str::from_utf8(text).map_err(|_| Errno::EINVAL)?;
+        text.trim().parse().map_err(|_| Errno::EINVAL)
+    };
+    match file {
+        TaskFile::Comm => {
+            task.set_comm(text.strip_suffix(b"\n").unwrap_or(text));
+            Ok(())
+        }
+        TaskFile::OomScoreAdj => {
+            let adj = number()?;
+            if !(-1000..=1000).contains(&adj) {
+                return Err(Errno::EINVAL);
+            }
+            task.group().oom_score_adj.set(adj);
+            Ok(())
+        }
+        TaskFile::OomAdj => {
+            let adj = number()?;
+            if !(-17..=15).contains(&adj) {
+                return Err(Errno::EINVAL);
+            }
+            task.group().oom_score_adj.set(if adj == 15 { 1000 } else { adj * 1000 / 17 });
+            Ok(())
+        }
+        _ => Err(Errno::EIO),
+    }
+}
+
+fn with_mm(task: Option<&Rc<Task>>, f: impl FnOnce(&crate::host::Mm)) {
+    if let Some(mm) = task.and_then(|task| task.mm()) {
+        f(&mm);
+    }
+}
+
+fn comm(group: &ThreadGroup, task: Option<&Rc<Task>>) -> String {
+    task.map_or_else(|| group.name.borrow().clone(), |task| task.comm_text())
+}
+
+/// State letter and word.
+fn state(group: &ThreadGroup, task: Option<&Rc<Task>>) -> (char, &'static str) {
+    let Some(task) = task else { return ('Z', "zombie") };
+    if matches!(group.stop.get(), StopState::Stopped(_)) {
+        return ('T', "stopped");
+    }
+    match task.sleep.get() {
+        None => ('R', "running"),
+        Some(Sleep::Interruptible) => ('S', "sleeping"),
+        Some(Sleep::Killable) => ('D', "disk sleep"),
+    }
+}
+
+/// Signals that the process ignores and catches.
+fn dispositions(task: Option<&Rc<Task>>) -> (SigSet, SigSet) {
+    task.map_or((SigSet::EMPTY, SigSet::EMPTY), |task| task.sighand().ignored_and_caught())
+}
+
+fn totals(group: &ThreadGroup) -> Totals {
+    let mut totals = group.dead_threads.get();
+    for task in group.living() {
+        totals.add(&Totals::of(&task));
+    }
+    totals
+}
+
+fn oom_score(kernel: &Kernel, group: &ThreadGroup, task: Option<&Rc<Task>>) -> i64 {
+    // Linux mm/oom_kill.c: oom_badness, scaled as fs/proc/base.c: proc_oom_score does.
+    let adj = i64::from(group.oom_score_adj.get());
+    if adj == -1000 {
+        return 0;
+    }
+    let total = kernel.memory.counts().total.max(1) as i64;
+    let pages = task.and_then(|task| task.mm()).map_or(0, |mm| {
+        let status = mm.status();
+        ((status.vm_rss + status.vm_swap + status.vm_pte) >> 12) as i64
+    });
+    let badness = pages + adj * total / 1000;
+    ((1000 + badness * 1000 / total) * 2 / 3).max(0)
+}
+
+/// `/proc/PID/stat`.
+fn stat(kernel: &Kernel, group: &ThreadGroup, task: Option<&Rc<Task>>, out: &mut String) {
+    let tid = task.map_or(group.tgid(), |task| task.tid());
+    let (letter, _) = state(group, task);
+    let tty = group.tty.borrow().is_some();
+    let (tty_nr, tpgid) = match kernel.vfs().stdio().tty() {
+        Some(terminal)
+            if tty || terminal.session() == group.sid.get() && terminal.session() != 0 =>
+        {
+            (136 << 8, i64::from(terminal.foreground()))
+        }
+        _ => (0, -1),
+    };
+    let own = totals(group);
+    let waited = group.waited.get();
+    let ticks = to_clock_ticks;
+    let nice = task.map_or(0, |task| task.nice.get());
+    let threads = group.living().len();
+    let mm = task.and_then(|task| task.mm());
+    let status = mm.as_ref().map(|mm| mm.status()).unwrap_or_default();
+    let layout = mm.as_ref().map(|mm| mm.layout_fields());
+    let field =
+        |f: fn(&kilburn_mm::ExecLayout) -> VirtAddr| layout.as_ref().map_or(0, |l| f(l).get());
+    let flags = if group.has_execed.get() { 0x40_0000 } else { 0x40_0040 };
+    let _ = write!(
+        out,
+        "{tid} ({}) {letter} {} {} {} {tty_nr} {tpgid} {flags}",
+        comm(group, task),
+        group.ppid(),
+        group.pgid.get(),
+        group.sid.get(),
+    );
+    let _ = write!(
+        out,
+        " {} {} {} {} {} {} {} {} {} {nice} {threads} 0 {}",
+        own.minor_faults,
+        waited.minor_faults,
+        own.major_faults,
+        waited.major_faults,
+        ticks(own.user),
+        ticks(own.system),
+        ticks(waited.user),
+        ticks(waited.system),
+        20 + nice,
+        ticks(group.started),
+    );
+    let _ = write!(
+        out,
+        " {} {} {} {} {} {} 0 0",
+        status.vm_size,
+        status.vm_rss >> 12,
+        group.limits.get(Resource::Rss).soft,
+        field(|l| l.start_code),
+        field(|l| l.end_code),
+        field(|l| l.start_stack),
+    );
+    let (ignored, caught) = dispositions(task);
+    let pending = task.map_or(SigSet::EMPTY, |task| task.signals.pending.set());
+    let blocked = task.map_or(SigSet::EMPTY, |task| task.signals.blocked.get());
+    let low = |set: SigSet| set.bits() & 0x7fff_ffff;
+    let exit_signal = group.exit_signal.get().map_or(0, |signal| i32::from(signal.number()));
+    let hart = task.map_or(0, |task| task.hart.get());
+    let (rt, policy) = task.map_or((0, 0), |task| (task.rt_priority.get(), task.policy.get()));
+    let _ = write!(
+        out,
+        " {} {} {} {} 0 0 0 {exit_signal} {hart} {rt} {policy} 0 0 0",
+        low(pending),
+        low(blocked),
+        low(ignored),
+        low(caught),
+    );
+    let _ = writeln!(
+        out,
+        " {} {} {} {} {} {} {} 0",
+        field(|l| l.start_data),
+        field(|l| l.end_data),
+        field(|l| l.start_brk),
+        field(|l| l.arg_start),
+        field(|l| l.arg_end),
+        field(|l| l.env_start),
+        field(|l| l.env_end),
+    );
+}
+
+/// `/proc/PID/statm`.
+fn statm(task: Option<&Rc<Task>>, out: &mut String) {
+    let statm = task.and_then(|task| task.mm()).map(|mm| mm.statm()).unwrap_or_default();
+    let _ = writeln!(
+        out,
+        "{} {} {} {} 0 {} 0",
+        statm.size, statm.resident, statm.shared, statm.text, statm.data
+    );
+}
+
+/// `/proc/PID/status`.
+fn status(kernel: &Kernel, group: &ThreadGroup, task: Option<&Rc<Task>>, out: &mut String) {
+    let tid = task.map_or(group.tgid(), |task| task.tid());
+    let (letter, word) = state(group, task);
+    let creds =
+        task.map(|task| task.creds()).unwrap_or_else(|| Rc::new(crate::task::Creds::root()));
+    let _ = writeln!(out, "Name:\t{}", comm(group, task));
+    if let Some(task) = task {
+        let _ = writeln!(out, "Umask:\t{:04o}", task.fs().umask());
+    }
+    let _ =
+        writeln!(out, "State:\t{letter} ({word})\nTgid:\t{}\nNgid:\t0\nPid:\t{tid}", group.tgid());
+    let _ = writeln!(out, "PPid:\t{}\nTracerPid:\t0", group.ppid());
+    let c = &creds;
+    let _ = writeln!(out, "Uid:\t{}\t{}\t{}\t{}", c.uid, c.euid, c.suid, c.fsuid);
+    let _ = writeln!(out, "Gid:\t{}\t{}\t{}\t{}", c.gid, c.egid, c.sgid, c.fsgid);
+    let size = task.and_then(|task| task.try_files()).map_or(0, |files| files.size());
+    let _ = write!(out, "FDSize:\t{size}\nGroups:\t");
+    for gid in creds.groups.iter() {
+        let _ = write!(out, "{gid} ");
+    }
+    if creds.groups.is_empty() {
+        out.push(' ');
+    }
+    let (pgid, sid) = (group.pgid.get(), group.sid.get());
+    let _ =
+        writeln!(out, "\nNStgid:\t{}\nNSpid:\t{tid}\nNSpgid:\t{pgid}\nNSsid:\t{sid}", group.tgid());
+    let _ = writeln!(out, "Kthread:\t0");
+    if let Some(mm) = task.and_then(|task| task.mm()) {
+        memory_lines(&mm.status(), out);
+    }
+    let _ = writeln!(out, "Threads:\t{}", group.living().len());
+    signal_lines(group, task, out);
+    for (name, set) in [
+        ("CapInh", c.cap_inheritable),
+        ("CapPrm", c.cap_permitted),
+        ("CapEff", c.cap_effective),
+        ("CapBnd", c.cap_bounding),
+        ("CapAmb", c.cap_ambient),
+    ] {
+        let _ = writeln!(out, "{name}:\t{set:016x}");
+    }
+    let _ = writeln!(out, "NoNewPrivs:\t{}", u32::from(creds.no_new_privs));
+    out.push_str("Seccomp:\t0\nSeccomp_filters:\t0\nSpeculation_Store_Bypass:\tunknown\n");
+    out.push_str("SpeculationIndirectBranch:\tunsupported\n");
+    let harts = kernel.cpus.count();
+    let all = if harts >= 64 { u64::MAX } else { (1 << harts) - 1 };
+    let allowed = task.map_or(all, |task| task.affinity.get() & all);
+    let _ = writeln!(out, "Cpus_allowed:\t{}", cpu_mask(allowed, harts));
+    let _ = writeln!(out, "Cpus_allowed_list:\t{}", super::system::cpu_list(allowed));
+    out.push_str("Mems_allowed:\t1\nMems_allowed_list:\t0\n");
+    let (voluntary, involuntary) = task.map_or((0, 0), |task| {
+        (task.usage.voluntary_switches.get(), task.usage.involuntary_switches.get())
+    });
+    let _ = writeln!(out, "voluntary_ctxt_switches:\t{voluntary}");
+    let _ = writeln!(out, "nonvoluntary_ctxt_switches:\t{involuntary}");
+}
+
+/// A processor mask as `%*pb` prints it.
+fn cpu_mask(mask: u64, harts: usize) -> String {
+    if harts > 32 {
+        format!("{:0width$x},{:08x}", mask >> 32, mask as u32, width = (harts - 32).div_ceil(4))
+    } else {
+        format!("{mask:0width$x}", width = harts.div_ceil(4))
+    }
+}
+
+fn memory_lines(status: &kilburn_mm::MmStatus, out: &mut String) {
+    let s = status;
+    for (name, bytes) in [
+        ("VmPeak", s.vm_peak),
+        ("VmSize", s.vm_size),
+        ("VmLck", s.vm_lck),
+        ("VmPin", s.vm_pin),
+        ("VmHWM", s.vm_hwm),
+        ("VmRSS", s.vm_rss),
+        ("RssAnon", s.rss_anon),
+        ("RssFile", s.rss_file),
+        ("RssShmem", s.rss_shmem),
+        ("VmData", s.vm_data),
+        ("VmStk", s.vm_stk),
+        ("VmExe", s.vm_exe),
+        ("VmLib", s.vm_lib),
+        ("VmPTE", s.vm_pte),
+        ("VmSwap", s.vm_swap),
+        ("HugetlbPages", 0),
+    ] {
+        let _ = writeln!(out, "{name}:\t{:8} kB", bytes >> 10);
+    }
+    out.push_str("CoreDumping:\t0\nTHP_enabled:\t0\nuntag_mask:\t0xffffffffffffffff\n");
+}
+
+fn signal_lines(group: &ThreadGroup, task: Option<&Rc<Task>>, out: &mut String) {
+    let queued = group.pending.len() + task.map_or(0, |task| task.signals.pending.len());
+    let _ = writeln!(out, "SigQ:\t{queued}/{}", group.limits.get(Resource::Sigpending).soft);
+    let (ignored, caught) = dispositions(task);
+    for (name, set) in [
+        ("SigPnd", task.map_or(SigSet::EMPTY, |task| task.signals.pending.set())),
+        ("ShdPnd", group.pending.set()),
+        ("SigBlk", task.map_or(SigSet::EMPTY, |task| task.signals.blocked.get())),
+        ("SigIgn", ignored),
+        ("SigCgt", caught),
+    ] {
+        let _ = writeln!(out, "{name}:\t{:016x}", set.bits());
+    }
+}
+
+/// `/proc/PID/limits`.
+fn limits(group: &ThreadGroup, out: &mut String) {
+    let rows = [
+        ("Max cpu time", "seconds"),
+        ("Max file size", "bytes"),
+        ("Max data size", "bytes"),
+        ("Max stack size", "bytes"),
+        ("Max core file size", "bytes"),
+        ("Max resident set", "bytes"),
+        ("Max processes", "processes"),
+        ("Max open files", "files"),
+        ("Max locked memory", "bytes"),
+        ("Max address space", "bytes"),
+        ("Max file locks", "locks"),
+        ("Max pending signals", "signals"),
+        ("Max msgqueue size", "bytes"),
+        ("Max nice priority", ""),
+        ("Max realtime priority", ""),
+        ("Max realtime timeout", "us"),
+    ];
+    let _ =
+        writeln!(out, "{:<25} {:<20} {:<20} {:<10}", "Limit", "Soft Limit", "Hard Limit", "Units");
+    let shown = |value: u64| if value == u64::MAX { "unlimited".into() } else { value.to_string() };
+    for ((name, unit), resource) in rows.into_iter().zip(Resource::ALL) {
+        let limit = group.limits.get(resource);
+        let (soft, hard) = (shown(limit.soft), shown(limit.hard));
+        let _ = write!(out, "{name:<25} {soft:<20} {hard:<20} ");
+        let _ = if unit.is_empty() { writeln!(out) } else { writeln!(out, "{unit:<10}") };
+    }
+}
+
+enum Strings {
+    Arguments,
+    Environment,
+}
+
+/// The strings that exec put on the stack, as the program left them.
+fn strings(task: Option<&Rc<Task>>, which: Strings) -> Vec<u8> {
+    let Some(mm) = task.and_then(|task| task.mm()) else { return Vec::new() };
+    let layout = mm.layout_fields();
+    let (start, end) = match which {
+        Strings::Arguments => (layout.arg_start, layout.arg_end),
+        Strings::Environment => (layout.env_start, layout.env_end),
+    };
+    let len = end.bytes_since(start).unwrap_or(0).min(1 << 21);
+    let mut bytes = vec![0; len as usize];
+    let got = mm.read_remote(start, &mut bytes, RemoteRights::Forced);
+    bytes.truncate(got);
+    bytes
+}
+
+fn auxv(task: Option<&Rc<Task>>) -> Vec<u8> {
+    let Some(mm) = task.and_then(|task| task.mm()) else { return Vec::new() };
+    mm.layout_fields().saved_auxv.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+/// `/proc/PID/fdinfo/N`.
+///
+/// # Errors
+/// ENOENT when the descriptor is closed.
+pub(super) fn fdinfo(task: &Task, fd: i32) -> Result<Vec<u8>, Errno> {
+    let files = task.try_files().ok_or(Errno::ENOENT)?;
+    let file = files.get_any(fd).map_err(|_| Errno::ENOENT)?;
+    let cloexec = files.flags(fd)?.contains(FdFlags::CLOEXEC);
+    let mut flags = file.flags() | OpenFlags::LARGEFILE;
+    if cloexec {
+        flags |= OpenFlags::CLOEXEC;
+    }
+    let mut text = format!(
+        "pos:\t{}\nflags:\t0{:o}\nmnt_id:\t{}\nino:\t{}\n",
+        file.position(),
+        flags.bits(),
+        file.path().mount.id,
+        file.inode().stat()?.ino,
+    );
+    text.push_str(&file.ops().fdinfo());
+    Ok(text.into_bytes())
+}
