@@ -116,6 +116,14 @@ const fn fixed(funct7: u32, funct3: u32, opcode: u32) -> u32 {
     funct7 << 25 | funct3 << 12 | opcode
 }
 
+impl Op {
+    /// Whether the rounding mode is an operand.
+    pub(crate) fn has_rounding_mode(&self) -> bool {
+        use Form::{FRounded, FToX, FUnary, Fused, XToF};
+        matches!(self.form, FRounded | FToX | FUnary | Fused | XToF)
+    }
+}
+
 const fn op(name: &'static str, form: Form, base: u32) -> Op {
     Op { name, form, base }
 }

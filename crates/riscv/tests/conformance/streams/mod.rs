@@ -7,6 +7,7 @@
 //! `KILBURN_STREAMS` sets how many streams are run (each about [`STREAM_INSTRUCTIONS`] instructions), `KILBURN_STREAM_SEED`
 //! where their seeds begin.
 
+mod checks;
 mod generate;
 mod program;
 mod run;
