@@ -36,7 +36,7 @@ const REFAULT: u32 = 1;
 #[derive(Debug)]
 pub struct Arc {
     lists: PageLists<2>,
-    ghosts: GhostLists<2>,
+    ghosts: GhostLists,
     /// List of each page: where it is, or while isolated, where it came from.
     list: Vec<u8>,
     /// The paper's c.

@@ -14,37 +14,50 @@ use super::list::PageLists;
 use super::{PageId, Shadow};
 use alloc::vec::Vec;
 
-/// `N` bounded lists of ghosts, each first in, first out, with removal from the middle when a ghost's page returns.
+/// Two bounded lists of ghosts, each first in, first out, with removal from the middle when a ghost's page returns.
+///
+/// Twelve bytes an entry.
 #[derive(Debug)]
-pub struct GhostLists<const N: usize> {
-    lists: PageLists<N>,
+pub struct GhostLists {
+    /// The two lists, and the entries that are on neither.
+    lists: PageLists<3>,
+    /// The list of each entry, and how many times it was given out.
     entries: Vec<Entry>,
-    free: Vec<u32>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Entry {
-    /// Times this entry was given out; 29 bits of it go into the shadow.
-    stamp: u32,
-    list: u8,
-}
+const FREE: usize = 2;
 
-/// Bits of the stamp that a shadow carries: with 32 bits of entry number they make 61, which leaves [`ByKind`](super::ByKind)
-/// its one.
+/// Bits of the stamp: with 32 bits of entry number they make 61 of a shadow, which leaves [`ByKind`](super::ByKind) its one.
 const STAMP_BITS: u32 = 29;
 
-impl<const N: usize> GhostLists<N> {
-    /// Room for `entries` ghosts over all lists.
-    #[must_use]
-    pub fn new(entries: u32) -> Self {
-        Self {
-            lists: PageLists::new(entries),
-            entries: alloc::vec![Entry::default(); entries as usize],
-            free: (0..entries).rev().collect(),
-        }
+/// Stamp, and the list above it.
+#[derive(Clone, Copy, Debug)]
+struct Entry(u32);
+
+impl Entry {
+    fn new(list: usize, stamp: u32) -> Self {
+        Self((list as u32) << STAMP_BITS | stamp)
     }
 
-    /// How many ghosts are on `list`.
+    fn stamp(self) -> u32 {
+        self.0 & ((1 << STAMP_BITS) - 1)
+    }
+
+    fn list(self) -> usize {
+        (self.0 >> STAMP_BITS) as usize
+    }
+}
+
+impl GhostLists {
+    /// Room for `entries` ghosts over both lists.
+    #[must_use]
+    pub fn new(entries: u32) -> Self {
+        let mut lists = PageLists::new(entries);
+        (0..entries).for_each(|entry| lists.push_front(FREE, PageId(entry)));
+        Self { lists, entries: alloc::vec![Entry::new(FREE, 0); entries as usize] }
+    }
+
+    /// How many ghosts are on `list`, 0 or 1.
     #[must_use]
     pub fn len(&self, list: usize) -> u32 {
         self.lists.len(list)
@@ -52,46 +65,54 @@ impl<const N: usize> GhostLists<N> {
 
     /// Remembers a page on `list`; its shadow finds it again. `None` when there is no room: drop an old one first.
     pub fn push(&mut self, list: usize) -> Option<Shadow> {
-        let number = self.free.pop()?;
-        let entry = &mut self.entries[number as usize];
-        entry.stamp = entry.stamp.wrapping_add(1) & ((1 << STAMP_BITS) - 1);
-        entry.list = list as u8;
-        self.lists.push_front(list, PageId(number));
-        Some(Shadow::new((u64::from(entry.stamp) << 32) | u64::from(number)))
+        let ghost = self.lists.pop_back(FREE)?;
+        let entry = &mut self.entries[ghost.index()];
+        let stamp = Entry(entry.0.wrapping_add(1)).stamp();
+        *entry = Entry::new(list, stamp);
+        self.lists.push_front(list, ghost);
+        Some(Shadow::new((u64::from(stamp) << 32) | u64::from(ghost.0)))
     }
 
     /// Takes the ghost that `shadow` names off its list and says which list that was; `None` if it is forgotten.
     pub fn take(&mut self, shadow: Shadow) -> Option<usize> {
-        let number = shadow.bits() as u32;
-        let stamp = (shadow.bits() >> 32) as u32;
-        let entry = self.entries.get(number as usize)?;
-        let list = usize::from(entry.list);
-        if entry.stamp != stamp || !self.lists.is_linked(PageId(number)) {
+        let ghost = PageId(shadow.bits() as u32);
+        let entry = *self.entries.get(ghost.index())?;
+        if u64::from(entry.stamp()) != shadow.bits() >> 32 || entry.list() == FREE {
             return None;
         }
-        self.lists.remove(list, PageId(number));
-        self.free.push(number);
-        Some(list)
+        self.release(entry.list(), ghost);
+        Some(entry.list())
     }
 
     /// Forgets the oldest ghost of `list`.
     pub fn drop_oldest(&mut self, list: usize) {
-        if let Some(ghost) = self.lists.pop_back(list) {
-            self.free.push(ghost.0);
+        if let Some(ghost) = self.lists.back(list) {
+            self.release(list, ghost);
         }
     }
 
-    /// Every entry is free or on one list.
+    /// Every entry is on one list, the one it names.
     ///
     /// # Errors
     ///
     /// The name of what does not hold.
     pub fn check(&self) -> Result<(), &'static str> {
         self.lists.check()?;
-        if self.lists.total() as usize + self.free.len() != self.entries.len() {
-            return Err("a ghost entry is free or on a list");
+        let named =
+            |list| self.lists.iter(list).all(|ghost| self.entries[ghost.index()].list() == list);
+        if !(named(0) && named(1) && named(FREE))
+            || self.lists.total() as usize != self.entries.len()
+        {
+            return Err("a ghost entry is on the list it names");
         }
         Ok(())
+    }
+
+    fn release(&mut self, list: usize, ghost: PageId) {
+        self.lists.remove(list, ghost);
+        self.lists.push_front(FREE, ghost);
+        let entry = &mut self.entries[ghost.index()];
+        *entry = Entry::new(FREE, entry.stamp());
     }
 }
 
@@ -99,13 +120,13 @@ impl<const N: usize> GhostLists<N> {
 mod tests {
     use super::*;
 
-    fn push(ghosts: &mut GhostLists<2>, list: usize) -> Shadow {
+    fn push(ghosts: &mut GhostLists, list: usize) -> Shadow {
         ghosts.push(list).unwrap()
     }
 
     #[test]
     fn a_ghost_is_found_once() {
-        let mut ghosts = GhostLists::<2>::new(3);
+        let mut ghosts = GhostLists::new(3);
         let (a, b) = (push(&mut ghosts, 0), push(&mut ghosts, 1));
         assert_eq!(ghosts.take(b), Some(1));
         assert_eq!(ghosts.take(b), None);
@@ -115,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_shadow_does_not_find_the_next_tenant_of_its_entry() {
-        let mut ghosts = GhostLists::<2>::new(1);
+        let mut ghosts = GhostLists::new(1);
         let old = push(&mut ghosts, 0);
         ghosts.drop_oldest(0);
         let new = push(&mut ghosts, 1);
@@ -125,13 +146,13 @@ mod tests {
 
     #[test]
     fn a_shadow_that_was_never_given_out_finds_nothing() {
-        let mut ghosts = GhostLists::<2>::new(1);
+        let mut ghosts = GhostLists::new(1);
         assert_eq!(ghosts.take(Shadow::new((1 << 32) | 77)), None);
     }
 
     #[test]
     fn without_room_nothing_is_remembered() {
-        let mut ghosts = GhostLists::<2>::new(1);
+        let mut ghosts = GhostLists::new(1);
         push(&mut ghosts, 0);
         assert!(ghosts.push(0).is_none());
     }

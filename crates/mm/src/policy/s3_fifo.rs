@@ -39,7 +39,7 @@ const IN_MAIN: u8 = 1 << 7;
 #[derive(Debug)]
 pub struct S3Fifo {
     lists: PageLists<2>,
-    ghosts: GhostLists<1>,
+    ghosts: GhostLists,
     /// Uses of each page, and [`IN_MAIN`].
     state: Vec<u8>,
     small_target: u32,

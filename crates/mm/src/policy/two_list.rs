@@ -303,3 +303,66 @@ impl ReplacementPolicy for TwoList {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::NoAccessedBits;
+    use super::*;
+
+    const FILE_ONLY: Wanted = Wanted { anon: false, ..Wanted::ANY };
+
+    fn evict(policy: &mut TwoList) -> (PageId, Shadow) {
+        let page = policy.isolate(FILE_ONLY, &mut NoAccessedBits).unwrap();
+        (page, policy.evicted(page).unwrap())
+    }
+
+    #[test]
+    fn a_refault_restores_what_was_in_the_working_set_and_charges_its_kind() {
+        let mut policy = TwoList::new(10);
+        let arrival = Arrival::new(PageKind::File, FirstUse::Call);
+        (0..9).for_each(|page| policy.insert(PageId(page), arrival));
+        (0..8).for_each(|page| policy.mark_accessed(PageId(page)));
+        assert_eq!(policy.sizes(PageKind::File), (1, 8));
+        // Balancing deactivates pages behind the one that never was active.
+        let (once, shadow_of_once) = evict(&mut policy);
+        let (again, shadow_of_again) = evict(&mut policy);
+        assert_eq!((once, again), (PageId(8), PageId(0)));
+
+        let mut returning = arrival;
+        policy.refault(&mut returning, shadow_of_once);
+        assert_eq!(returning.note, ACTIVATE);
+        let before = policy.balance.clone();
+        let mut returning = arrival;
+        policy.refault(&mut returning, shadow_of_again);
+        assert_eq!(returning.note, ACTIVATE | RESTORE);
+        assert_ne!(alloc::format!("{before:?}"), alloc::format!("{:?}", policy.balance));
+    }
+
+    #[test]
+    fn a_page_gone_for_longer_than_the_rest_of_memory_could_hold_starts_over() {
+        let mut policy = TwoList::new(10);
+        let arrival = Arrival::new(PageKind::File, FirstUse::Ahead);
+        (0..10).for_each(|page| policy.insert(PageId(page), arrival));
+        let (_, shadow) = evict(&mut policy);
+        let mut returning = arrival;
+        policy.refault(&mut returning, shadow);
+        assert_eq!(returning.note, 0, "no page is active, none would have to yield");
+    }
+
+    #[test]
+    fn code_in_use_stays_active() {
+        struct Code;
+        impl AccessedBits for Code {
+            fn test_and_clear(&mut self, page: PageId) -> References {
+                References { entries: u32::from(page.0 < 2), executable: true }
+            }
+        }
+        let mut policy = TwoList::new(4);
+        for page in 0..4 {
+            policy.insert(PageId(page), Arrival::new(PageKind::File, FirstUse::Call));
+            policy.mark_accessed(PageId(page));
+        }
+        assert_eq!(policy.isolate(Wanted::ANY, &mut Code), Some(PageId(2)));
+        assert_eq!(policy.sizes(PageKind::File), (1, 2));
+    }
+}
