@@ -237,3 +237,39 @@ fn unknown_system_calls_are_counted_and_named() {
     assert!(outcome.stderr.contains("number 1999 1"), "{outcome:?}");
     assert!(outcome.stderr.contains("mq_open 1"), "{outcome:?}");
 }
+
+/// A small generator, so that a failure repeats.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound as u64) as usize
+    }
+}
+
+#[test]
+fn headers_with_random_damage_never_bring_the_machine_down() {
+    let code: Vec<u8> = elf::exit(9).iter().flat_map(|w| w.to_le_bytes()).collect();
+    let whole = Elf::program(&elf::exit(3)).with(Segment::load(0x2_0000, 6, code)).bytes();
+    let headers = 64 + 2 * 56;
+    let interesting = [0, 1, 0x7f, 0x80, 0xff];
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for round in 0..150 {
+        let mut bytes = whole.clone();
+        for _ in 0..=random.below(4) {
+            let value = if random.below(2) == 0 {
+                interesting[random.below(interesting.len())]
+            } else {
+                random.below(256) as u8
+            };
+            // Not the magic number: it is there for everything else to be looked at.
+            bytes[4 + random.below(headers - 4)] = value;
+        }
+        let outcome = run_bytes(&bytes);
+        let ended = matches!(outcome.status, 0..=9 | 126 | 127 | 128..=159);
+        assert!(ended && !outcome.stderr.contains("panicked"), "round {round}: {outcome:?}");
+    }
+}
