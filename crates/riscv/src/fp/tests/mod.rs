@@ -12,7 +12,7 @@ mod properties;
 use super::format::{F32, F64, Format};
 
 /// Random operands per test loop; a release build can afford more.
-const ROUNDS: u32 = if cfg!(debug_assertions) { 200_000 } else { 4_000_000 };
+const ROUNDS: u32 = if cfg!(debug_assertions) { 60_000 } else { 4_000_000 };
 
 /// A seeded source of operands that lean towards where arithmetic goes wrong.
 struct Operands {
