@@ -39,6 +39,33 @@ pub(crate) struct Part {
     pub(crate) kind: Option<Kind>,
     /// What the block has done when it is left here, if it can be.
     pub(crate) leaves: Option<Count>,
+    /// Whether it is a jump: it leaves the block always.
+    pub(crate) jump: Option<Jump>,
+}
+
+/// A jump, by how its target is found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Jump {
+    /// On or elsewhere, in the page or not.
+    GotoNear,
+    GotoFar,
+    /// A call, in the page or not.
+    JalNear,
+    JalFar,
+    /// To where a register says.
+    Jalr,
+}
+
+impl Jump {
+    fn handler(self) -> Handler {
+        match self {
+            Self::GotoNear => flow::goto::<Near>,
+            Self::GotoFar => flow::goto::<Far>,
+            Self::JalNear => flow::jal::<Near>,
+            Self::JalFar => flow::jal::<Far>,
+            Self::Jalr => flow::jalr,
+        }
+    }
 }
 
 /// Makes blocks. Reused, so that making one allocates nothing.
@@ -151,7 +178,7 @@ impl Builder {
     }
 
     fn push(&mut self, op: Op, kind: Option<Kind>) {
-        self.parts.push(Part { op, kind, leaves: None });
+        self.parts.push(Part { op, kind, leaves: None, jump: None });
     }
 
     /// Whether `offset`, counted from the block's start, is in the block's page, and an instruction
@@ -164,13 +191,20 @@ impl Builder {
 
     /// Ends the block: the next instruction is `offset` from its start.
     fn go_on_at(&mut self, offset: i32) {
-        let run =
-            if self.is_near(offset) { flow::goto::<Near> } else { flow::goto::<Far> as Handler };
-        self.push_leaving(Op { run, rd: SINK, rs1: 0, rs2: 0, at: 0, imm: offset }, None);
+        let jump = if self.is_near(offset) { Jump::GotoNear } else { Jump::GotoFar };
+        self.push_jump(
+            jump,
+            Op { run: jump.handler(), rd: SINK, rs1: 0, rs2: 0, at: 0, imm: offset },
+        );
+    }
+
+    fn push_jump(&mut self, jump: Jump, op: Op) {
+        let (leaves, jump) = (Some(self.count.count()), Some(jump));
+        self.parts.push(Part { op, kind: None, leaves, jump });
     }
 
     fn push_leaving(&mut self, op: Op, kind: Option<Kind>) {
-        self.parts.push(Part { op, kind, leaves: Some(self.count.count()) });
+        self.parts.push(Part { op, kind, leaves: Some(self.count.count()), jump: None });
     }
 
     fn add(&mut self, insn: Insn) -> Then {
@@ -200,16 +234,15 @@ impl Builder {
             }
             Kind::Jal => {
                 let imm = target(insn.imm);
-                let run: Handler =
-                    if self.is_near(imm) { flow::jal::<Near> } else { flow::jal::<Far> };
-                let op = Op { run, rd: insn.rd, rs1: 0, rs2: 0, at: after, imm };
-                self.push_leaving(op, None);
+                let jump = if self.is_near(imm) { Jump::JalNear } else { Jump::JalFar };
+                let op = Op { run: jump.handler(), rd: insn.rd, rs1: 0, rs2: 0, at: after, imm };
+                self.push_jump(jump, op);
                 Then::End
             }
             Kind::Jalr => {
-                let (rd, rs1, imm) = (or_sink(insn.rd), insn.rs1, insn.imm);
-                let op = Op { run: flow::jalr, rd, rs1, rs2: 0, at: after, imm };
-                self.push_leaving(op, None);
+                let (jump, rd, imm) = (Jump::Jalr, or_sink(insn.rd), insn.imm);
+                let op = Op { run: jump.handler(), rd, rs1: insn.rs1, rs2: 0, at: after, imm };
+                self.push_jump(jump, op);
                 Then::End
             }
             Kind::Beq | Kind::Bne | Kind::Blt | Kind::Bge | Kind::Bltu | Kind::Bgeu => {

@@ -98,11 +98,13 @@ pub(crate) fn branch<C: Condition, R: Reach>(
 }
 
 /// `goto block + imm`
+#[inline]
 pub(crate) fn goto<R: Reach>(core: &mut Core, at: OpRef, account: Account, pc: u64) -> Account {
     R::go(core, at.next(), account, offset(pc, at.op().imm))
 }
 
 /// `rd = address of the next instruction; goto block + imm`
+#[inline]
 pub(crate) fn jal<R: Reach>(core: &mut Core, at: OpRef, account: Account, pc: u64) -> Account {
     let op = at.op();
     core.set(op.rd, pc.wrapping_add(2 * u64::from(op.at)));
@@ -110,6 +112,7 @@ pub(crate) fn jal<R: Reach>(core: &mut Core, at: OpRef, account: Account, pc: u6
 }
 
 /// `rd = address of the next instruction; goto (rs1 + imm) without bit 0`
+#[inline]
 pub(crate) fn jalr(core: &mut Core, at: OpRef, account: Account, pc: u64) -> Account {
     let op = at.op();
     let target = offset(core.x(op.rs1), op.imm) & !1;

@@ -10,10 +10,10 @@
 //! and arithmetic before a branch, loads before arithmetic.
 
 use super::alu::{self, Step};
-use super::flow::{self, Condition, Near, Reach, offset};
+use super::flow::{self, Condition, Far, Near, Reach, offset};
 use super::memory::{Load, Sign, Zero, load_slow, read_hit, store_slow, write_hit};
 use super::run;
-use crate::block::Part;
+use crate::block::{Jump, Part};
 use crate::decode::Kind;
 use crate::host::Int;
 use crate::op::{Account, Handler, Op, OpRef};
@@ -193,6 +193,47 @@ fn then_branch<S: Unit, C: Condition, W: Wire>(
     }
 }
 
+/// A jump as the end of a fused handler.
+trait Leave: 'static {
+    fn leave(core: &mut Core, at: OpRef, account: Account, pc: u64) -> Account;
+}
+
+struct Goto<R>(PhantomData<R>);
+struct Jal<R>(PhantomData<R>);
+struct Jalr;
+
+impl<R: Reach> Leave for Goto<R> {
+    #[inline(always)]
+    fn leave(core: &mut Core, at: OpRef, account: Account, pc: u64) -> Account {
+        flow::goto::<R>(core, at, account, pc)
+    }
+}
+
+impl<R: Reach> Leave for Jal<R> {
+    #[inline(always)]
+    fn leave(core: &mut Core, at: OpRef, account: Account, pc: u64) -> Account {
+        flow::jal::<R>(core, at, account, pc)
+    }
+}
+
+impl Leave for Jalr {
+    #[inline(always)]
+    fn leave(core: &mut Core, at: OpRef, account: Account, pc: u64) -> Account {
+        flow::jalr(core, at, account, pc)
+    }
+}
+
+fn then_leave<S: Unit, J: Leave>(core: &mut Core, at: OpRef, account: Account, pc: u64) -> Account {
+    let (op, next) = (at.op(), at.next());
+    let Some(value) = S::fast(core, op, core.x(op.rs1), |core| core.x(op.rs2), pc) else {
+        return S::slow(core, at, account, pc);
+    };
+    if S::WRITES {
+        core.set(op.rd, value);
+    }
+    J::leave(core, next, account, pc)
+}
+
 /// Replaces handlers by those that do several operations.
 pub(crate) fn fuse(parts: &mut [Part]) {
     let mut i = 0;
@@ -208,37 +249,46 @@ pub(crate) fn fuse(parts: &mut [Part]) {
     }
 }
 
+/// The second of two operations.
+#[derive(Clone, Copy)]
+struct Follower {
+    part: Part,
+    wiring: Wiring,
+}
+
 fn fused(first: Part, second: Part) -> Option<Handler> {
-    let (Some(kind), Some(next)) = (first.kind, second.kind) else { return None };
-    if first.leaves.is_some() {
-        return None;
-    }
-    let wiring = Wiring::of(first.op, second.op);
+    let kind = first.kind.filter(|_| first.leaves.is_none())?;
+    let second = Follower { part: second, wiring: Wiring::of(first.op, second.op) };
     match kind {
-        Kind::Lui => after::<Alu<alu::Li>>(next, wiring),
-        Kind::Addi => after::<Alu<alu::Addi>>(next, wiring),
-        Kind::Addiw => after::<Alu<alu::Addiw>>(next, wiring),
-        Kind::Andi => after::<Alu<alu::Andi>>(next, wiring),
-        Kind::Slli => after::<Alu<alu::Slli>>(next, wiring),
-        Kind::Srli => after::<Alu<alu::Srli>>(next, wiring),
-        Kind::Slliw => after::<Alu<alu::Slliw>>(next, wiring),
-        Kind::Srliw => after::<Alu<alu::Srliw>>(next, wiring),
-        Kind::Add => after::<Alu<alu::Add>>(next, wiring),
-        Kind::Sub => after::<Alu<alu::Sub>>(next, wiring),
-        Kind::Addw => after::<Alu<alu::Addw>>(next, wiring),
-        Kind::Xor => after::<Alu<alu::Xor>>(next, wiring),
-        Kind::Or => after::<Alu<alu::Or>>(next, wiring),
-        Kind::And => after::<Alu<alu::And>>(next, wiring),
-        Kind::Lbu => after::<Get<Zero<u8>>>(next, wiring),
-        Kind::Lw => after::<Get<Sign<u32>>>(next, wiring),
-        Kind::Ld => after::<Get<Zero<u64>>>(next, wiring),
-        Kind::Sd => store_after::<Put<u64>>(next),
+        Kind::Lui => after::<Alu<alu::Li>>(second),
+        Kind::Addi => after::<Alu<alu::Addi>>(second),
+        Kind::Addiw => after::<Alu<alu::Addiw>>(second),
+        Kind::Andi => after::<Alu<alu::Andi>>(second),
+        Kind::Slli => after::<Alu<alu::Slli>>(second),
+        Kind::Srli => after::<Alu<alu::Srli>>(second),
+        Kind::Slliw => after::<Alu<alu::Slliw>>(second),
+        Kind::Srliw => after::<Alu<alu::Srliw>>(second),
+        Kind::Add => after::<Alu<alu::Add>>(second),
+        Kind::Sub => after::<Alu<alu::Sub>>(second),
+        Kind::Addw => after::<Alu<alu::Addw>>(second),
+        Kind::Xor => after::<Alu<alu::Xor>>(second),
+        Kind::Or => after::<Alu<alu::Or>>(second),
+        Kind::And => after::<Alu<alu::And>>(second),
+        Kind::Lbu => after::<Get<Zero<u8>>>(second),
+        Kind::Lw => after::<Get<Sign<u32>>>(second),
+        Kind::Ld => after::<Get<Zero<u64>>>(second),
+        Kind::Sw => after_store::<Put<u32>>(second.part),
+        Kind::Sd => after_store::<Put<u64>>(second.part),
         _ => None,
     }
 }
 
-fn after<S: Unit>(next: Kind, wiring: Wiring) -> Option<Handler> {
-    Some(match next {
+fn after<S: Unit>(second: Follower) -> Option<Handler> {
+    if let Some(jump) = second.part.jump {
+        return Some(jumping::<S>(jump));
+    }
+    let wiring = second.wiring;
+    Some(match second.part.kind? {
         Kind::Lui => pair::<S, Alu<alu::Li>, Apart>,
         Kind::Addi => one_source::<S, Alu<alu::Addi>>(wiring),
         Kind::Addiw => one_source::<S, Alu<alu::Addiw>>(wiring),
@@ -270,14 +320,29 @@ fn after<S: Unit>(next: Kind, wiring: Wiring) -> Option<Handler> {
 }
 
 /// A store writes no register: what follows it takes nothing from it.
-fn store_after<S: Unit>(next: Kind) -> Option<Handler> {
-    Some(match next {
+fn after_store<S: Unit>(second: Part) -> Option<Handler> {
+    if let Some(jump) = second.jump {
+        return Some(jumping::<S>(jump));
+    }
+    Some(match second.kind? {
         Kind::Lui => pair::<S, Alu<alu::Li>, Apart>,
         Kind::Addi => pair::<S, Alu<alu::Addi>, Apart>,
+        Kind::Lw => pair::<S, Get<Sign<u32>>, Apart>,
         Kind::Ld => pair::<S, Get<Zero<u64>>, Apart>,
+        Kind::Sw => pair::<S, Put<u32>, Apart>,
         Kind::Sd => pair::<S, Put<u64>, Apart>,
         _ => return None,
     })
+}
+
+fn jumping<S: Unit>(jump: Jump) -> Handler {
+    match jump {
+        Jump::GotoNear => then_leave::<S, Goto<Near>>,
+        Jump::GotoFar => then_leave::<S, Goto<Far>>,
+        Jump::JalNear => then_leave::<S, Jal<Near>>,
+        Jump::JalFar => then_leave::<S, Jal<Far>>,
+        Jump::Jalr => then_leave::<S, Jalr>,
+    }
 }
 
 fn one_source<S: Unit, T: Unit>(wiring: Wiring) -> Handler {
