@@ -228,6 +228,11 @@ pub(crate) trait FileOps: Any {
         None
     }
 
+    /// All queues of which a wake-up may change what [`poll`](Self::poll) says.
+    fn wait_queues(&self) -> Vec<WaitQueue> {
+        self.wait_queue().into_iter().collect()
+    }
+
     /// Whether the file can be watched by epoll at all.
     fn can_epoll(&self) -> bool {
         self.wait_queue().is_some()

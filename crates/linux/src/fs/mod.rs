@@ -11,6 +11,8 @@ mod boot;
 mod clock;
 mod dentry;
 mod devices;
+mod epoll;
+mod eventfd;
 mod exec;
 mod fd_table;
 mod file;
@@ -33,16 +35,19 @@ mod regular;
 mod seals;
 mod stat;
 mod stdio;
+mod timerfd;
 mod tty;
 mod vfs;
 mod walk;
 mod xattr;
 
 pub(crate) use dentry::Path;
+pub(crate) use epoll::{Epoll, Interest, Mode, Ready};
+pub(crate) use eventfd::{EventFd, Take};
 pub(crate) use exec::ExecFile;
 pub(crate) use fd_table::{FdFlags, FdTable};
 pub(crate) use file::{
-    FileOps, IoctlAnswer, IoctlCaller, IoctlRequest, OpenFile, OpenFlags, PollEvents, Whence,
+    IoctlAnswer, IoctlCaller, IoctlRequest, OpenFile, OpenFlags, PollEvents, Whence,
 };
 pub(crate) use fs_struct::FsStruct;
 pub(crate) use inode::{DirEntry, InodeRef, NewKind, RenameMode, Touch, XattrMode};
@@ -51,6 +56,8 @@ pub(crate) use names::{At, NewTime, Remove, Who};
 pub(crate) use open::OpenHow;
 pub(crate) use perm::May;
 pub(crate) use pipe::{PIPE_MAX_SIZE, PipeEnd};
+pub(crate) use seals::{F_SEAL_EXEC, F_SEAL_SEAL};
 pub(crate) use stat::{Device, FileType, Timespec};
+pub(crate) use timerfd::TimerFd;
 pub(crate) use vfs::Vfs;
 pub(crate) use walk::{LastLink, Resolve};

@@ -19,6 +19,7 @@ use crate::fs::pipe::{self, Fifo, Naming};
 use crate::fs::procfs::{ProcFs, uuid};
 use crate::fs::pseudo::{Opener, PseudoFs};
 use crate::fs::random::Random;
+use crate::fs::regular::RegularFile;
 use crate::fs::stat::{Device, FileType};
 use kilburn_addr::{Errno, PAGE_SIZE};
 use std::cell::{Cell, OnceCell, RefCell};
@@ -80,6 +81,7 @@ pub(crate) struct Vfs {
     shm: InodeRef,
     locks: Rc<LockTable>,
     boot_id: OnceCell<Vec<u8>>,
+    event_ids: Cell<u64>,
 }
 
 impl Vfs {
@@ -132,6 +134,7 @@ impl Vfs {
             next_minor: Cell::new(FIRST_MINOR + 1),
             locks: Rc::default(),
             boot_id: OnceCell::new(),
+            event_ids: Cell::new(0),
         };
         vfs.mount_kernel_trees();
         Ok(vfs)
@@ -291,6 +294,17 @@ impl Vfs {
         let text = format!("anon_inode:{name}").into_bytes();
         let place = self.anon.place(Arc::clone(&self.anon_inode), text);
         OpenFile::new(ops, place, flags)
+    }
+
+    /// An open file of a file in memory.
+    pub(crate) fn open_memory(&self, place: Path, flags: OpenFlags) -> Rc<OpenFile> {
+        let ops = Box::new(RegularFile::new(Arc::clone(place.inode())));
+        OpenFile::new(ops, place, flags)
+    }
+
+    /// A number no other eventfd has.
+    pub(crate) fn next_event_id(&self) -> u64 {
+        self.event_ids.replace(self.event_ids.get() + 1)
     }
 
     /// A new socket inode's place.

@@ -6,6 +6,7 @@
 mod attr;
 mod control;
 mod descriptors;
+mod epoll;
 mod io;
 mod iov;
 mod names;
@@ -27,6 +28,7 @@ pub(crate) const TABLES: &[&[Entry]] = &[
     attr::TABLE,
     control::TABLE,
     descriptors::TABLE,
+    epoll::TABLE,
     io::TABLE,
     names::TABLE,
     poll::TABLE,

@@ -51,7 +51,7 @@ async fn wait_ready(
         }
         let mut set = WaitSet::new(task);
         for file in watched.iter().filter_map(|w| w.file.as_ref()) {
-            if let Some(queue) = file.ops().wait_queue() {
+            for queue in file.ops().wait_queues() {
                 set.add(&queue);
             }
         }
