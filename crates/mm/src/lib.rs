@@ -1,4 +1,46 @@
 //! The memory manager: address spaces, areas, faults, copy-on-write, page cache, accounting.
+//!
+//! Linux's process memory as a library, for any [`Host`] that supplies frames, a page-table format
+//! and locks. [`Memory`] is the machine's memory, [`Mm`] one address space, [`AddressSpace`] the
+//! page cache of one file. The hardware side, TLBs and translation, is somebody else's: a host is
+//! told what to flush.
+//!
+//! ```text
+//!   system calls  ops/        fault/   faults        procfs/  the text of /proc
+//!                    \          |                     /
+//!   plans       areas/   Mm (mm.rs, zap.rs, fork.rs, exec.rs, user.rs)   <- check.rs walks it all
+//!                           |            \
+//!   ways back        rmap.rs, anon_vma.rs  page_cache/    files and shared memory
+//!                                \        /
+//!   frames                   memory.rs, frames/, commit.rs
+//! ```
+//!
+//! A call plans first, which can fail and changes nothing, then commits, which cannot fail. Three
+//! kinds of failure stay apart: an [`kilburn_addr::Errno`] for who asked wrongly, a [`Fault`] that
+//! becomes a signal, and an assertion for a mistake in here.
+//!
+//! # Lock order
+//!
+//! A lock may be taken while those above it on its branch are held. Locks come from the host.
+//!
+//! ```text
+//!   mmap_lock              Mm::state; shared for faults, exclusive for changes of areas.
+//!     |                    fork: the parent's, then the child's, which nobody else knows yet
+//!     invalidate           AddressSpace::invalidate; shared from looking a page up until a table
+//!       |                  maps it, exclusive for truncation
+//!       i_mmap             AddressSpace::i_mmap: the areas that map a file
+//!       | anon_vma areas   AnonVma::areas: the areas whose pages belong to it
+//!       |/
+//!       table_lock         Mm::table_lock: entries of tables. fork: the parent's, then the child's
+//!         |
+//!         pages            AddressSpace::pages: the page tree. Nothing is allocated under it
+//!         registry         Memory::mappings, Memory::asids
+//!           |
+//!           buddy          Frames::buddy; the stack of single frames has no lock
+//! ```
+//!
+//! Frame metadata, resident-page counts and promises are atomic. Hardware sets A and D bits beside
+//! `table_lock`; whoever changes a live entry exchanges it, or clears it first.
 #![no_std]
 #![forbid(unsafe_code)]
 
