@@ -157,31 +157,44 @@ pub(crate) async fn wait(
     what: Expectation,
     deadline: Option<Nanos>,
 ) -> Result<(), SysError> {
-    if what.bitset == 0 {
-        return Err(Errno::EINVAL.into());
-    }
+    wait_any(task, &[what], deadline).await.map(drop)
+}
+
+/// Waits until one of the words is woken and answers which (Linux `futex_wait_multiple`).
+///
+/// # Errors
+/// As [`wait`]; EAGAIN when one of the words does not contain what is expected.
+pub(crate) async fn wait_any(
+    task: &Rc<Task>,
+    what: &[Expectation],
+    deadline: Option<Nanos>,
+) -> Result<usize, SysError> {
+    let kernel = Rc::clone(task.kernel());
     let mm = task.mm().ok_or(Errno::EFAULT)?;
     let caller = task.caller();
-    let key = mm.futex_key(&caller, what.addr, what.scope)?;
-    let found = mm.load_u32(&caller, what.addr).map_err(|_| Errno::EFAULT)?;
-    if found != what.value {
-        return Err(Errno::EAGAIN.into());
+    let mut standing = Vec::new();
+    for word in what {
+        if word.bitset == 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let key = mm.futex_key(&caller, word.addr, word.scope)?;
+        let found = mm.load_u32(&caller, word.addr).map_err(|_| Errno::EFAULT)?;
+        if found != word.value {
+            return Err(Errno::EAGAIN.into());
+        }
+        let waiter = kernel.futexes().join(task, key, word.bitset);
+        standing.push(Standing { futexes: kernel.futexes(), waiter });
     }
+    // The address space may go while the task sleeps: it must not be kept by this.
     drop(mm);
-    let kernel = Rc::clone(task.kernel());
-    let waiter = kernel.futexes().join(task, key, what.bitset);
-    let standing = Standing { futexes: kernel.futexes(), waiter };
-    loop {
-        if standing.waiter.woken.get() {
-            return Ok(());
-        }
-        // No queue in the set: the waiter's own mark is what is looked at.
-        let mut set = WaitSet::new(task);
-        match set.wait_until(Sleep::Interruptible, deadline, || standing.waiter.woken.get()).await {
-            Wake::Woken => return Ok(()),
-            Wake::TimedOut => return Err(Errno::ETIMEDOUT.into()),
-            Wake::Interrupted => return Err(SysError::RESTART_SYS),
-        }
+    let woken = || standing.iter().position(|standing| standing.waiter.woken.get());
+    // No queue in the set: the waiters' own marks are what is looked at.
+    let mut set = WaitSet::new(task);
+    let end = set.wait_until(Sleep::Interruptible, deadline, || woken().is_some()).await;
+    match (woken(), end) {
+        (Some(index), _) => Ok(index),
+        (None, Wake::TimedOut) => Err(Errno::ETIMEDOUT.into()),
+        (None, Wake::Woken | Wake::Interrupted) => Err(SysError::RESTART_SYS),
     }
 }
 

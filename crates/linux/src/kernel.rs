@@ -7,6 +7,7 @@ use crate::host::{MachineHost, Memory, Mm, Stream, generator};
 use crate::report::{ExitStatus, FaultStats, ProcessStats};
 use crate::sched::cpu::Cpus;
 use crate::sched::ready::ReadyQueue;
+use crate::shm::Segments;
 use crate::signal::Signal;
 use crate::signal::info::SigInfo;
 use crate::task::group::StopState;
@@ -65,6 +66,7 @@ pub(crate) struct Kernel {
     timers: Timers,
     futexes: Futexes,
     random: RefCell<ChaCha12Rng>,
+    pub(crate) shm: Segments,
     pub(crate) hostname: RefCell<Vec<u8>>,
     pub(crate) domainname: RefCell<Vec<u8>>,
     /// Offset of CLOCK_REALTIME to its value at boot, as clock_settime leaves it.
@@ -106,6 +108,7 @@ impl Kernel {
             timers: Timers::default(),
             futexes: Futexes::default(),
             random: RefCell::new(generator(parts.seed, Stream::Bytes)),
+            shm: Segments::default(),
             hostname: RefCell::new(b"kilburn".to_vec()),
             domainname: RefCell::new(b"(none)".to_vec()),
             realtime_offset: Cell::new(0),
@@ -429,6 +432,7 @@ impl Kernel {
     /// Drops what would keep tasks alive in a circle; after this the kernel is good for nothing.
     pub(crate) fn dismantle(&self) {
         self.timers.clear();
+        self.shm.clear();
         let tasks = self.tasks.take();
         for task in tasks.values() {
             drop(task.coroutine.take());

@@ -13,6 +13,7 @@
 //!
 //! Each task is one coroutine (`task::run`), polled by the scheduler. Task state is `Rc`, `Cell`
 //! and `RefCell`; what the memory manager holds on to (inodes, page cache) is `Arc` and locks.
+#![deny(unsafe_code)]
 
 pub mod config;
 mod errno_text;
@@ -24,6 +25,7 @@ mod kernel;
 mod machine;
 pub mod report;
 mod sched;
+mod shm;
 mod signal;
 mod syscall;
 mod task;

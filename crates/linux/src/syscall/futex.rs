@@ -1,6 +1,6 @@
 //! The futex call (Linux kernel/futex/syscalls.c).
 
-use crate::futex::{Expectation, MATCH_ANY, WakeOp, wait};
+use crate::futex::{Expectation, MATCH_ANY, WakeOp, wait, wait_any};
 use crate::sched::{Restart, SysError};
 use crate::syscall::time::{ClockId, Timespec};
 use crate::syscall::{Args, Entry, Support, SysFuture, SysResult, waits};
@@ -11,8 +11,10 @@ use kilburn_mm::FutexScope;
 use std::rc::Rc;
 
 /// The calls implemented here.
-pub(crate) const TABLE: &[Entry] =
-    &[waits!(98, "futex", Support::Partial("PI operations: ENOSYS"), sys_futex)];
+pub(crate) const TABLE: &[Entry] = &[
+    waits!(98, "futex", Support::Partial("PI operations: ENOSYS"), sys_futex),
+    waits!(449, "futex_waitv", Support::Full, sys_futex_waitv),
+];
 
 const WAIT: u32 = 0;
 const WAKE: u32 = 1;
@@ -130,4 +132,49 @@ fn wake_op(task: &Rc<Task>, args: Args, scope: FutexScope) -> SysResult {
         woken += futexes.wake(second, (args.raw(3) as i32).max(1) as u32, MATCH_ANY);
     }
     Ok(woken.into())
+}
+
+/// Most words one futex_waitv waits for (`FUTEX_WAITV_MAX`).
+const WAITV_MAX: u32 = 128;
+/// `FUTEX2_SIZE_U32`, the only size there is.
+const SIZE_U32: u32 = 2;
+
+async fn sys_futex_waitv(task: &Rc<Task>, args: Args) -> SysResult {
+    let count = args.uint(1);
+    if args.uint(2) != 0 || args.raw(0) == 0 || !(1..=WAITV_MAX).contains(&count) {
+        return Err(Errno::EINVAL.into());
+    }
+    let deadline = match args.raw(3) {
+        0 => None,
+        _ => {
+            let clock = ClockId(args.int(4));
+            if clock != ClockId::REALTIME && clock != ClockId::MONOTONIC {
+                return Err(Errno::EINVAL.into());
+            }
+            let time: Timespec = task.read_struct(args.addr(3)).await?;
+            let time = time.to_nanos().ok_or(Errno::EINVAL)?;
+            Some(clock.to_monotonic(task.kernel(), time))
+        }
+    };
+    let mut words = Vec::new();
+    for i in 0..u64::from(count) {
+        // struct futex_waitv { val, uaddr, flags + reserved }
+        let at = args.addr(0).checked_add(i * 24).ok_or(Errno::EFAULT)?;
+        let [value, addr, flags]: [u64; 3] = task.read_struct(at).await?;
+        // The reserved upper half must be zero, too.
+        if flags & !u64::from(SIZE_U32 | PRIVATE_FLAG) != 0 || flags & 3 != u64::from(SIZE_U32) {
+            return Err(Errno::EINVAL.into());
+        }
+        if value > u64::from(u32::MAX) {
+            return Err(Errno::EINVAL.into());
+        }
+        let private = flags & u64::from(PRIVATE_FLAG) != 0;
+        words.push(Expectation {
+            addr: kilburn_addr::VirtAddr::new(addr),
+            scope: if private { FutexScope::Private } else { FutexScope::Shared },
+            value: value as u32,
+            bitset: MATCH_ANY,
+        });
+    }
+    Ok(wait_any(task, &words, deadline).await? as u64)
 }

@@ -14,6 +14,7 @@ pub(crate) mod memory;
 pub(crate) mod names;
 pub(crate) mod process;
 pub(crate) mod sched;
+pub(crate) mod shm;
 pub(crate) mod signal;
 pub(crate) mod system;
 pub(crate) mod table;

@@ -1,7 +1,7 @@
 //! The merged system call table.
 
 use crate::syscall::names::NAMES;
-use crate::syscall::{Entry, fs, futex, ids, memory, process, sched, signal, system, time};
+use crate::syscall::{Entry, fs, futex, ids, memory, process, sched, shm, signal, system, time};
 use std::sync::LazyLock;
 
 /// One more than the highest number of any call.
@@ -15,6 +15,7 @@ fn all() -> impl Iterator<Item = &'static Entry> {
         memory::TABLE,
         process::TABLE,
         sched::TABLE,
+        shm::TABLE,
         signal::TABLE,
         system::TABLE,
         time::TABLE,

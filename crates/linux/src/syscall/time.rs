@@ -87,7 +87,8 @@ pub(crate) struct ClockId(pub(crate) i32);
 impl ClockId {
     /// `CLOCK_REALTIME`
     pub(crate) const REALTIME: Self = Self(0);
-    const MONOTONIC: Self = Self(1);
+    /// `CLOCK_MONOTONIC`
+    pub(crate) const MONOTONIC: Self = Self(1);
     const PROCESS_CPU: Self = Self(2);
     const THREAD_CPU: Self = Self(3);
     const MONOTONIC_RAW: Self = Self(4);

@@ -19,6 +19,7 @@ pub(crate) enum Capability {
     Setuid = 7,
     Setpcap = 8,
     IpcLock = 14,
+    IpcOwner = 15,
     SysRawio = 17,
     SysChroot = 18,
     SysPtrace = 19,
