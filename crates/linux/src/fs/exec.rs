@@ -37,11 +37,6 @@ impl ExecFile {
         self.place.inode().page_cache().ok_or(Errno::EACCES)?.read_at(pos, into)
     }
 
-    /// Size in bytes.
-    pub(crate) fn size(&self) -> u64 {
-        self.place.inode().page_cache().map_or(0, |cache| cache.size())
-    }
-
     /// Permission and set-ID bits; no set-ID where the mount forbids it.
     pub(crate) fn mode(&self) -> u32 {
         if self.place.mount.flags.nosuid { self.perm & 0o1777 } else { self.perm }
@@ -60,11 +55,6 @@ impl ExecFile {
     /// Where it is.
     pub(crate) fn place(&self) -> &Path {
         &self.place
-    }
-
-    /// Its path from the root of whoever executed it, now.
-    pub(crate) fn path(&self) -> Vec<u8> {
-        self.place.text(&self.root)
     }
 
     /// What to map.

@@ -372,11 +372,6 @@ pub(crate) trait FileSystem: Send + Sync {
     /// What the store answers.
     fn statfs(&self) -> Result<Kstatfs, Errno>;
 
-    /// Options as `/proc/mounts` prints them after `rw` and the mount's own.
-    fn options(&self) -> String {
-        String::new()
-    }
-
     /// Writes back everything.
     ///
     /// # Errors

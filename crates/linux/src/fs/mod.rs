@@ -37,6 +37,7 @@ mod stat;
 mod stdio;
 mod timerfd;
 mod tty;
+mod unix;
 mod vfs;
 mod walk;
 mod xattr;
@@ -59,5 +60,8 @@ pub(crate) use pipe::{PIPE_MAX_SIZE, PipeEnd};
 pub(crate) use seals::{F_SEAL_EXEC, F_SEAL_SEAL};
 pub(crate) use stat::{Device, FileType, Timespec};
 pub(crate) use timerfd::TimerFd;
+pub(crate) use unix::{
+    Address, BUFFER_BYTES, Peek, PeerCred, Received, SocketFile, SocketKind, UnixSocket,
+};
 pub(crate) use vfs::Vfs;
 pub(crate) use walk::{LastLink, Resolve};

@@ -41,15 +41,6 @@ impl Standard {
             Self::Error => rustix::stdio::stderr(),
         }
     }
-
-    /// The descriptor number.
-    pub(crate) fn number(self) -> u32 {
-        match self {
-            Self::Input => 0,
-            Self::Output => 1,
-            Self::Error => 2,
-        }
-    }
 }
 
 fn errno(error: rustix::io::Errno) -> Errno {

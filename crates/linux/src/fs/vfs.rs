@@ -21,6 +21,7 @@ use crate::fs::pseudo::{Opener, PseudoFs};
 use crate::fs::random::Random;
 use crate::fs::regular::RegularFile;
 use crate::fs::stat::{Device, FileType};
+use crate::fs::unix::{Address, UnixNames, UnixSocket};
 use kilburn_addr::{Errno, PAGE_SIZE};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::path::PathBuf;
@@ -82,6 +83,8 @@ pub(crate) struct Vfs {
     locks: Rc<LockTable>,
     boot_id: OnceCell<Vec<u8>>,
     event_ids: Cell<u64>,
+    unix: UnixNames,
+    autobinds: Cell<u32>,
 }
 
 impl Vfs {
@@ -135,6 +138,8 @@ impl Vfs {
             locks: Rc::default(),
             boot_id: OnceCell::new(),
             event_ids: Cell::new(0),
+            unix: UnixNames::default(),
+            autobinds: Cell::new(0),
         };
         vfs.mount_kernel_trees();
         Ok(vfs)
@@ -307,6 +312,26 @@ impl Vfs {
         self.event_ids.replace(self.event_ids.get() + 1)
     }
 
+    /// Bound sockets.
+    pub(crate) fn unix(&self) -> &UnixNames {
+        &self.unix
+    }
+
+    /// Binds `socket` to an abstract name of five hexadecimal digits (Linux `unix_autobind`).
+    ///
+    /// # Errors
+    /// ENOSPC when all are taken.
+    pub(crate) fn autobind(&self, socket: &Rc<UnixSocket>) -> Result<Vec<u8>, Errno> {
+        for _ in 0..=0xf_ffff {
+            let number = self.autobinds.replace((self.autobinds.get() + 1) & 0xf_ffff);
+            let name = format!("{number:05x}").into_bytes();
+            if self.unix.bind(Address::Abstract(name.clone()), socket).is_ok() {
+                return Ok([&[0], &name[..]].concat());
+            }
+        }
+        Err(Errno::ENOSPC)
+    }
+
     /// A new socket inode's place.
     ///
     /// # Errors
@@ -364,9 +389,4 @@ impl Vfs {
         }
         result
     }
-}
-
-/// The file system of a place, for `statfs`.
-pub(crate) fn file_system_of(place: &Path) -> Arc<dyn FileSystem> {
-    place.inode().file_system()
 }

@@ -12,6 +12,7 @@ mod iov;
 mod names;
 mod poll;
 mod query;
+mod socket;
 mod transfer;
 
 use crate::fs::{At, FdFlags, OpenFile, OpenFlags, Path, Vfs, Who};
@@ -33,6 +34,7 @@ pub(crate) const TABLES: &[&[Entry]] = &[
     names::TABLE,
     poll::TABLE,
     query::TABLE,
+    socket::TABLE,
     transfer::TABLE,
 ];
 
