@@ -1,6 +1,6 @@
 //! Checking the tree against itself: **no-vma-overlap** and **gaps-are-exact**.
 
-use super::node::{Summary, gap};
+use super::node::Summary;
 use super::tree::{NONE, Tree};
 use alloc::format;
 use alloc::string::String;
@@ -40,7 +40,7 @@ impl<const N: usize> Tree<N> {
             }
             max_gap = max_gap.max(child.gap);
             if let Some(before) = before {
-                max_gap = max_gap.max(gap(before.end, child.floor));
+                max_gap = max_gap.max(child.start - before.end);
             }
             before = Some(child);
         }
@@ -70,8 +70,8 @@ impl<const N: usize> Tree<N> {
             walk.last_end = span.end;
             walk.count += 1;
         }
-        let summary = leaf.summary(self.guard);
-        let max_gap = leaf.scan_gaps(self.guard);
+        let summary = leaf.summary();
+        let max_gap = leaf.scan_gaps();
         if summary.gap != max_gap {
             return Err(format!("gaps-are-exact: leaf {max_gap:#x}, known {:#x}", summary.gap));
         }

@@ -1,11 +1,9 @@
 //! Searching the tree for free room: the lowest or the highest gap that is long enough.
 //!
-//! A gap runs from an area's end to the next area's floor, so guard gaps below growing stacks are
-//! out of reach from the start; Linux finds the raw gap and searches again
-//! (6.18 mm/vma.c: `unmapped_area`, `unmapped_area_topdown`), with the same result. Limits clip the
-//! gaps at either edge, so at most two subtrees a level are entered in vain.
+//! Limits clip the gaps at either edge, so at most two subtrees a level are entered in vain. Guard
+//! gaps are the caller's: whether one is in the way is known only of the area above a gap that was
+//! found.
 
-use super::node::gap;
 use super::tree::Tree;
 
 /// What is searched for.
@@ -24,79 +22,79 @@ impl Wanted {
     #[inline]
     fn clip(&self, start: u64, end: u64) -> Option<(u64, u64)> {
         let (start, end) = (start.max(self.low), end.min(self.high));
-        (gap(start, end) >= self.len).then_some((start, end))
+        (end.saturating_sub(start) >= self.len).then_some((start, end))
     }
 }
 
 impl<const N: usize> Tree<N> {
     /// The usable part of the highest gap with enough room, as start and end.
     pub(super) fn highest_gap(&self, wanted: Wanted) -> Option<(u64, u64)> {
-        let Some((floor, end)) = self.extent() else {
+        let Some((start, end)) = self.extent() else {
             return wanted.clip(0, u64::MAX);
         };
         wanted
             .clip(end, u64::MAX)
             .or_else(|| self.highest_below(self.root, self.height, wanted))
-            .or_else(|| wanted.clip(0, floor))
+            .or_else(|| wanted.clip(0, start))
     }
 
     /// The usable part of the lowest gap with enough room, as start and end.
     pub(super) fn lowest_gap(&self, wanted: Wanted) -> Option<(u64, u64)> {
-        let Some((floor, end)) = self.extent() else {
+        let Some((start, end)) = self.extent() else {
             return wanted.clip(0, u64::MAX);
         };
         wanted
-            .clip(0, floor)
+            .clip(0, start)
             .or_else(|| self.lowest_below(self.root, self.height, wanted))
             .or_else(|| wanted.clip(end, u64::MAX))
     }
 
-    /// Floor of the first and end of the last area.
+    /// Start of the first and end of the last area.
     fn extent(&self) -> Option<(u64, u64)> {
         if self.len() == 0 {
             return None;
         }
         let summary = if self.height == 0 {
-            self.leaf(self.root).summary(self.guard)
+            self.leaf(self.root).summary()
         } else {
             self.inner(self.root).summary()
         };
-        Some((summary.floor, summary.end))
+        Some((summary.start, summary.end))
     }
 
     fn highest_below(&self, node: u32, height: usize, wanted: Wanted) -> Option<(u64, u64)> {
         if height == 0 {
             let leaf = self.leaf(node);
-            let mut floor = leaf.floor(leaf.len() - 1, self.guard);
+            let mut start = leaf.start(leaf.len() - 1);
             for at in (0..leaf.len() - 1).rev() {
                 let end = leaf.end(at);
-                if let Some(found) = wanted.clip(end, floor) {
+                if let Some(found) = wanted.clip(end, start) {
                     return Some(found);
                 }
                 if end <= wanted.low {
                     return None;
                 }
-                floor = leaf.floor(at, self.guard);
+                start = leaf.start(at);
             }
             return None;
         }
         let inner = self.inner(node);
-        let mut floor = 0;
+        let mut start = 0;
         for at in (0..inner.len()).rev() {
             let child = inner.summary_of(at);
-            if let Some(found) = wanted.clip(child.end, floor) {
+            if let Some(found) = wanted.clip(child.end, start) {
                 return Some(found);
             }
             if child.end <= wanted.low {
                 return None;
             }
-            if child.gap >= wanted.len && child.floor < wanted.high {
+            if child.gap >= wanted.len && child.start < wanted.high {
                 let found = self.highest_below(inner.child(at), height - 1, wanted);
                 if found.is_some() {
                     return found;
                 }
             }
-            floor = child.floor;
+            start = child.start;
         }
         None
     }
@@ -106,8 +104,8 @@ impl<const N: usize> Tree<N> {
             let leaf = self.leaf(node);
             let mut end = leaf.end(0);
             for at in 1..leaf.len() {
-                let floor = leaf.floor(at, self.guard);
-                if let Some(found) = wanted.clip(end, floor) {
+                let start = leaf.start(at);
+                if let Some(found) = wanted.clip(end, start) {
                     return Some(found);
                 }
                 end = leaf.end(at);
@@ -121,7 +119,7 @@ impl<const N: usize> Tree<N> {
         let mut end = u64::MAX;
         for at in 0..inner.len() {
             let child = inner.summary_of(at);
-            if let Some(found) = wanted.clip(end, child.floor) {
+            if let Some(found) = wanted.clip(end, child.start) {
                 return Some(found);
             }
             if child.gap >= wanted.len && child.end > wanted.low {

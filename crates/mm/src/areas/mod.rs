@@ -45,6 +45,9 @@ pub struct Areas<H: Host> {
     tree: Tree<64>,
     slots: Vec<Option<Vma<H>>>,
     free: Vec<u32>,
+    guard_gap_bytes: u64,
+    /// Areas that grow down, and so keep a guard gap.
+    growing: usize,
     /// Slot of the area found last: most look-ups ask for it again. It may be out of date: then
     /// the slot is empty or its area does not contain the address, because areas never overlap.
     last_found: AtomicU32,
@@ -65,16 +68,18 @@ impl<H: Host> Areas<H> {
     /// No areas; growing stacks keep `guard_gap_bytes` free below them (Linux `stack_guard_gap`).
     pub const fn with_guard_gap(guard_gap_bytes: u64) -> Self {
         Self {
-            tree: Tree::new(guard_gap_bytes),
+            tree: Tree::new(),
             slots: Vec::new(),
             free: Vec::new(),
+            guard_gap_bytes,
+            growing: 0,
             last_found: AtomicU32::new(0),
         }
     }
 
     /// Bytes kept free below growing stacks.
     pub const fn guard_gap_bytes(&self) -> u64 {
-        self.tree.guard
+        self.guard_gap_bytes
     }
 
     /// Number of areas (Linux `map_count`).
@@ -155,12 +160,8 @@ impl<H: Host> Areas<H> {
     pub fn insert(&mut self, vma: Vma<H>) {
         assert!(!vma.range.is_empty(), "an area is never empty");
         assert!(self.is_free(vma.range), "areas do not overlap");
-        let mut span = Span {
-            start: vma.start().get(),
-            end: vma.end().get(),
-            guarded: vma.flags.contains(VmFlags::GROWSDOWN),
-            slot: 0,
-        };
+        let mut span = Span { start: vma.start().get(), end: vma.end().get(), slot: 0 };
+        self.growing += usize::from(vma.flags.contains(VmFlags::GROWSDOWN));
         span.slot = match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = Some(vma);
@@ -182,7 +183,15 @@ impl<H: Host> Areas<H> {
         assert!(self.starting_at(start).is_some(), "an area starts there");
         let span = self.tree.remove(start.get());
         self.free.push(span.slot);
-        self.slots[span.slot as usize].take().expect("a slot in the tree is filled")
+        let vma = self.slots[span.slot as usize].take().expect("a slot in the tree is filled");
+        self.growing -= usize::from(vma.flags.contains(VmFlags::GROWSDOWN));
+        vma
+    }
+
+    /// The lowest address that a mapping below `vma` may not reach (Linux `vm_start_gap`).
+    fn guarded_start(&self, vma: &Vma<H>) -> u64 {
+        let grows = vma.flags.contains(VmFlags::GROWSDOWN);
+        vma.start().get().saturating_sub(if grows { self.guard_gap_bytes } else { 0 })
     }
 
     /// Gives the area that starts at `start` the range `to`; its page offset moves along with its
@@ -222,12 +231,12 @@ impl<H: Host> Areas<H> {
     /// A broken invariant, by name.
     pub fn check(&self) -> Result<(), String> {
         self.tree.check()?;
+        let mut growing = 0;
         let mut cursor = self.tree.find(0);
         while let Some(at) = cursor {
             let (span, vma) = (self.tree.span(at), self.at(at));
-            let guarded = vma.flags.contains(VmFlags::GROWSDOWN);
+            growing += usize::from(vma.flags.contains(VmFlags::GROWSDOWN));
             if (span.start, span.end) != (vma.start().get(), vma.end().get())
-                || span.guarded != guarded
                 || !vma.start().is_page_aligned()
                 || !vma.end().is_page_aligned()
             {
@@ -237,6 +246,9 @@ impl<H: Host> Areas<H> {
         }
         if self.slots.len() - self.free.len() != self.tree.len() {
             return Err("no-vma-overlap: an area is not in the tree".to_string());
+        }
+        if growing != self.growing {
+            return Err(alloc::format!("{growing} areas grow, {} known", self.growing));
         }
         Ok(())
     }

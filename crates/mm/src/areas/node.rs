@@ -2,19 +2,18 @@
 //!
 //! ```text
 //!  Leaf   | start end slot | start end slot | ...      one entry an area
-//!  Inner  | floor end gap child | ...                  one entry a node below
+//!  Inner  | start end gap child | ...                  one entry a node below
 //! ```
 //!
-//! An area's *floor* is the lowest address its guard gap keeps free (its start, unless it grows
-//! down). A *gap* runs from an area's end to the next one's floor. A node's `max_gap` is the largest
-//! gap between two areas below it; gaps before its first and after its last area belong to the
-//! node above. So a node's summary depends on nothing outside it.
+//! A *gap* runs from an area's end to the next one's start. A node's `max_gap` is the largest gap
+//! between two areas below it; gaps before its first and after its last area belong to the node
+//! above. So a node's summary depends on nothing outside it.
 
 /// What a node tells the one above.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Summary {
-    /// Floor of the first area.
-    pub(super) floor: u64,
+    /// Start of the first area.
+    pub(super) start: u64,
     /// End of the last area.
     pub(super) end: u64,
     /// Largest gap between two areas below.
@@ -28,16 +27,8 @@ pub(super) struct Span {
     pub(super) start: u64,
     /// First address past it.
     pub(super) end: u64,
-    /// Whether a guard gap is kept below it.
-    pub(super) guarded: bool,
     /// Where its value lies.
     pub(super) slot: u32,
-}
-
-/// The gap from `end` to `floor`; a guard gap may reach below the area before.
-#[inline]
-pub(super) const fn gap(end: u64, floor: u64) -> u64 {
-    floor.saturating_sub(end)
 }
 
 /// Number of leading `ends` that are at most `addr`: the index of the first entry that ends above.
@@ -54,12 +45,6 @@ pub(super) fn first_ending_above(ends: &[u64], addr: u64) -> usize {
     if size == 1 && ends[base] <= addr { base + 1 } else { base }
 }
 
-/// The bits below bit `at`, which is at most 64.
-#[inline]
-const fn below(at: usize) -> u64 {
-    if at >= 64 { u64::MAX } else { (1 << at) - 1 }
-}
-
 /// The largest of a set whose maximum was `max`, after `old` was replaced by `new` in it.
 #[inline]
 fn replaced_max(max: u64, old: u64, new: u64, rescan: impl FnOnce() -> u64) -> u64 {
@@ -72,7 +57,7 @@ fn replaced_max(max: u64, old: u64, new: u64, rescan: impl FnOnce() -> u64) -> u
     }
 }
 
-/// Areas in order. `N` is at most 64.
+/// Areas in order.
 #[derive(Clone)]
 pub(super) struct Leaf<const N: usize> {
     len: u8,
@@ -81,8 +66,6 @@ pub(super) struct Leaf<const N: usize> {
     /// The leaf before this one; `u32::MAX` for none.
     pub(super) prev: u32,
     max_gap: u64,
-    /// Bit `i`: entry `i` keeps a guard gap.
-    guarded: u64,
     starts: [u64; N],
     ends: [u64; N],
     slots: [u32; N],
@@ -90,13 +73,12 @@ pub(super) struct Leaf<const N: usize> {
 
 impl<const N: usize> Leaf<N> {
     pub(super) const fn new() -> Self {
-        const { assert!(N >= 4 && N <= 64) };
+        const { assert!(N >= 4 && N <= 255) };
         Self {
             len: 0,
             next: u32::MAX,
             prev: u32::MAX,
             max_gap: 0,
-            guarded: 0,
             starts: [0; N],
             ends: [0; N],
             slots: [0; N],
@@ -124,112 +106,94 @@ impl<const N: usize> Leaf<N> {
     }
 
     #[inline]
-    fn is_guarded(&self, at: usize) -> bool {
-        self.guarded >> at & 1 != 0
-    }
-
-    #[inline]
-    pub(super) fn floor(&self, at: usize, guard: u64) -> u64 {
-        let start = self.starts[at];
-        if self.is_guarded(at) { start.saturating_sub(guard) } else { start }
+    pub(super) fn start(&self, at: usize) -> u64 {
+        self.starts[at]
     }
 
     pub(super) fn span(&self, at: usize) -> Span {
-        Span {
-            start: self.starts[at],
-            end: self.ends[at],
-            guarded: self.is_guarded(at),
-            slot: self.slots[at],
-        }
+        Span { start: self.starts[at], end: self.ends[at], slot: self.slots[at] }
     }
 
-    pub(super) fn summary(&self, guard: u64) -> Summary {
-        let floor = self.floor(0, guard);
-        Summary { floor, end: self.ends[self.len() - 1], gap: self.max_gap }
+    pub(super) fn summary(&self) -> Summary {
+        Summary { start: self.starts[0], end: self.ends[self.len() - 1], gap: self.max_gap }
     }
 
     /// The gap before entry `at`, within this leaf.
     #[inline]
-    fn gap_before(&self, at: usize, guard: u64) -> u64 {
-        if at == 0 || at >= self.len() { 0 } else { gap(self.ends[at - 1], self.floor(at, guard)) }
+    fn gap_before(&self, at: usize) -> u64 {
+        if at == 0 || at >= self.len() { 0 } else { self.starts[at] - self.ends[at - 1] }
     }
 
-    pub(super) fn scan_gaps(&self, guard: u64) -> u64 {
-        (1..self.len()).map(|at| self.gap_before(at, guard)).max().unwrap_or(0)
+    pub(super) fn scan_gaps(&self) -> u64 {
+        (1..self.len()).map(|at| self.gap_before(at)).max().unwrap_or(0)
     }
 
-    pub(super) fn rescan(&mut self, guard: u64) {
-        self.max_gap = self.scan_gaps(guard);
+    pub(super) fn rescan(&mut self) {
+        self.max_gap = self.scan_gaps();
     }
 
     fn put(&mut self, at: usize, span: Span) {
         self.starts[at] = span.start;
         self.ends[at] = span.end;
         self.slots[at] = span.slot;
-        self.guarded = self.guarded & !(1 << at) | u64::from(span.guarded) << at;
     }
 
     /// Adds an entry; there is room.
-    pub(super) fn insert(&mut self, at: usize, span: Span, guard: u64) {
+    pub(super) fn insert(&mut self, at: usize, span: Span) {
         let len = self.len();
-        let old = self.gap_before(at, guard);
+        let old = self.gap_before(at);
         self.starts.copy_within(at..len, at + 1);
         self.ends.copy_within(at..len, at + 1);
         self.slots.copy_within(at..len, at + 1);
-        let kept = self.guarded & below(at);
-        self.guarded = (self.guarded - kept) << 1 | kept;
         self.len += 1;
         self.put(at, span);
-        let new = self.gap_before(at, guard).max(self.gap_before(at + 1, guard));
-        self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps(guard));
+        let new = self.gap_before(at).max(self.gap_before(at + 1));
+        self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());
     }
 
     /// Takes an entry out.
-    pub(super) fn remove(&mut self, at: usize, guard: u64) -> Span {
+    pub(super) fn remove(&mut self, at: usize) -> Span {
         let len = self.len();
         let span = self.span(at);
-        let old = self.gap_before(at, guard).max(self.gap_before(at + 1, guard));
+        let old = self.gap_before(at).max(self.gap_before(at + 1));
         self.starts.copy_within(at + 1..len, at);
         self.ends.copy_within(at + 1..len, at);
         self.slots.copy_within(at + 1..len, at);
-        let kept = self.guarded & below(at);
-        self.guarded = (self.guarded >> 1) & !below(at) | kept;
         self.len -= 1;
-        let new = self.gap_before(at, guard);
-        self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps(guard));
+        let new = self.gap_before(at);
+        self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());
         span
     }
 
     /// Replaces an entry's range; the order stays.
-    pub(super) fn set_range(&mut self, at: usize, start: u64, end: u64, guard: u64) {
-        let old = self.gap_before(at, guard).max(self.gap_before(at + 1, guard));
+    pub(super) fn set_range(&mut self, at: usize, start: u64, end: u64) {
+        let old = self.gap_before(at).max(self.gap_before(at + 1));
         self.starts[at] = start;
         self.ends[at] = end;
-        let new = self.gap_before(at, guard).max(self.gap_before(at + 1, guard));
-        self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps(guard));
+        let new = self.gap_before(at).max(self.gap_before(at + 1));
+        self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());
     }
 
     /// Moves the entries from `at` on into an empty leaf.
-    pub(super) fn split_off(&mut self, at: usize, guard: u64) -> Self {
+    pub(super) fn split_off(&mut self, at: usize) -> Self {
         let mut upper = Self::new();
         for from in at..self.len() {
             upper.put(from - at, self.span(from));
             upper.len += 1;
         }
         self.len = at as u8;
-        self.guarded &= below(at);
-        self.rescan(guard);
-        upper.rescan(guard);
+        self.rescan();
+        upper.rescan();
         upper
     }
 
     /// Appends all entries of the leaf that follows; there is room.
-    pub(super) fn append(&mut self, upper: &Self, guard: u64) {
+    pub(super) fn append(&mut self, upper: &Self) {
         for from in 0..upper.len() {
             self.put(self.len(), upper.span(from));
             self.len += 1;
         }
-        self.rescan(guard);
+        self.rescan();
     }
 }
 
@@ -238,7 +202,7 @@ impl<const N: usize> Leaf<N> {
 pub(super) struct Inner<const N: usize> {
     len: u8,
     max_gap: u64,
-    floors: [u64; N],
+    starts: [u64; N],
     ends: [u64; N],
     gaps: [u64; N],
     children: [u32; N],
@@ -246,7 +210,7 @@ pub(super) struct Inner<const N: usize> {
 
 impl<const N: usize> Inner<N> {
     pub(super) const fn new() -> Self {
-        Self { len: 0, max_gap: 0, floors: [0; N], ends: [0; N], gaps: [0; N], children: [0; N] }
+        Self { len: 0, max_gap: 0, starts: [0; N], ends: [0; N], gaps: [0; N], children: [0; N] }
     }
 
     #[inline]
@@ -265,11 +229,11 @@ impl<const N: usize> Inner<N> {
     }
 
     pub(super) fn summary_of(&self, at: usize) -> Summary {
-        Summary { floor: self.floors[at], end: self.ends[at], gap: self.gaps[at] }
+        Summary { start: self.starts[at], end: self.ends[at], gap: self.gaps[at] }
     }
 
     pub(super) fn summary(&self) -> Summary {
-        Summary { floor: self.floors[0], end: self.ends[self.len() - 1], gap: self.max_gap }
+        Summary { start: self.starts[0], end: self.ends[self.len() - 1], gap: self.max_gap }
     }
 
     /// The largest gap that entry `at` takes part in: inside, before and after it.
@@ -279,10 +243,10 @@ impl<const N: usize> Inner<N> {
         if at < self.len() {
             max = self.gaps[at];
             if at > 0 {
-                max = max.max(gap(self.ends[at - 1], self.floors[at]));
+                max = max.max(self.starts[at] - self.ends[at - 1]);
             }
             if at + 1 < self.len() {
-                max = max.max(gap(self.ends[at], self.floors[at + 1]));
+                max = max.max(self.starts[at + 1] - self.ends[at]);
             }
         }
         max
@@ -290,16 +254,16 @@ impl<const N: usize> Inner<N> {
 
     pub(super) fn scan_gaps(&self) -> u64 {
         let mut max = 0;
-        let mut end = u64::MAX;
+        let mut end = self.starts[0];
         for at in 0..self.len() {
-            max = max.max(self.gaps[at]).max(gap(end, self.floors[at]));
+            max = max.max(self.gaps[at]).max(self.starts[at] - end);
             end = self.ends[at];
         }
         max
     }
 
     fn put(&mut self, at: usize, child: u32, summary: Summary) {
-        self.floors[at] = summary.floor;
+        self.starts[at] = summary.start;
         self.ends[at] = summary.end;
         self.gaps[at] = summary.gap;
         self.children[at] = child;
@@ -316,7 +280,7 @@ impl<const N: usize> Inner<N> {
     /// Adds a child; there is room.
     pub(super) fn insert(&mut self, at: usize, child: u32, summary: Summary) {
         let len = self.len();
-        self.floors.copy_within(at..len, at + 1);
+        self.starts.copy_within(at..len, at + 1);
         self.ends.copy_within(at..len, at + 1);
         self.gaps.copy_within(at..len, at + 1);
         self.children.copy_within(at..len, at + 1);
@@ -329,7 +293,7 @@ impl<const N: usize> Inner<N> {
     pub(super) fn remove(&mut self, at: usize) -> u32 {
         let len = self.len();
         let child = self.children[at];
-        self.floors.copy_within(at + 1..len, at);
+        self.starts.copy_within(at + 1..len, at);
         self.ends.copy_within(at + 1..len, at);
         self.gaps.copy_within(at + 1..len, at);
         self.children.copy_within(at + 1..len, at);

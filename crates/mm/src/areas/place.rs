@@ -6,11 +6,11 @@
 //!
 //! The generic rules serve riscv; x86 has its own (arch/x86/kernel/sys_x86_64.c).
 
-use super::Areas;
 use super::gaps::Wanted;
+use super::{Areas, Vma};
 use crate::Host;
 use crate::layout::{Direction, Layout};
-use kilburn_addr::{Errno, PAGE_MASK, PAGE_SIZE, VirtAddr};
+use kilburn_addr::{Errno, PAGE_MASK, PAGE_SIZE, VirtAddr, VmFlags};
 
 /// What is to be placed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,6 +77,9 @@ pub enum Window {
     Above4G,
 }
 
+/// Values above are errors (Linux `IS_ERR_VALUE`).
+const LAST_NO_ERROR: u64 = u64::MAX - 4095;
+
 const LOW_2G: (u64, u64) = (0x4000_0000, 0x8000_0000);
 
 impl<H: Host> Areas<H> {
@@ -100,6 +103,10 @@ impl<H: Host> Areas<H> {
             Some(addr) => addr,
             None => search.find(request.len)?,
         };
+        if addr > LAST_NO_ERROR {
+            // Linux takes a fixed address in the last page for an error and answers it.
+            return Err(Errno::from_number(addr.wrapping_neg() as u16));
+        }
         if addr > task_size - request.len {
             return Err(Errno::ENOMEM);
         }
@@ -227,18 +234,43 @@ impl<H: Host> Search<'_, H> {
 
     /// Whether the first area that ends above `addr` leaves `len` bytes there.
     fn is_free_below(&self, addr: u64, len: u64) -> bool {
-        let Some(next) = self.areas.tree.find(addr) else { return true };
-        let span = self.areas.tree.span(next);
-        let guard = if span.guarded { self.areas.tree.guard } else { 0 };
-        addr + len <= span.start.saturating_sub(guard)
+        let next = self.areas.find(VirtAddr::new(addr));
+        next.is_none_or(|next| addr + len <= self.areas.guarded_start(next))
     }
 
-    fn lowest(&self, len: u64, low: u64, high: u64) -> Option<u64> {
-        self.areas.tree.lowest_gap(self.wanted(len, low, high)).map(|(start, _)| start)
+    /// `unmapped_area`
+    fn lowest(&self, len: u64, mut low: u64, high: u64) -> Option<u64> {
+        loop {
+            let (start, _) = self.areas.tree.lowest_gap(self.wanted(len, low, high))?;
+            match self.growing_above(start) {
+                Some(next) if self.areas.guarded_start(next) < start + len => {
+                    low = next.end().get();
+                }
+                _ => return Some(start),
+            }
+        }
     }
 
-    fn highest(&self, len: u64, low: u64, high: u64) -> Option<u64> {
-        self.areas.tree.highest_gap(self.wanted(len, low, high)).map(|(_, end)| end - len)
+    /// `unmapped_area_topdown`: a guard gap lowers the limit, even past areas that lie in it.
+    fn highest(&self, len: u64, low: u64, mut high: u64) -> Option<u64> {
+        loop {
+            let (start, end) = self.areas.tree.highest_gap(self.wanted(len, low, high))?;
+            match self.growing_above(start) {
+                Some(next) if self.areas.guarded_start(next) < end => {
+                    high = self.areas.guarded_start(next);
+                }
+                _ => return Some(end - len),
+            }
+        }
+    }
+
+    /// The area above the gap that starts at `gap_start`, if it grows down.
+    fn growing_above(&self, gap_start: u64) -> Option<&Vma<H>> {
+        if self.areas.growing == 0 {
+            return None;
+        }
+        let next = self.areas.find(VirtAddr::new(gap_start))?;
+        next.flags.contains(VmFlags::GROWSDOWN).then_some(next)
     }
 
     fn wanted(&self, len: u64, low: u64, high: u64) -> Wanted {

@@ -42,14 +42,13 @@ pub(super) struct Tree<const N: usize> {
     /// Levels of inner nodes above the leaves.
     pub(super) height: usize,
     len: usize,
-    pub(super) guard: u64,
     #[cfg(test)]
     pub(super) visits: super::visits::Visits,
 }
 
 impl<const N: usize> Tree<N> {
-    /// An empty tree that keeps `guard` bytes free below guarded spans.
-    pub(super) const fn new(guard: u64) -> Self {
+    /// An empty tree.
+    pub(super) const fn new() -> Self {
         Self {
             leaves: Vec::new(),
             inners: Vec::new(),
@@ -58,7 +57,6 @@ impl<const N: usize> Tree<N> {
             root: NONE,
             height: 0,
             len: 0,
-            guard,
             #[cfg(test)]
             visits: super::visits::Visits::new(),
         }
@@ -165,13 +163,13 @@ impl<const N: usize> Tree<N> {
         self.len += 1;
         if self.root == NONE {
             let mut leaf = Leaf::new();
-            leaf.insert(0, span, self.guard);
+            leaf.insert(0, span);
             self.root = self.new_leaf(leaf);
             return;
         }
         let Path { inner, leaf, at } = self.path(span.start);
         if self.leaves[leaf as usize].len() < N {
-            self.leaves[leaf as usize].insert(at, span, self.guard);
+            self.leaves[leaf as usize].insert(at, span);
             self.tell_parents(&inner, leaf);
         } else {
             let upper = self.split_leaf(leaf, at, span);
@@ -183,7 +181,7 @@ impl<const N: usize> Tree<N> {
     pub(super) fn remove(&mut self, start: u64) -> Span {
         let Path { inner, leaf, at } = self.path(start);
         let node = &mut self.leaves[leaf as usize];
-        let span = node.remove(at, self.guard);
+        let span = node.remove(at);
         debug_assert_eq!(span.start, start, "a span starts there");
         self.len -= 1;
         if node.len() == 0 {
@@ -203,13 +201,13 @@ impl<const N: usize> Tree<N> {
     /// neighbours.
     pub(super) fn set_range(&mut self, start: u64, to_start: u64, to_end: u64) {
         let Path { inner, leaf, at } = self.path(start);
-        self.leaves[leaf as usize].set_range(at, to_start, to_end, self.guard);
+        self.leaves[leaf as usize].set_range(at, to_start, to_end);
         self.tell_parents(&inner, leaf);
     }
 
     /// Passes a leaf's new summary up, as far as it changes anything.
     fn tell_parents(&mut self, path: &[(u32, u32); MAX_HEIGHT], leaf: u32) {
-        let mut summary = self.leaves[leaf as usize].summary(self.guard);
+        let mut summary = self.leaves[leaf as usize].summary();
         for &(node, at) in path[..self.height].iter().rev() {
             let inner = &mut self.inners[node as usize];
             if inner.summary_of(at as usize) == summary {
@@ -222,7 +220,6 @@ impl<const N: usize> Tree<N> {
 
     /// Splits a full leaf while adding `span` at `at`; answers the new upper leaf.
     fn split_leaf(&mut self, leaf: u32, at: usize, span: Span) -> u32 {
-        let guard = self.guard;
         let node = &mut self.leaves[leaf as usize];
         // Address spaces fill from one end: then leave the old leaf full.
         let cut = match at {
@@ -230,11 +227,11 @@ impl<const N: usize> Tree<N> {
             _ if at == N => N,
             _ => N / 2,
         };
-        let mut upper = node.split_off(cut, guard);
+        let mut upper = node.split_off(cut);
         if at < cut || cut == 0 {
-            node.insert(at, span, guard);
+            node.insert(at, span);
         } else {
-            upper.insert(at - cut, span, guard);
+            upper.insert(at - cut, span);
         }
         upper.prev = leaf;
         upper.next = node.next;
@@ -250,8 +247,8 @@ impl<const N: usize> Tree<N> {
     /// Adds leaf `upper` right after leaf `lower` in the nodes above, splitting those that are
     /// full.
     fn add_sibling(&mut self, path: &[(u32, u32); MAX_HEIGHT], lower: u32, upper: u32) {
-        let mut lower_summary = self.leaves[lower as usize].summary(self.guard);
-        let mut upper_summary = self.leaves[upper as usize].summary(self.guard);
+        let mut lower_summary = self.leaves[lower as usize].summary();
+        let mut upper_summary = self.leaves[upper as usize].summary();
         let mut upper = upper;
         for level in (0..self.height).rev() {
             let (node, at) = (path[level].0, path[level].1 as usize);
@@ -339,10 +336,10 @@ impl<const N: usize> Tree<N> {
         let inner = &self.inners[parent as usize];
         let (lower, upper) = (inner.child(left), inner.child(left + 1));
         let upper_node = self.leaves[upper as usize].clone();
-        self.leaves[lower as usize].append(&upper_node, self.guard);
+        self.leaves[lower as usize].append(&upper_node);
         self.unlink_leaf(upper);
         self.free_leaves.push(upper);
-        let summary = self.leaves[lower as usize].summary(self.guard);
+        let summary = self.leaves[lower as usize].summary();
         self.joined(path, level, left, summary);
     }
 

@@ -7,11 +7,10 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 
 const SPACE: u64 = 600;
-const GUARD: u64 = 3;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Insert { start: u64, len: u64, guarded: bool },
+    Insert { start: u64, len: u64 },
     Remove { at: u64 },
     Resize { at: u64, start: i64, end: i64 },
     Gap { len: u64, low: u64, high: u64 },
@@ -20,8 +19,7 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let page = 1..SPACE;
     let step = prop_oneof![
-        6 => (page.clone(), 1..6_u64, prop::bool::weighted(0.15))
-            .prop_map(|(start, len, guarded)| Step::Insert { start, len, guarded }),
+        6 => (page.clone(), 1..6_u64).prop_map(|(start, len)| Step::Insert { start, len }),
         3 => page.clone().prop_map(|at| Step::Remove { at }),
         2 => (page.clone(), -4..4_i64, -4..4_i64)
             .prop_map(|(at, start, end)| Step::Resize { at, start, end }),
@@ -40,32 +38,23 @@ impl Naive {
         self.0.iter().all(|span| end <= span.start || span.end <= start)
     }
 
-    /// Whether a page may be used for new areas. A guard gap ends where the area below it ends,
-    /// as Linux looks at the next area alone.
-    fn usable(&self, page: u64) -> bool {
-        let next = self.0.iter().find(|span| span.end > page);
-        next.is_none_or(|next| {
-            page < if next.guarded { next.start.saturating_sub(GUARD) } else { next.start }
-        })
-    }
-
-    /// Starts of all usable stretches of `len` pages within the limits.
+    /// Starts of all free stretches of `len` pages within the limits.
     fn rooms(&self, wanted: Wanted) -> impl Iterator<Item = u64> {
         let last = wanted.high.saturating_sub(wanted.len);
         (wanted.low..=last)
             .filter(move |&start| start + wanted.len <= wanted.high)
-            .filter(move |&start| (start..start + wanted.len).all(|page| self.usable(page)))
+            .filter(move |&start| self.is_free(start, start + wanted.len))
     }
 }
 
 fn compare<const N: usize>(steps: Vec<Step>) -> Result<(), TestCaseError> {
-    let mut tree = Tree::<N>::new(GUARD);
+    let mut tree = Tree::<N>::new();
     let mut naive = Naive::default();
     for (number, step) in steps.into_iter().enumerate() {
         match step {
-            Step::Insert { start, len, guarded } => {
+            Step::Insert { start, len } => {
                 if naive.is_free(start, start + len) {
-                    let span = Span { start, end: start + len, guarded, slot: number as u32 };
+                    let span = Span { start, end: start + len, slot: number as u32 };
                     tree.insert(span);
                     naive.0.push(span);
                     naive.0.sort_by_key(|span| span.start);

@@ -112,6 +112,23 @@ fn a_growing_stack_keeps_its_guard_gap_free() {
     assert_eq!(areas.get_unmapped_area(&layout, &fixed), Ok(VirtAddr::new(hint)));
 }
 
+/// Seen on 6.18: the search goes on below the guard gap, and passes room that is above it but below
+/// another area.
+#[test]
+fn a_guard_gap_lowers_the_limit_past_areas_that_lie_in_it() {
+    let layout = Layout::fixed(Arch::X86_64);
+    let base = layout.mmap_base().get();
+    let page = |below: u64| base - below * PAGE_SIZE;
+    let mut areas = Areas::<Bare>::new();
+    areas.insert(area(page(10), page(0), VmFlags::GROWSDOWN));
+    areas.insert(area(page(12), page(11), VmFlags::empty()));
+    let at = areas.get_unmapped_area(&layout, &request(0, PAGE_SIZE));
+    assert_eq!(at, Ok(VirtAddr::new(page(10 + 256 + 1))));
+    // Where the gap below the growing area is too short to be looked at, it does no harm.
+    let at = areas.get_unmapped_area(&layout, &request(0, 2 * PAGE_SIZE));
+    assert_eq!(at, Ok(VirtAddr::new(page(14))));
+}
+
 #[test]
 fn a_full_lower_part_is_left_upwards() {
     let layout = Layout::fixed(Arch::RiscvSv39);
@@ -136,6 +153,8 @@ fn bad_places_have_linuxs_errors() {
         (fixed(0, PAGE_SIZE), Errno::EPERM),
         (fixed(size, PAGE_SIZE), Errno::ENOMEM),
         (fixed(0u64.wrapping_sub(PAGE_SIZE), PAGE_SIZE), Errno::ENOMEM),
+        // Seen on 6.18: an address that looks like an error is one.
+        (fixed(u64::MAX - 1, PAGE_SIZE), Errno::ENOENT),
         (request(0, size), Errno::ENOMEM),
         (request(0, 0u64.wrapping_sub(PAGE_SIZE)), Errno::ENOMEM),
     ] {

@@ -10,10 +10,10 @@ const LEVELS: u64 = 5;
 
 /// Areas of one page with a page between them, put in an order that fits nothing.
 fn scattered() -> Tree<64> {
-    let mut tree = Tree::new(0);
+    let mut tree = Tree::new();
     for number in 0..COUNT {
         let place = number * 7919 % COUNT;
-        tree.insert(Span { start: place * 2 + 1, end: place * 2 + 2, guarded: false, slot: 0 });
+        tree.insert(Span { start: place * 2 + 1, end: place * 2 + 2, slot: 0 });
     }
     tree.check().expect("invariants hold");
     tree
@@ -60,10 +60,10 @@ fn filling_from_either_end_leaves_full_nodes() {
     let descending = |number: u64| COUNT - number;
     let ascending = |number: u64| number;
     for place in [&descending as &dyn Fn(u64) -> u64, &ascending] {
-        let mut tree = Tree::<64>::new(0);
+        let mut tree = Tree::<64>::new();
         for number in 0..10_000 {
             let start = place(number) * 2;
-            tree.insert(Span { start, end: start + 1, guarded: false, slot: 0 });
+            tree.insert(Span { start, end: start + 1, slot: 0 });
         }
         tree.check().expect("invariants hold");
         assert!(tree.leaves.len() <= 10_000 / 60, "{} leaves", tree.leaves.len());
@@ -83,7 +83,7 @@ fn emptying_gives_all_nodes_back_for_reuse() {
         assert_eq!((tree.len(), tree.height), (0, 0), "round {round}");
         for number in 0..COUNT {
             let place = number * 7919 % COUNT;
-            tree.insert(Span { start: place * 2 + 1, end: place * 2 + 2, guarded: false, slot: 0 });
+            tree.insert(Span { start: place * 2 + 1, end: place * 2 + 2, slot: 0 });
         }
         assert!(tree.leaves.len() <= leaves + 1);
     }
