@@ -11,6 +11,7 @@ mod mlock;
 pub mod mmap;
 mod mprotect;
 mod mremap;
+mod mseal;
 mod msync;
 mod munmap;
 mod pending;
