@@ -78,6 +78,9 @@ impl<H: Host> Mm<H> {
     fn prepare_anon_vma_slow(&self, state: &State<H>, vma: &Vma<H>) {
         // Faults of two threads in neighbouring areas shall not both find the other's missing.
         let _tables = self.lock_tables();
+        if vma.anon_vma.get().is_some() {
+            return;
+        }
         let anon_vma = vma.anon_vma.get_or_fill(|| {
             state
                 .areas

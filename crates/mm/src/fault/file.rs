@@ -29,15 +29,20 @@ impl<H: Host> Mm<H> {
         let mapping = file.mapping().ok_or(Fault::Bus)?;
         // Truncation waits until the page looked up here is mapped, and then unmaps it.
         let _valid = mapping.invalidate.read();
+        let private_write = site.is_write() && !site.vma.flags.contains(VmFlags::SHARED);
+        if private_write {
+            // Even if there is no page to copy: it decides what merges later.
+            self.prepare_anon_vma(site.state, site.vma);
+        }
         if site.index() >= mapping.size_pages() {
             return Err(Fault::Bus);
         }
         if !site.is_write() {
             self.read_fault(site, mapping)
-        } else if site.vma.flags.contains(VmFlags::SHARED) {
-            self.shared_fault(site, mapping)
-        } else {
+        } else if private_write {
             self.cow_fault(site, mapping)
+        } else {
+            self.shared_fault(site, mapping)
         }
     }
 
@@ -76,7 +81,6 @@ impl<H: Host> Mm<H> {
 
     /// `do_cow_fault`: a private copy at once.
     fn cow_fault(&self, site: &Site<'_, H>, mapping: &AddressSpace<H>) -> Result<FaultDone, Fault> {
-        self.prepare_anon_vma(site.state, site.vma);
         let (page, found) = mapping.page(site.index()).map_err(Fault::from_errno)?;
         let copy = self.memory().alloc()?;
         self.mem().copy(page.pfn(), copy);

@@ -29,6 +29,8 @@ impl<H: Host> Mm<H> {
         let flags = vma.flags;
         let min = VirtAddr::new(self.memory().config().mmap_min_addr);
         let growth = state.areas.plan_stack_growth(vma.start(), addr, min)?;
+        // Even if a limit stops the growth: it decides what mprotect merges later.
+        self.prepare_anon_vma(state, vma);
         let pages = growth.grow_pages;
         if !state.vm.may_expand(caller, flags, pages)
             || growth.size_bytes > caller.rlimits.stack

@@ -197,12 +197,12 @@ impl<H: Host> Mm<H> {
         }
         let (source, pgoff) = match request.file {
             Some(file) => {
-                flags = file_flags(flags, &file, request.flags, prot)?;
                 // file_mmap_ok: no page past the largest offset.
                 let max_pages = i64::MAX as u64 >> PAGE_SHIFT;
                 if pgoff > max_pages || len >> PAGE_SHIFT > max_pages - pgoff {
                     return Err(Errno::EOVERFLOW);
                 }
+                flags = file_flags(flags, &file, request.flags, prot)?;
                 (Source::File(file.file), pgoff)
             }
             None => anon_source(&mut flags, request.flags, range)?,

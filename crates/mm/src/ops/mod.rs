@@ -14,7 +14,6 @@ mod mremap;
 mod mseal;
 mod msync;
 mod munmap;
-mod pending;
 mod populate;
 mod remap_file_pages;
 
