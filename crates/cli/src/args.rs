@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Policies(Box<crate::policies::Arguments>),
     /// Make a Debian riscv64 root folder for `kilburn run --root`.
     Rootfs(RootfsArgs),
+    /// Compare our memory manager with the kernel underneath, call by call.
+    Fidelity(crate::fidelity::FidelityArgs),
 }
 
 const RUN_NOTES: &str = "\
@@ -187,7 +189,9 @@ mod tests {
     fn run_args(line: &[&str]) -> RunArgs {
         match Cli::try_parse_from([&["kilburn", "run"], line].concat()).expect("parses").command {
             Command::Run(arguments) => *arguments,
-            Command::Policies(_) | Command::Rootfs(_) => panic!("asked for run"),
+            Command::Fidelity(_) | Command::Policies(_) | Command::Rootfs(_) => {
+                panic!("asked for run")
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The `kilburn` command.
 //!
 //! - [`args`]: the command line. [`failure`]: what goes wrong before or instead of a guest.
+//! - [`fidelity`]: asks the kernel underneath whether our memory manager does as it does.
 //! - [`run`]: one guest program and what it starts, on a machine of its own. [`figures`]: what
 //!   `--stats` prints about it.
 //! - [`policies`]: page replacement policies compared.
@@ -9,6 +10,7 @@
 
 mod args;
 mod failure;
+mod fidelity;
 mod figures;
 mod policies;
 mod rootfs;
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
         args::Command::Run(arguments) => run::run(&arguments),
         args::Command::Policies(arguments) => policies::run(&arguments),
         args::Command::Rootfs(arguments) => rootfs::make(&arguments),
+        args::Command::Fidelity(arguments) => Ok(fidelity::run(&arguments)),
     };
     match outcome {
         Ok(code) => code,

@@ -42,7 +42,7 @@ const LAYERS: &[Layer] = &[
     layer("riscv", &["mmu"], true, Unsafe::Confined),
     layer("linux", &["mm", "riscv"], true, Unsafe::Confined),
     layer("model", &["addr"], true, Unsafe::Confined),
-    layer("cli", &["linux"], true, Unsafe::Forbidden),
+    layer("cli", &["linux", "model"], true, Unsafe::Forbidden),
 ];
 
 /// Everything that `name` may depend on: what lies below it.

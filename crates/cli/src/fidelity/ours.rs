@@ -1,0 +1,332 @@
+//! Our side: the calls of a case made on `kilburn-mm`, set up as the oracle's child is.
+//!
+//! The address space has the layout of the kernel's, x86-64 with four levels, and is occupied but
+//! for the window by two sealed areas that map a file of their own.
+
+use super::declared;
+use kilburn_addr::{Access, Errno, PAGE_SIZE, VirtAddr};
+use kilburn_mm::layout::Arch;
+use kilburn_mm::{
+    AddressSpace, Caller, ExecLayout, Fault, FileForMap, FileIdentity, Host, Layout, MappedFile,
+    Memory, MemoryConfig, Mm, MmapRequest, Partial, SegvCode, TlbFlush, Violation,
+};
+use kilburn_model::call::NO_FILE;
+use kilburn_model::case::stamp;
+use kilburn_model::outcome::{Digest, digest_of, maps_line};
+use kilburn_model::safe::TASK_SIZE;
+use kilburn_model::{Call, Case, Kind, Outcome, Report, Step, Window};
+use kilburn_paging::Sv;
+use kilburn_riscv::GuestRam;
+use std::sync::Arc;
+
+/// RAM of our machine: more than four processes can fill the wide window with.
+const RAM_BYTES: u64 = 96 << 20;
+const MAP_PRIVATE_FIXED_NORESERVE: u64 = 0x4012;
+
+/// The machine the calls are made on.
+pub(super) struct Machine {
+    ram: GuestRam,
+}
+
+impl Host for Machine {
+    type Mem = GuestRam;
+    type Format = Sv;
+    type RawMutex = parking_lot::RawMutex;
+    type RawRwLock = parking_lot::RawRwLock;
+
+    fn mem(&self) -> &GuestRam {
+        &self.ram
+    }
+    fn format(&self) -> Sv {
+        Sv::SV48
+    }
+    fn flush_tlb(&self, _: &TlbFlush) {}
+    fn random_u64(&self) -> u64 {
+        0
+    }
+}
+
+/// A file in shared memory.
+struct File {
+    mapping: Arc<AddressSpace<Machine>>,
+    number: u64,
+}
+
+impl MappedFile<Machine> for File {
+    fn mapping(&self) -> Option<&Arc<AddressSpace<Machine>>> {
+        Some(&self.mapping)
+    }
+    fn identity(&self) -> FileIdentity {
+        FileIdentity { major: 0, minor: 1, inode: self.number + 1 }
+    }
+    fn path(&self) -> String {
+        "/memfd:kilburn (deleted)".to_owned()
+    }
+}
+
+/// Memory that cases run in, one after another.
+pub(super) struct Ours {
+    memory: Arc<Memory<Machine>>,
+    /// Frames free between cases.
+    free: u64,
+}
+
+/// A case being run.
+pub(super) struct Session<'a> {
+    memory: &'a Arc<Memory<Machine>>,
+    window: Window,
+    caller: Caller,
+    /// By number; those that ended are gone.
+    processes: Vec<Option<Arc<Mm<Machine>>>>,
+    files: Vec<Arc<File>>,
+    obstacle: Arc<File>,
+}
+
+impl Ours {
+    pub(super) fn new() -> Result<Self, String> {
+        let ram = GuestRam::new(RAM_BYTES).map_err(|error| error.to_string())?;
+        let base = ram.base_pfn();
+        let end = base.checked_add(ram.frames()).ok_or("too much memory")?;
+        // What the oracle's kernel has.
+        let config = MemoryConfig { mmap_min_addr: PAGE_SIZE, ..MemoryConfig::new(base..end) };
+        let memory = Memory::new(Machine { ram }, config).map_err(|error| error.to_string())?;
+        let free = memory.counts().free;
+        Ok(Self { memory, free })
+    }
+
+    /// Sets a case's first process up.
+    pub(super) fn start(&mut self, case: &Case) -> Result<Session<'_>, Errno> {
+        let memory = &self.memory;
+        let window = case.window;
+        let layout = Layout::fixed(Arch::X86_64).with_mmap_base(VirtAddr::new(window.end()));
+        let mm = Mm::new(memory, layout)?;
+        let brk = VirtAddr::new(case.brk);
+        mm.set_layout_fields(ExecLayout { start_brk: brk, brk, ..ExecLayout::default() });
+        let file = |number, size| {
+            Arc::new(File { mapping: AddressSpace::new_shmem(memory, size), number })
+        };
+        let mut session = Session {
+            memory,
+            window,
+            caller: Caller::ROOT,
+            processes: vec![],
+            files: case.files.iter().zip(0..).map(|(&size, number)| file(number, size)).collect(),
+            obstacle: file(99, 0),
+        };
+        for (start, end) in [(PAGE_SIZE, window.start), (window.end(), TASK_SIZE)] {
+            session.occupy(&mm, start, end)?;
+        }
+        for file in &session.files {
+            let mut page = 0;
+            while page * PAGE_SIZE + 8 <= file.mapping.size() {
+                let bytes = stamp(file.number, page).to_le_bytes();
+                file.mapping.write_at(page * PAGE_SIZE, &bytes)?;
+                page += 1;
+            }
+        }
+        session.processes.push(Some(mm));
+        Ok(session)
+    }
+
+    /// After a case: whether every frame and promise came back.
+    pub(super) fn check_empty(&self) -> Result<(), String> {
+        let free = self.memory.counts().free;
+        if free != self.free {
+            return Err(format!("{} frames were not given back", self.free as i64 - free as i64));
+        }
+        self.memory.check(&[], &[]).map_err(|violation| format!("after all ended: {violation}"))
+    }
+}
+
+impl Session<'_> {
+    fn occupy(&self, mm: &Mm<Machine>, start: u64, end: u64) -> Result<(), Errno> {
+        let request = MmapRequest {
+            addr: start,
+            len: end - start,
+            prot: 0,
+            flags: MAP_PRIVATE_FIXED_NORESERVE,
+            file: Some(Self::for_map(&self.obstacle)),
+            offset: 0,
+        };
+        mm.mmap(&self.caller, request)?;
+        match mm.mseal(VirtAddr::new(start), end - start, 0) {
+            Err(Errno::ENOSYS) => Ok(()),
+            sealed => sealed,
+        }
+    }
+
+    fn for_map(file: &Arc<File>) -> FileForMap<Machine> {
+        FileForMap {
+            file: file.clone(),
+            readable: true,
+            writable: true,
+            noexec: false,
+            write_sealed: false,
+        }
+    }
+
+    /// Makes a step.
+    pub(super) fn step(&mut self, step: &Step) -> Report {
+        let number = usize::from(step.process);
+        let Some(mm) = self.processes.get(number).cloned().flatten() else {
+            return Report { outcome: Outcome::Skipped, maps: None };
+        };
+        let outcome = match step.call.kind {
+            Kind::Fork => match mm.fork(&self.caller) {
+                Ok(child) => {
+                    self.processes.push(Some(child));
+                    Outcome::Returned(self.processes.len() as i64 - 1)
+                }
+                Err(errno) => errno_outcome(errno),
+            },
+            Kind::Exit => {
+                if number > 0 {
+                    self.processes[number] = None;
+                }
+                Outcome::Returned(0)
+            }
+            _ => self.perform(&mm, &step.call),
+        };
+        Report { outcome, maps: step.call.may_change_areas().then(|| self.maps(&mm)) }
+    }
+
+    /// The whole-state check.
+    pub(super) fn check(&self) -> Result<(), Violation> {
+        let mms: Vec<&Mm<Machine>> = self.processes.iter().flatten().map(Arc::as_ref).collect();
+        let files = self.files.iter().chain([&self.obstacle]);
+        let files: Vec<_> = files.map(|file| file.mapping.as_ref()).collect();
+        self.memory.check(&mms, &files)
+    }
+
+    fn maps(&self, mm: &Mm<Machine>) -> String {
+        let mut text = String::new();
+        mm.write_maps(&mut text).expect("a string takes everything");
+        let mut maps = String::new();
+        for line in text.lines().filter_map(|line| maps_line(line, self.window)) {
+            maps.push_str(&line);
+            maps.push('\n');
+        }
+        maps
+    }
+
+    fn perform(&self, mm: &Mm<Machine>, call: &Call) -> Outcome {
+        let [a, b, c, d, e, _] = call.args;
+        let caller = &self.caller;
+        let addr = VirtAddr::new(a);
+        let done = |result: Result<(), Errno>| result.map(|()| 0);
+        let result = match call.kind {
+            Kind::Mmap => self.mmap(mm, call),
+            Kind::Munmap => done(mm.munmap(addr, b)),
+            Kind::Mprotect => done(mm.mprotect(caller, addr, b, c)),
+            Kind::Mremap => {
+                mm.mremap(caller, addr, b, c, d, VirtAddr::new(e)).map(|at| at.get() as i64)
+            }
+            Kind::Brk => Ok(mm.brk(caller, addr).get() as i64),
+            Kind::Madvise => done(mm.madvise(caller, addr, b, c as i32)),
+            Kind::Msync => done(mm.msync(addr, b, c as i32)),
+            Kind::Mincore => {
+                let mut pages = Vec::new();
+                mm.mincore(addr, b, &mut pages).map(|()| {
+                    let pages: Vec<u64> = pages.iter().map(|page| u64::from(page & 1)).collect();
+                    digest_of(&pages)
+                })
+            }
+            Kind::Mlock => done(mm.mlock(caller, addr, b)),
+            Kind::Mlock2 => done(mm.mlock2(caller, addr, b, c as i32)),
+            Kind::Munlock => done(mm.munlock(addr, b)),
+            Kind::Mlockall => done(mm.mlockall(caller, a as i32)),
+            Kind::Munlockall => done(mm.munlockall()),
+            Kind::Mseal => done(mm.mseal(addr, b, c)),
+            Kind::RemapFilePages => done(mm.remap_file_pages(caller, addr, b, c, d, e)),
+            Kind::Read => return accessed(addr, self.load(mm, addr, 1)),
+            Kind::Write => {
+                let written = mm.write(caller, addr, &[b as u8]);
+                return accessed(addr, written.map(|()| 0).map_err(|partial| partial.fault));
+            }
+            Kind::Sum => return self.sum(mm, addr, b),
+            Kind::Truncate => match self.file(a) {
+                Some(file) => done(file.mapping.truncate(b)),
+                None => Err(Errno::EBADF),
+            },
+            Kind::FileWrite => match self.file(a) {
+                Some(file) => file.mapping.write_at(b, &c.to_le_bytes()).map(|count| count as i64),
+                None => Err(Errno::EBADF),
+            },
+            Kind::FileRead => self.file_read(a, b),
+            Kind::Fork | Kind::Exit => Ok(0),
+        };
+        result.map_or_else(errno_outcome, Outcome::Returned)
+    }
+
+    fn file(&self, number: u64) -> Option<&Arc<File>> {
+        self.files.get(usize::try_from(number).ok()?)
+    }
+
+    fn mmap(&self, mm: &Mm<Machine>, call: &Call) -> Result<i64, Errno> {
+        let [addr, len, prot, flags, number, offset] = call.args;
+        const MAP_ANONYMOUS: u64 = 0x20;
+        let file = if flags & MAP_ANONYMOUS != 0 {
+            None
+        } else if offset & (PAGE_SIZE - 1) != 0 {
+            // sys_mmap looks at the offset before the descriptor.
+            return Err(Errno::EINVAL);
+        } else {
+            let file = if number == NO_FILE { None } else { self.file(number) };
+            Some(Self::for_map(file.ok_or(Errno::EBADF)?))
+        };
+        let request = MmapRequest { addr, len, prot, flags, file, offset };
+        mm.mmap(&self.caller, request).map(|at| at.get() as i64)
+    }
+
+    /// Loads up to 8 bytes as one number.
+    fn load(&self, mm: &Mm<Machine>, addr: VirtAddr, len: usize) -> Result<u64, Fault> {
+        let mut bytes = [0; 8];
+        match mm.read(&self.caller, addr, &mut bytes[..len]) {
+            Ok(()) => Ok(u64::from_le_bytes(bytes)),
+            Err(Partial { fault, .. }) if fault == ACCERR && declared::EXEC_IMPLIES_READ => {
+                mm.handle_fault(&self.caller, addr, Access::Exec)?;
+                let rights = kilburn_mm::RemoteRights::Forced;
+                let count = mm.read_remote(addr, &mut bytes[..len], rights);
+                if count == len { Ok(u64::from_le_bytes(bytes)) } else { Err(fault) }
+            }
+            Err(Partial { fault, .. }) => Err(fault),
+        }
+    }
+
+    fn sum(&self, mm: &Mm<Machine>, addr: VirtAddr, pages: u64) -> Outcome {
+        let mut digest = Digest::default();
+        for page in 0..pages {
+            let at = VirtAddr::new(addr.get() + page * PAGE_SIZE);
+            match self.load(mm, at, 8) {
+                Ok(value) => digest.add(value),
+                Err(fault) => return accessed(at, Err(fault)),
+            }
+        }
+        Outcome::Returned(digest.value())
+    }
+
+    fn file_read(&self, number: u64, offset: u64) -> Result<i64, Errno> {
+        let file = self.file(number).ok_or(Errno::EBADF)?;
+        let mut bytes = [0; 8];
+        let count = file.mapping.read_at(offset, &mut bytes)?;
+        Ok(digest_of(&[count as u64, u64::from_le_bytes(bytes)]))
+    }
+}
+
+const ACCERR: Fault = Fault::Segv(SegvCode::AccErr);
+
+fn errno_outcome(errno: Errno) -> Outcome {
+    Outcome::Returned(-i64::from(errno.number()))
+}
+
+/// What an access at `addr` shows a program.
+fn accessed(addr: VirtAddr, result: Result<u64, Fault>) -> Outcome {
+    let (signo, code) = match result {
+        Ok(value) => return Outcome::Returned(value as i64),
+        Err(Fault::Segv(SegvCode::MapErr)) => (11, 1),
+        Err(Fault::Segv(SegvCode::AccErr)) => (11, 2),
+        Err(Fault::Bus) => (7, 2),
+        Err(Fault::Oom) => (9, 0),
+    };
+    Outcome::Signal { signo, code, addr: addr.get() }
+}
