@@ -140,13 +140,15 @@ impl<H: Host> Mm<H> {
         drop(guard);
         self.flush_page(site.va, FlushReason::Cow);
         self.rss.add(RssKind::Anon, 1);
-        if let Some(page) = source {
-            let kind = self.forget_mapping_of(page.pfn());
-            self.rss.add(kind, -1);
-            // The reference of the entry that mapped it; `page` holds another.
-            self.memory().put(page.pfn());
-        }
-        Ok(FaultDone::minor(FaultKind::CowCopy))
+        let Some(page) = source else { return Ok(FaultDone::minor(FaultKind::CowCopy)) };
+        let kind = self.forget_mapping_of(page.pfn());
+        self.rss.add(kind, -1);
+        // The reference of the entry that mapped it; `page` holds another.
+        self.memory().put(page.pfn());
+        Ok(FaultDone::minor(match kind {
+            RssKind::Anon => FaultKind::CowCopy,
+            RssKind::File | RssKind::Shmem => FaultKind::FileCow,
+        }))
     }
 
     /// Where the entry lies, if it still maps the same page without the right to write.

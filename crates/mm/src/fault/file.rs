@@ -144,7 +144,8 @@ impl<H: Host> Mm<H> {
             flags |= LeafFlags::SPECIAL;
         }
         guard.set_leaf(at, site.va, Leaf { pfn, flags });
-        Ok(FaultDone::minor(FaultKind::Device))
+        // The kernel's own pages count as a file's.
+        Ok(FaultDone::minor(if ours { FaultKind::FileRead } else { FaultKind::Device }))
     }
 
     /// The entry just set refers to the page, besides whoever holds `page`.
