@@ -9,6 +9,7 @@ use kilburn_mm::testing::{FIXED, PRIVATE_ANON, READ_WRITE, TestHost};
 use kilburn_mm::{Caller, Host, Memory, Mm};
 use kilburn_paging::tables::TableSource;
 use kilburn_paging::{Leaf, LeafFlags, PhysMem, Sv, Tables};
+use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
@@ -58,19 +59,20 @@ fn frames() {
     });
 }
 
-struct Pool<'a>(&'a Memory<TestHost>, std::cell::Cell<u64>);
+/// Frames for tables, one after the other.
+struct Pool(Cell<u64>);
 
-impl TableSource for Pool<'_> {
+impl TableSource for Pool {
     fn alloc_table(&self, _: u8) -> Option<Pfn> {
-        self.1.set(self.1.get() + 1);
-        Some(Pfn::new(self.1.get()))
+        self.0.set(self.0.get() + 1);
+        Some(Pfn::new(self.0.get()))
     }
     fn free_table(&self, _: Pfn, _: u8) {}
 }
 
 fn entries() {
     let (memory, _) = machine(1 << 15);
-    let pool = Pool(&memory, std::cell::Cell::new(0x8_1000));
+    let pool = Pool(Cell::new(0x8_1000));
     let tables = Tables::new(memory.host().mem(), Sv::SV39, Pfn::new(0x8_1000));
     let pages = 1_u64 << 18;
     let va = |i: u64| VirtAddr::new(i * PAGE);
