@@ -90,6 +90,6 @@ pub use memory::{Memory, MemoryCounts};
 pub use mm::Mm;
 pub use ops::mmap::{FileForMap, MmapRequest};
 pub use page_cache::{AddressSpace, BackingStore};
-pub use procfs::{MmStatus, Statm, Usage};
+pub use procfs::{MmStatus, ShowFrames, Statm, Usage};
 pub use stats::MmStats;
 pub use user::{FutexKey, FutexScope, Partial, RemoteRights};

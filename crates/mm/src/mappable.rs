@@ -19,6 +19,12 @@ pub trait MappedFile<H: Host>: Send + Sync {
         None
     }
 
+    /// Whether this is `/dev/zero`: mapped shared it is memory of its own, mapped private it is
+    /// anonymous memory (Linux 6.18 drivers/char/mem.c: `mmap_zero`).
+    fn is_zero_device(&self) -> bool {
+        false
+    }
+
     /// Device and inode of the maps line.
     fn identity(&self) -> FileIdentity;
 

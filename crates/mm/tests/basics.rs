@@ -253,3 +253,62 @@ fn the_heap_moves_and_stops_at_other_mappings() {
     assert_eq!(mm.statm().resident, 0);
     world.end();
 }
+
+#[test]
+fn pagemap_tells_present_shared_and_guarded_pages_apart() {
+    let mut world = World::new(256);
+    let mm = world.mm().clone();
+    let at = mm.map_anon(0, 4 * PAGE, READ_WRITE, PRIVATE_ANON).unwrap();
+    mm.poke(at.get(), 1).unwrap();
+    mm.poke(at.get() + PAGE, 1).unwrap();
+    let guard = VirtAddr::new(at.get() + 2 * PAGE);
+    mm.madvise(&Caller::ROOT, guard, PAGE, 102).unwrap();
+    assert_eq!(mm.poke(guard.get(), 1), Err(Fault::Segv(SegvCode::MapErr)));
+    let child = mm.fork(&Caller::ROOT).unwrap();
+    world.mms.push(child.clone());
+    child.poke(at.get(), 2).unwrap();
+    world.check();
+    let mut entries = [0; 4];
+    mm.pagemap(at.vpn(), &mut entries, ShowFrames::No);
+    let (present, once) = (1 << 63, 1 << 56);
+    assert_eq!(entries, [present | once, present, 1 << 58, 0]);
+    assert_eq!(child.poke(guard.get(), 1), Err(Fault::Segv(SegvCode::MapErr)));
+    mm.madvise(&Caller::ROOT, guard, PAGE, 103).unwrap();
+    assert_eq!(mm.poke(guard.get(), 1), Ok(()));
+    world.check();
+    drop((mm, child));
+    world.end();
+}
+
+#[test]
+fn mremap_moves_pages_and_duplicates_shared_ones() {
+    let world = World::new(512);
+    let mm = world.mm();
+    let caller = &Caller::ROOT;
+    let at = mm.map_anon(0, 4 * PAGE, READ_WRITE, PRIVATE_ANON).unwrap();
+    mm.poke(at.get() + 3 * PAGE, 7).unwrap();
+    // Something behind it, so that it cannot grow where it is.
+    mm.map_anon(at.get() + 4 * PAGE, PAGE, 0, PRIVATE_ANON | FIXED).unwrap();
+    let none = VirtAddr::ZERO;
+    assert_eq!(mm.mremap(caller, at, 4 * PAGE, 8 * PAGE, 0, none), Err(Errno::ENOMEM));
+    let moved = mm.mremap(caller, at, 4 * PAGE, 8 * PAGE, 1, none).unwrap();
+    world.check();
+    assert_ne!(moved, at);
+    assert_eq!(mm.peek(moved.get() + 3 * PAGE), Ok(7));
+    assert_eq!(mm.peek(moved.get() + 7 * PAGE), Ok(0));
+    assert_eq!(mm.peek(at.get()), Err(Fault::Segv(SegvCode::MapErr)));
+
+    let kept = mm.mremap(caller, moved, 8 * PAGE, 8 * PAGE, 1 | 4, none).unwrap();
+    world.check();
+    assert_eq!(mm.peek(kept.get() + 3 * PAGE), Ok(7));
+    assert_eq!(mm.peek(moved.get() + 3 * PAGE), Ok(0), "the source stays, empty");
+
+    let shared = mm.map_anon(0, 2 * PAGE, READ_WRITE, SHARED_ANON).unwrap();
+    mm.poke(shared.get(), 9).unwrap();
+    let twin = mm.mremap(caller, shared, 0, 2 * PAGE, 1, none).unwrap();
+    world.check();
+    mm.poke(twin.get() + 1, 8).unwrap();
+    assert_eq!((mm.peek(twin.get()), mm.peek(shared.get() + 1)), (Ok(9), Ok(8)));
+    assert_eq!(mm.mremap(caller, kept, 0, PAGE, 1, none), Err(Errno::EINVAL));
+    world.end();
+}

@@ -119,6 +119,10 @@ impl MappedFile<MachineHost> for Mapping {
         Some(self.inode().page_cache()?.address_space())
     }
 
+    fn is_zero_device(&self) -> bool {
+        is_zero_device(self.inode())
+    }
+
     fn identity(&self) -> FileIdentity {
         let Ok(stat) = self.inode().stat() else { return FileIdentity::default() };
         FileIdentity { major: stat.dev.major, minor: stat.dev.minor, inode: stat.ino }
@@ -127,6 +131,11 @@ impl MappedFile<MachineHost> for Mapping {
     fn path(&self) -> String {
         String::from_utf8_lossy(&self.place.text(&self.root)).into_owned()
     }
+}
+
+fn is_zero_device(inode: &InodeRef) -> bool {
+    inode.kind() == FileType::CharDevice
+        && inode.stat().is_ok_and(|stat| stat.rdev == crate::fs::devices::ZERO)
 }
 
 impl OpenFile {
@@ -139,7 +148,9 @@ impl OpenFile {
         if flags.contains(OpenFlags::PATH) {
             return Err(Errno::EBADF);
         }
-        self.inode().page_cache().ok_or(Errno::ENODEV)?;
+        if self.inode().page_cache().is_none() && !is_zero_device(self.inode()) {
+            return Err(Errno::ENODEV);
+        }
         let root = self.path().root_of_everything();
         let file = Arc::new(Mapping { place: self.path().clone(), root });
         Ok(FileForMap {

@@ -203,7 +203,13 @@ impl<H: Host> Mm<H> {
                     return Err(Errno::EOVERFLOW);
                 }
                 flags = file_flags(flags, &file, request.flags, prot)?;
-                (Source::File(file.file), pgoff)
+                // DIVERGENCE(private-zero-device): Linux shows /dev/zero as the name of a private
+                // mapping of it, which is anonymous memory in every other way, as here.
+                match file.file.is_zero_device() {
+                    true if flags.contains(VmFlags::MAYSHARE) => (Source::SharedAnon, pgoff),
+                    true => (Source::PrivateAnon, range.start().vpn()),
+                    false => (Source::File(file.file), pgoff),
+                }
             }
             None => anon_source(&mut flags, request.flags, range)?,
         };

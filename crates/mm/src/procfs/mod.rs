@@ -3,7 +3,10 @@
 //! Texts are byte for byte what Linux 6.18 prints (fs/proc/task_mmu.c): [`maps`], [`smaps`].
 
 mod maps;
+mod pagemap;
 mod smaps;
+
+pub use pagemap::ShowFrames;
 
 use crate::accounting::RssKind;
 use crate::{Host, Mm};

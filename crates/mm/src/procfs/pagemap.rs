@@ -1,0 +1,77 @@
+//! /proc/PID/pagemap (Linux 6.18 fs/proc/task_mmu.c: `pagemap_pmd_range`).
+//!
+//! ```text
+//!   63       62    61         60..59  58     57  56         55          54 ........ 0
+//!   present  swap  file/shared   -    guard  -   mapped     soft-dirty  frame number
+//!                                                once
+//! ```
+
+use crate::frames::FrameState;
+use crate::pte::Marker;
+use crate::{Host, Mm};
+use kilburn_addr::{AddrRange, PAGE_SHIFT, VirtAddr};
+use kilburn_paging::{Entry, Leaf, LeafFlags};
+
+const FRAME_MASK: u64 = (1 << 55) - 1;
+const SOFT_DIRTY: u64 = 1 << 55;
+const MAPPED_ONCE: u64 = 1 << 56;
+const GUARD: u64 = 1 << 58;
+const FILE: u64 = 1 << 61;
+const PRESENT: u64 = 1 << 63;
+
+/// Whether frame numbers are shown (`CAP_SYS_ADMIN`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ShowFrames {
+    /// They are.
+    Yes,
+    /// They read as 0.
+    No,
+}
+
+impl<H: Host> Mm<H> {
+    /// Fills `entries` with what pagemap says of the pages from page number `first` on.
+    pub fn pagemap(&self, first: u64, entries: &mut [u64], show: ShowFrames) {
+        entries.fill(0);
+        let _state = self.state.read();
+        let start = VirtAddr::from_vpn(first).filter(|start| self.in_task(*start, 1));
+        let Some(start) = start else { return };
+        let room = self.layout().task_size().get() - start.get();
+        let len = (entries.len() as u64).saturating_mul(1 << PAGE_SHIFT).min(room);
+        let Some(range) = AddrRange::with_len(start, len) else { return };
+        let guard = self.lock_tables();
+        guard.tables.for_each_leaf_table(range, |span| {
+            for (va, at) in span.entries() {
+                let entry = match guard.entry(at) {
+                    Entry::Leaf(leaf) => self.pagemap_entry(leaf, show),
+                    Entry::Software(payload)
+                        if Marker::from_payload(payload) == Some(Marker::Guard) =>
+                    {
+                        GUARD
+                    }
+                    _ => continue,
+                };
+                entries[(va.vpn() - first) as usize] = entry;
+            }
+        });
+    }
+
+    fn pagemap_entry(&self, leaf: Leaf, show: ShowFrames) -> u64 {
+        let mut entry = PRESENT;
+        if show == ShowFrames::Yes {
+            entry |= leaf.pfn.get() & FRAME_MASK;
+        }
+        if leaf.flags.contains(LeafFlags::SOFT_DIRTY) {
+            entry |= SOFT_DIRTY;
+        }
+        if !leaf.flags.contains(LeafFlags::SPECIAL) {
+            let meta = self.memory().meta(leaf.pfn);
+            if meta.state() != FrameState::Anon {
+                entry |= FILE;
+            }
+            if meta.maps() == 1 {
+                entry |= MAPPED_ONCE;
+            }
+        }
+        entry
+    }
+}
