@@ -238,6 +238,11 @@ pub(crate) trait FileOps: Any {
         self.wait_queue().is_some()
     }
 
+    /// Whether sendfile and splice can take bytes out of it (Linux `splice_read`).
+    fn can_splice_from(&self) -> bool {
+        true
+    }
+
     /// `false` while `open` has to wait (a FIFO without a partner).
     fn is_open_complete(&self) -> bool {
         true

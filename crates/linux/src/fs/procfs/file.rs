@@ -1,5 +1,6 @@
 //! Open files of `/proc`.
 
+use super::task::TaskFile;
 use super::{Node, ProcFs};
 use crate::fs::file::{FileOps, OpenFile, Whence, seek_in};
 use crate::host::Mm;
@@ -45,6 +46,11 @@ impl FileOps for ProcFile {
             Whence::Set | Whence::Current => seek_in(file.position(), None, offset, whence),
             Whence::End | Whence::Data | Whence::Hole => Err(Errno::EINVAL),
         }
+    }
+
+    /// Asked on 6.18: of a task's files only those about mounts; programs then fall back to read().
+    fn can_splice_from(&self) -> bool {
+        matches!(self.node, Node::System(_) | Node::File(_, TaskFile::Mounts | TaskFile::Mountinfo))
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -175,7 +175,7 @@ async fn sys_sendfile(task: &Rc<Task>, args: Args) -> SysResult {
     }
     // Needs a source that can be paged: a file or device, no pipe end or socket.
     let mappable = matches!(from.inode().kind(), FileType::Regular | FileType::CharDevice);
-    if !mappable || to.flags().contains(OpenFlags::APPEND) {
+    if !mappable || !from.ops().can_splice_from() || to.flags().contains(OpenFlags::APPEND) {
         return Err(Errno::EINVAL.into());
     }
     let mut source = End { file: &from, at };
@@ -210,7 +210,8 @@ async fn sys_splice(task: &Rc<Task>, args: Args) -> SysResult {
             return Err(Errno::EINVAL.into());
         }
     }
-    if to_pipe.is_none() && to.flags().contains(OpenFlags::APPEND) {
+    let appends = to_pipe.is_none() && to.flags().contains(OpenFlags::APPEND);
+    if appends || !from.ops().can_splice_from() {
         return Err(Errno::EINVAL.into());
     }
     let from_at = offset_arg(task, args.addr(1)).await?;
