@@ -9,6 +9,8 @@
 
 mod boot;
 mod clock;
+#[cfg(test)]
+mod confinement;
 mod dentry;
 mod devices;
 mod epoll;

@@ -366,3 +366,68 @@ impl FileOps for PipeEnd {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pipe with one reader and one writer, as far as the ring knows.
+    fn open_pipe() -> Fifo {
+        let fifo = Fifo::new(Naming::Anonymous);
+        fifo.0.ring.lock().join(true, true);
+        fifo
+    }
+
+    #[test]
+    fn a_full_pipe_holds_16_pages_and_short_writes_go_in_whole_or_not_at_all() {
+        let fifo = open_pipe();
+        assert_eq!(fifo.put(&[1; 100_000], false), Ok(65536));
+        assert_eq!(fifo.put(&[2; 1], false), Err(Errno::EAGAIN));
+        let mut page = [0; 4096];
+        assert_eq!(fifo.take(&mut page[..4095]), Ok(4095));
+        // One byte is left in the first page: no buffer is free.
+        assert_eq!(fifo.put(&[2; 4096], false), Err(Errno::EAGAIN));
+        assert_eq!(fifo.take(&mut page[..1]), Ok(1));
+        assert_eq!(fifo.put(&[2; 4096], false), Ok(4096));
+        assert_eq!(fifo.len(), 65536);
+    }
+
+    #[test]
+    fn small_writes_share_a_page_and_packets_do_not() {
+        let fifo = open_pipe();
+        for _ in 0..5000 {
+            assert_eq!(fifo.put(b"0123456789", false), Ok(10));
+        }
+        let packets = open_pipe();
+        for _ in 0..16 {
+            assert_eq!(packets.put(b"xy", true), Ok(2));
+        }
+        assert_eq!(packets.put(b"xy", true), Err(Errno::EAGAIN));
+        let mut all = [0; 100];
+        assert_eq!(packets.take(&mut all), Ok(2));
+        // The rest of a packet that was asked for in part is lost.
+        assert_eq!(packets.take(&mut all[..1]), Ok(1));
+        assert_eq!(packets.take(&mut all), Ok(2));
+    }
+
+    #[test]
+    fn an_empty_pipe_ends_with_its_last_writer_and_breaks_with_its_last_reader() {
+        let fifo = open_pipe();
+        let mut byte = [0];
+        assert_eq!(fifo.take(&mut byte), Err(Errno::EAGAIN));
+        fifo.0.ring.lock().writers = 0;
+        assert_eq!(fifo.take(&mut byte), Ok(0));
+        fifo.0.ring.lock().readers = 0;
+        assert_eq!(fifo.put(b"x", false), Err(Errno::EPIPE));
+    }
+
+    #[test]
+    fn a_pipe_shrinks_only_to_what_it_holds() {
+        let fifo = open_pipe();
+        fifo.put(&[0; 3 * 4096], false).unwrap();
+        assert_eq!(fifo.set_capacity(1), Err(Errno::EBUSY));
+        assert_eq!(fifo.set_capacity(4097), Err(Errno::EBUSY));
+        assert_eq!(fifo.set_capacity(3 * 4096), Ok(4 * 4096));
+        assert_eq!(fifo.peek(5), Ok(vec![0; 5]));
+    }
+}

@@ -11,7 +11,7 @@ use crate::fs::dentry::{Dentry, Mount, MountFlags, Path};
 use crate::fs::devices;
 use crate::fs::file::{OpenFile, OpenFlags};
 use crate::fs::hostfs::HostFs;
-use crate::fs::inode::{FileSystem, InodeRef, NewInode, NewKind};
+use crate::fs::inode::{InodeRef, NewInode, NewKind};
 use crate::fs::locks::LockTable;
 use crate::fs::memfs::{MemFs, MemInode};
 use crate::fs::page_cache::PageCaches;

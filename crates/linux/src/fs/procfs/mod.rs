@@ -16,9 +16,10 @@ use crate::fs::boot::KernelLink;
 use crate::fs::dentry::Path;
 use crate::fs::file::{FileOps, OpenFlags};
 use crate::fs::inode::{DirEntry, FileSystem, Inode, InodeRef, SetAttr, Target};
-use crate::fs::stat::{Device, FileType, Kstat, Kstatfs};
+use crate::fs::stat::{Device, FileType, Kstat, Kstatfs, Timespec};
 use crate::kernel::Kernel;
 use crate::task::{Task, ThreadGroup, Tid};
+use crate::time::BOOT_REALTIME;
 use file::ProcFile;
 use kilburn_addr::{Errno, PAGE_SIZE};
 use parking_lot::Mutex;
@@ -413,7 +414,6 @@ impl Inode for ProcInode {
     }
 
     fn stat(&self) -> Result<Kstat, Errno> {
-        let kernel = self.fs.kernel()?;
         let owner = match self.node {
             Node::Task(owner)
             | Node::File(owner, _)
@@ -434,7 +434,8 @@ impl Inode for ProcInode {
             }
             _ => 0,
         };
-        let now = crate::fs::stat::Timespec::from_nanos(kernel.realtime());
+        let now = self.fs.kernel().map_or(BOOT_REALTIME, |kernel| kernel.realtime());
+        let now = Timespec::from_nanos(now);
         Ok(Kstat {
             dev: self.fs.device,
             ino: self.ino(),
