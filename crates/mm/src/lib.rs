@@ -89,6 +89,7 @@ pub use mappable::{DeviceFault, FileIdentity, Mappable, MappedFile};
 pub use memory::{Memory, MemoryCounts};
 pub use mm::Mm;
 pub use ops::mmap::{FileForMap, MmapRequest};
+pub use ops::shm::{Occupied, Reserve};
 pub use page_cache::{AddressSpace, BackingStore};
 pub use procfs::{MmStatus, ShowFrames, Statm, Usage};
 pub use stats::MmStats;

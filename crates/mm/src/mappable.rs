@@ -14,7 +14,8 @@ pub trait MappedFile<H: Host>: Send + Sync {
     /// The page cache of the file; `None` for a device, which then supplies [`Self::ops`].
     fn mapping(&self) -> Option<&Arc<AddressSpace<H>>>;
 
-    /// Operations of a mapping that supplies its pages itself.
+    /// Operations of a mapping that supplies its pages itself, or that wants to be told of the
+    /// areas that map it. With a [`Self::mapping`] the pages come from there.
     fn ops(&self) -> Option<&dyn Mappable<H>> {
         None
     }
@@ -43,7 +44,7 @@ pub struct FileIdentity {
     pub inode: u64,
 }
 
-/// Supplies the pages of a device mapping (Linux `vm_operations_struct`).
+/// Supplies the pages of a device mapping, or counts its areas (Linux `vm_operations_struct`).
 pub trait Mappable<H: Host>: Send + Sync {
     /// Judges a new mapping and names the flags it adds (`VM_IO | VM_PFNMAP | ...`), as a driver's
     /// `mmap` method does.
@@ -67,6 +68,12 @@ pub trait Mappable<H: Host>: Send + Sync {
     /// # Errors
     /// [`DeviceFault`], which becomes the access's fault.
     fn fault(&self, pgoff: u64, access: Access) -> Result<Pfn, DeviceFault>;
+
+    /// Whether this is an attached System V segment, which shmdt finds
+    /// (Linux 6.18 ipc/shm.c: `shm_vm_ops`).
+    fn is_segment(&self) -> bool {
+        false
+    }
 
     /// A page is about to become writable (Linux `pfn_mkwrite`).
     ///

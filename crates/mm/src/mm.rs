@@ -9,15 +9,12 @@
 
 use crate::accounting::{Events, Rss, VmPages};
 use crate::areas::Areas;
-use crate::areas::Vma;
 use crate::exec::ExecLayout;
 use crate::frames::FrameState;
 use crate::host::{FlushReason, FlushScope, Host, TlbFlush};
 use crate::layout::Layout;
 use crate::memory::Memory;
-use crate::page_cache::AddressSpace;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use kilburn_addr::{AddrRange, Errno, PAGE_SHIFT, Pfn, VirtAddr, VmFlags};
@@ -120,17 +117,6 @@ impl<H: Host> Mm<H> {
     #[inline]
     pub fn root(&self) -> Pfn {
         self.root
-    }
-
-    /// The areas that map the file whose pages are in `mapping`, lowest first: addresses and the
-    /// page of the file that the first one shows.
-    pub fn areas_of(&self, mapping: &AddressSpace<H>) -> Vec<(AddrRange, u64)> {
-        let maps_it = |vma: &Vma<H>| {
-            let file = vma.file.as_ref().and_then(|file| file.mapping());
-            file.is_some_and(|found| found.id() == mapping.id())
-        };
-        let state = self.state.read();
-        state.areas.iter().filter(|vma| maps_it(vma)).map(|vma| (vma.range, vma.pgoff)).collect()
     }
 
     /// The tag of its TLB entries; no other living address space has it.

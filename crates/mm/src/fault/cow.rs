@@ -49,12 +49,12 @@ impl<H: Host> Mm<H> {
     /// `wp_page_shared`, `wp_pfn_shared`: the page becomes dirty, then writable.
     fn write_shared(&self, site: &Site<'_, H>, was: Leaf) -> Result<FaultDone, Fault> {
         let file = site.vma.file.as_ref().ok_or(Fault::Bus)?;
-        let kind = match (file.ops(), file.mapping()) {
-            (Some(device), _) => {
+        let kind = match (file.mapping(), file.ops()) {
+            (None, Some(device)) => {
                 device.page_mkwrite(site.index())?;
                 FaultKind::Device
             }
-            (None, Some(mapping)) => {
+            (Some(mapping), _) => {
                 let _valid = mapping.invalidate.read();
                 if site.index() >= mapping.size_pages() {
                     // Truncated meanwhile: the page is gone from the tables as well.

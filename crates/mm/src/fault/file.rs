@@ -23,10 +23,10 @@ impl From<DeviceFault> for Fault {
 impl<H: Host> Mm<H> {
     pub(super) fn file_fault(&self, site: &Site<'_, H>) -> Result<FaultDone, Fault> {
         let Some(file) = &site.vma.file else { return Err(Fault::Bus) };
-        if let Some(device) = file.ops() {
+        let Some(mapping) = file.mapping() else {
+            let device = file.ops().ok_or(Fault::Bus)?;
             return self.device_fault(site, device);
-        }
-        let mapping = file.mapping().ok_or(Fault::Bus)?;
+        };
         // Truncation waits until the page looked up here is mapped, and then unmaps it.
         let _valid = mapping.invalidate.read();
         let private_write = site.is_write() && !site.vma.flags.contains(VmFlags::SHARED);

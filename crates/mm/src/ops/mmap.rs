@@ -3,7 +3,7 @@
 use crate::accounting::is_accountable;
 use crate::anon_vma::AnonSlot;
 use crate::areas::place::BelowMin;
-use crate::areas::{Backing, Neighbours, PlaceRequest, Placement, Window};
+use crate::areas::{Areas, Backing, Neighbours, PlaceRequest, Placement, Window};
 use crate::config::Overcommit;
 use crate::mappable::MappedFile;
 use crate::mm::State;
@@ -122,7 +122,17 @@ impl<H: Host> Mm<H> {
     ///
     /// # Errors
     /// As mmap(2).
-    pub fn mmap(&self, caller: &Caller, mut request: MmapRequest<H>) -> Result<VirtAddr, Errno> {
+    pub fn mmap(&self, caller: &Caller, request: MmapRequest<H>) -> Result<VirtAddr, Errno> {
+        self.mmap_if(caller, request, |_| Ok(()))
+    }
+
+    /// Maps as [`Self::mmap`] when `check` finds nothing against it in the areas there are.
+    pub(super) fn mmap_if(
+        &self,
+        caller: &Caller,
+        mut request: MmapRequest<H>,
+        check: impl FnOnce(&Areas<H>) -> Result<(), Errno>,
+    ) -> Result<VirtAddr, Errno> {
         if request.offset & !PAGE_MASK != 0 {
             return Err(Errno::EINVAL);
         }
@@ -134,6 +144,7 @@ impl<H: Host> Mm<H> {
             return Err(huge_error(&request));
         }
         let mut state = self.state.write();
+        check(&state.areas)?;
         let mapping = self.validate(caller, &state, request, raw)?;
         let (range, flags) = (mapping.range, mapping.flags);
         self.map_region(caller, &mut state, mapping)?;

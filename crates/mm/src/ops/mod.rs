@@ -16,5 +16,6 @@ mod msync;
 mod munmap;
 mod populate;
 mod remap_file_pages;
+pub mod shm;
 
 pub(crate) use brk::DATA_FLAGS;

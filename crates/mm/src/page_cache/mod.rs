@@ -173,11 +173,6 @@ impl<H: Host> AddressSpace<H> {
         !self.i_mmap.lock().is_empty()
     }
 
-    /// How many areas map the file, in all address spaces.
-    pub fn mapping_count(&self) -> usize {
-        self.i_mmap.lock().len()
-    }
-
     /// Whether an area maps the file shared and is or may become writable
     /// (Linux `mapping_writably_mapped`).
     pub fn is_writably_mapped(&self) -> bool {
