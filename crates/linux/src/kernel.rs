@@ -4,10 +4,10 @@ use crate::exec::vdso::Vdso;
 use crate::fs::Vfs;
 use crate::futex::Futexes;
 use crate::host::{MachineHost, Memory, Mm, Stream, generator};
+use crate::ipc::shm::Segments;
 use crate::report::{ExitStatus, FaultStats, ProcessStats};
 use crate::sched::cpu::Cpus;
 use crate::sched::ready::ReadyQueue;
-use crate::shm::Segments;
 use crate::signal::Signal;
 use crate::signal::info::SigInfo;
 use crate::task::group::StopState;
@@ -432,7 +432,6 @@ impl Kernel {
     /// Drops what would keep tasks alive in a circle; after this the kernel is good for nothing.
     pub(crate) fn dismantle(&self) {
         self.timers.clear();
-        self.shm.clear();
         let tasks = self.tasks.take();
         for task in tasks.values() {
             drop(task.coroutine.take());

@@ -10,6 +10,7 @@
 //! - `sched`: which task runs where and when; wait queues. `time`: virtual time and timers.
 //! - `exec`: a program file becomes an address space. `signal`: signals and their frames.
 //! - `syscall`: the system call table. `fs`: everything behind a descriptor or a path.
+//! - `ipc`: System V shared memory.
 //!
 //! Each task is one coroutine (`task::run`), polled by the scheduler. Task state is `Rc`, `Cell`
 //! and `RefCell`; what the memory manager holds on to (inodes, page cache) is `Arc` and locks.
@@ -21,11 +22,11 @@ mod exec;
 mod fs;
 mod futex;
 mod host;
+mod ipc;
 mod kernel;
 mod machine;
 pub mod report;
 mod sched;
-mod shm;
 mod signal;
 mod syscall;
 mod task;

@@ -84,6 +84,11 @@ fn processes_behave_as_on_linux() {
 }
 
 #[test]
+fn shared_memory_segments_behave_as_on_linux() {
+    check("shm");
+}
+
+#[test]
 fn threads_behave_as_on_linux() {
     check("threads");
 }

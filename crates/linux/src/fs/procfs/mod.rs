@@ -4,12 +4,13 @@
 //! the kernel's state at that moment. Files are text made when read from the start
 //! ([`ProcFile`]); links of a task jump ([`Target::Jump`]) to what they name.
 //!
-//! - [`task`]: the text of `/proc/PID/*`. [`system`]: that of everything else.
+//! - [`task`]: the text of `/proc/PID/*`. [`sysvipc`], [`system`]: that of everything else.
 //!
 //! Formats: Linux 6.18 fs/proc/, checked on a real riscv64 kernel. Neighbours: [`crate::kernel`].
 
 mod file;
 mod system;
+mod sysvipc;
 mod task;
 
 use crate::fs::boot::KernelLink;

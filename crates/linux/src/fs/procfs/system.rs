@@ -3,7 +3,7 @@
 //! [`FILES`] lists them with their folder; [`DIRS`] lists the folders. Figures are the machine's
 //! true ones; what the machine does not have is not listed. Source: Linux 6.18 fs/proc/, mm/.
 
-use super::Node;
+use super::{Node, sysvipc};
 use crate::kernel::Kernel;
 use crate::syscall::system::{RELEASE, VERSION};
 use crate::time::{BOOT_REALTIME, SECOND, USER_HZ};
@@ -14,9 +14,10 @@ use std::fmt::Write as _;
 pub(super) const TOP: usize = 0;
 const SYS: usize = 1;
 const SYS_FS: usize = 2;
-const SYS_KERNEL: usize = 3;
+pub(super) const SYS_KERNEL: usize = 3;
 const SYS_VM: usize = 4;
 const SYS_RANDOM: usize = 5;
+const SYSVIPC: usize = 6;
 
 /// Folders: name, and the folder they are in.
 pub(super) const DIRS: &[(&str, usize)] = &[
@@ -26,12 +27,13 @@ pub(super) const DIRS: &[(&str, usize)] = &[
     ("kernel", SYS),
     ("vm", SYS),
     ("random", SYS_KERNEL),
+    ("sysvipc", TOP),
 ];
 
 /// A file outside the task folders.
 pub(super) struct SystemFile {
-    dir: usize,
-    name: &'static str,
+    pub(super) dir: usize,
+    pub(super) name: &'static str,
     pub(super) perm: u32,
     pub(super) text: fn(&Kernel) -> Result<Vec<u8>, Errno>,
     pub(super) write: Option<fn(&Kernel, &[u8]) -> Result<(), Errno>>,
@@ -86,6 +88,11 @@ pub(super) const FILES: &[SystemFile] = &[
         let on = k.aslr == crate::config::Aslr::Seeded;
         Ok(line(if on { b"2" } else { b"0" }))
     }),
+    file(SYSVIPC, "shm", sysvipc::shm),
+    sysvipc::SHMALL,
+    sysvipc::SHMMAX,
+    sysvipc::SHMMNI,
+    sysvipc::SHM_NEXT_ID,
     file(SYS_RANDOM, "boot_id", |k| Ok(k.vfs().boot_id())),
     file(SYS_RANDOM, "uuid", |k| Ok(uuid(k))),
     constant!(SYS_RANDOM, "entropy_avail", 256),
