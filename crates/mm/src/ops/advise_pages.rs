@@ -189,11 +189,17 @@ impl<H: Host> Mm<H> {
 
     /// `madvise_populate`: faults pages in, and says what stands in the way.
     pub(super) fn populate_for(&self, range: AddrRange, access: Access) -> Result<(), Errno> {
+        // Not what hardware makes of the rights: a writable area need not be readable here
+        // (Linux 6.18 mm/gup.c: check_vma_flags).
+        let needed = match access {
+            Access::Write => VmFlags::WRITE,
+            Access::Read | Access::Exec => VmFlags::READ,
+        };
         let state = self.state.read();
         let mut at = range.start();
         while at < range.end() {
             let vma = state.areas.containing(at).ok_or(Errno::ENOMEM)?;
-            if vma.flags.intersects(VmFlags::IO | VmFlags::PFNMAP) || !vma.flags.permits(access) {
+            if vma.flags.intersects(VmFlags::IO | VmFlags::PFNMAP) || !vma.flags.contains(needed) {
                 return Err(Errno::EINVAL);
             }
             let end = vma.end().min(range.end());

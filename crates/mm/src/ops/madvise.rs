@@ -72,7 +72,7 @@ impl Advice {
         .find(|advice| *advice as i32 == raw)
     }
 
-    /// Whether it makes content go away, which sealed read-only memory does not permit
+    /// Whether it makes content go away, which sealed read-only anonymous memory does not permit
     /// (`is_discard`).
     fn discards(self) -> bool {
         use Advice::*;
@@ -138,7 +138,8 @@ impl<H: Host> Mm<H> {
             at = end;
             if vma.flags.contains(VmFlags::SEALED)
                 && advice.discards()
-                && !vma.flags.intersects(VmFlags::SHARED | VmFlags::WRITE)
+                && vma.is_anonymous()
+                && !vma.flags.contains(VmFlags::WRITE)
             {
                 return Err(Errno::EPERM);
             }

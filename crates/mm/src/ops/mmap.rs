@@ -311,7 +311,14 @@ impl<H: Host> Mm<H> {
         let vma =
             Vma { range, flags, pgoff, file, anon_vma: AnonSlot::empty(), name: VmaName::None };
         let plan = state.areas.plan_insert(vma, Neighbours::Both);
-        state.areas.commit_insert(plan, &mut Links(self));
+        let start = state.areas.commit_insert(plan, &mut Links(self));
+        if flags.contains(VmFlags::DROPPABLE)
+            && let Some(vma) = state.areas.get_mut(start)
+        {
+            // Never locked (vma_supports_mlock), which Linux finds out after it tried to merge.
+            vma.flags -= VmFlags::LOCKED | VmFlags::LOCKONFAULT;
+            flags = vma.flags;
+        }
         state.vm.add(flags, range.pages());
         Ok(())
     }
