@@ -192,12 +192,12 @@ impl Vfs {
                 }
             };
         }
-        if let Some(tty) = stdio.tty() {
-            if rustix::termios::isatty(stream.host()) {
-                let place = self.find(b"/dev/pts/0")?;
-                let ops = Box::new(TtyFile::new(tty, stream));
-                return Ok(OpenFile::new(ops, place, OpenFlags::RDWR));
-            }
+        if let Some(tty) = stdio.tty()
+            && rustix::termios::isatty(stream.host())
+        {
+            let place = self.find(b"/dev/pts/0")?;
+            let ops = Box::new(TtyFile::new(tty, stream));
+            return Ok(OpenFile::new(ops, place, OpenFlags::RDWR));
         }
         self.host_stream(stream, access)
     }

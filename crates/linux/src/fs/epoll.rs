@@ -164,10 +164,10 @@ impl Epoll {
             return Err(Errno::ELOOP);
         }
         for file in self.files() {
-            if let Some(inner) = file.ops_as::<Self>() {
-                if std::ptr::eq(inner, target) || inner.reaches(target, depth + 1)? {
-                    return Ok(true);
-                }
+            if let Some(inner) = file.ops_as::<Self>()
+                && (std::ptr::eq(inner, target) || inner.reaches(target, depth + 1)?)
+            {
+                return Ok(true);
             }
         }
         Ok(false)

@@ -42,7 +42,7 @@ pub(crate) struct MemFs {
 
 impl MemFs {
     /// An empty file system; `perm` is that of its root directory, which is the answer.
-    pub(crate) fn new(
+    pub(crate) fn mount(
         type_name: &'static str,
         device: Device,
         pages_max: u64,
@@ -528,10 +528,10 @@ impl Drop for MemInode {
         let mut doomed: Vec<_> =
             std::mem::take(&mut names.get_mut().by_name).into_values().collect();
         while let Some((_, inode)) = doomed.pop() {
-            if let Some(mut inode) = Arc::into_inner(inode) {
-                if let Data::Directory(names) = &mut inode.data {
-                    doomed.extend(std::mem::take(&mut names.get_mut().by_name).into_values());
-                }
+            if let Some(mut inode) = Arc::into_inner(inode)
+                && let Data::Directory(names) = &mut inode.data
+            {
+                doomed.extend(std::mem::take(&mut names.get_mut().by_name).into_values());
             }
         }
     }

@@ -298,10 +298,10 @@ fn may_open(creds: &Creds, place: &Path, how: OpenHow) -> Result<(), Errno> {
     let wanted = how.wanted();
     match inode.kind() {
         FileType::Symlink => return Err(Errno::ELOOP),
-        FileType::Directory => {
-            if wanted.contains(May::WRITE) || how.flags.contains(OpenFlags::CREAT) {
-                return Err(Errno::EISDIR);
-            }
+        FileType::Directory
+            if (wanted.contains(May::WRITE) || how.flags.contains(OpenFlags::CREAT)) =>
+        {
+            return Err(Errno::EISDIR);
         }
         FileType::CharDevice | FileType::BlockDevice if place.mount.flags.nodev => {
             return Err(Errno::EACCES);

@@ -218,13 +218,14 @@ impl Fifo {
         let mut done = 0;
         // What exceeds whole pages goes first, to where the last writer left off, if it fits.
         let odd = from.len() % PIPE_BUF;
-        if odd != 0 && !packet {
-            if let Some(last) = ring.buffers.back_mut() {
-                if !last.packet && last.bytes.len() + odd <= PIPE_BUF {
-                    last.bytes.extend_from_slice(&from[..odd]);
-                    done = odd;
-                }
-            }
+        if odd != 0
+            && !packet
+            && let Some(last) = ring.buffers.back_mut()
+            && !last.packet
+            && last.bytes.len() + odd <= PIPE_BUF
+        {
+            last.bytes.extend_from_slice(&from[..odd]);
+            done = odd;
         }
         while done < from.len() && ring.buffers.len() < ring.limit {
             let n = (from.len() - done).min(PIPE_BUF);

@@ -2,9 +2,12 @@
 
 use std::rc::Rc;
 
+/// Fills a buffer.
+type Fill = dyn Fn(&mut [u8]);
+
 /// A handle on the machine's generator.
 #[derive(Clone)]
-pub(crate) struct Random(Rc<dyn Fn(&mut [u8])>);
+pub(crate) struct Random(Rc<Fill>);
 
 impl Random {
     /// A source that `fill` takes bytes from.

@@ -101,7 +101,7 @@ impl Vfs {
         let anon = pseudo("anon_inodefs", 15, 0x0904_1934);
         let pages = memory_bytes / 2 / PAGE_SIZE;
         let memfs = |name, minor, perm| {
-            MemFs::new(name, Device::new(0, minor), pages, caches.clone(), clock.clone(), perm)
+            MemFs::mount(name, Device::new(0, minor), pages, caches.clone(), clock.clone(), perm)
         };
         let (root_inode, source) = match root {
             RootSource::Host(path) => {
@@ -164,7 +164,7 @@ impl Vfs {
     pub(crate) fn tmpfs(&self, type_name: &'static str, perm: u32) -> InodeRef {
         let device = self.new_device();
         let pages = self.memory_bytes / 2 / PAGE_SIZE;
-        MemFs::new(type_name, device, pages, self.caches.clone(), self.clock.clone(), perm)
+        MemFs::mount(type_name, device, pages, self.caches.clone(), self.clock.clone(), perm)
     }
 
     /// A device number for one more file system without a device.
@@ -366,7 +366,11 @@ impl Vfs {
     /// The first failure; the rest is still tried.
     pub(crate) fn sync(&self) -> Result<(), Errno> {
         let mounts = self.mounts();
-        mounts.iter().fold(Ok(()), |first, mount| first.and(mount.file_system.sync()))
+        let mut first = Ok(());
+        for mount in mounts {
+            first = first.and(mount.file_system.sync());
+        }
+        first
     }
 
     /// The machine ended: writes back, and gives back all memory that files hold.

@@ -341,7 +341,7 @@ impl ProcInode {
                 let file = self.fs.task(owner).ok().and_then(|task| task.try_files());
                 let flags = file.and_then(|files| files.get_any(fd).ok()).map(|file| file.flags());
                 let flags = flags.unwrap_or(OpenFlags::PATH);
-                u32::from(flags.readable()) * 0o500 | u32::from(flags.writable()) * 0o300
+                (u32::from(flags.readable()) * 0o500) | (u32::from(flags.writable()) * 0o300)
             }
             Node::File(_, file) => file.perm(),
             Node::FdInfo(..) => 0o444,

@@ -35,9 +35,14 @@ pub(super) struct SystemFile {
     pub(super) dir: usize,
     pub(super) name: &'static str,
     pub(super) perm: u32,
-    pub(super) text: fn(&Kernel) -> Result<Vec<u8>, Errno>,
-    pub(super) write: Option<fn(&Kernel, &[u8]) -> Result<(), Errno>>,
+    pub(super) text: Text,
+    pub(super) write: Option<Write>,
 }
+
+/// Makes a file's text.
+type Text = fn(&Kernel) -> Result<Vec<u8>, Errno>;
+/// Takes what a program writes.
+type Write = fn(&Kernel, &[u8]) -> Result<(), Errno>;
 
 const fn file(
     dir: usize,

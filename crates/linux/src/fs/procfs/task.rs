@@ -95,35 +95,43 @@ pub(super) fn text(
         TaskFile::Stat => stat(kernel, group, task, &mut out),
         TaskFile::Status => status(kernel, group, task, &mut out),
         TaskFile::Statm => statm(task, &mut out),
-        TaskFile::Maps => with_mm(task, |mm| drop(mm.write_maps(&mut out))),
-        TaskFile::Smaps => with_mm(task, |mm| drop(mm.write_smaps(&mut out))),
+        TaskFile::Maps => with_mm(task, |mm| mm.write_maps(&mut out)),
+        TaskFile::Smaps => with_mm(task, |mm| mm.write_smaps(&mut out)),
         TaskFile::SmapsRollup => {
             let mm = task.and_then(|task| task.mm()).ok_or(Errno::ESRCH)?;
-            drop(mm.write_smaps_rollup(&mut out));
+            let _ = mm.write_smaps_rollup(&mut out);
         }
         TaskFile::Limits => limits(group, &mut out),
-        TaskFile::Comm => drop(writeln!(out, "{}", comm(group, task))),
+        TaskFile::Comm => {
+            let _ = writeln!(out, "{}", comm(group, task));
+        }
         TaskFile::Cgroup => {}
         TaskFile::OomAdj => {
             let adj = group.oom_score_adj.get();
-            drop(writeln!(out, "{}", if adj == 1000 { 15 } else { adj * 17 / 1000 }));
+            let _ = writeln!(out, "{}", if adj == 1000 { 15 } else { adj * 17 / 1000 });
         }
-        TaskFile::OomScoreAdj => drop(writeln!(out, "{}", group.oom_score_adj.get())),
-        TaskFile::OomScore => drop(writeln!(out, "{}", oom_score(kernel, group, task))),
+        TaskFile::OomScoreAdj => {
+            let _ = writeln!(out, "{}", group.oom_score_adj.get());
+        }
+        TaskFile::OomScore => {
+            let _ = writeln!(out, "{}", oom_score(kernel, group, task));
+        }
         TaskFile::Personality => {
-            drop(writeln!(out, "{:08x}", task.map_or(0, |task| task.personality.get())));
+            let _ = writeln!(out, "{:08x}", task.map_or(0, |task| task.personality.get()));
         }
-        TaskFile::Loginuid | TaskFile::Sessionid => drop(write!(out, "{}", u32::MAX)),
+        TaskFile::Loginuid | TaskFile::Sessionid => {
+            let _ = write!(out, "{}", u32::MAX);
+        }
         TaskFile::Wchan => out.push('0'),
         TaskFile::TimerslackNs => {
-            drop(writeln!(out, "{}", task.map_or(0, |task| task.timer_slack.get())));
+            let _ = writeln!(out, "{}", task.map_or(0, |task| task.timer_slack.get()));
         }
         TaskFile::Schedstat => {
             let run = task.map_or(0, |task| task.usage.user.get() + task.usage.system.get());
             let slices = task.map_or(0, |task| {
                 task.usage.voluntary_switches.get() + task.usage.involuntary_switches.get()
             });
-            drop(writeln!(out, "{run} 0 {slices}"));
+            let _ = writeln!(out, "{run} 0 {slices}");
         }
         TaskFile::Mounts => return Ok(super::system::mounts(kernel)),
         TaskFile::Mountinfo => return Ok(super::system::mountinfo(kernel)),
@@ -171,9 +179,10 @@ pub(super) fn write(task: &Task, file: TaskFile, text: &[u8]) -> Result<(), Errn
     }
 }
 
-fn with_mm(task: Option<&Rc<Task>>, f: impl FnOnce(&crate::host::Mm)) {
+fn with_mm(task: Option<&Rc<Task>>, write: impl FnOnce(&crate::host::Mm) -> std::fmt::Result) {
     if let Some(mm) = task.and_then(|task| task.mm()) {
-        f(&mm);
+        // Writing to a string cannot fail.
+        let _ = write(&mm);
     }
 }
 

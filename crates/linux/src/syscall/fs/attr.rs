@@ -183,7 +183,7 @@ fn sys_fallocate(task: &Rc<Task>, args: Args) -> SysResult {
         return Err(Errno::EOPNOTSUPP.into());
     }
     let punch = mode & PUNCH_HOLE != 0;
-    if punch && mode & KEEP_SIZE == 0 || punch && mode & ZERO_RANGE != 0 {
+    if punch && (mode & KEEP_SIZE == 0 || mode & ZERO_RANGE != 0) {
         return Err(Errno::EOPNOTSUPP.into());
     }
     if !file.flags().writable() {
@@ -280,10 +280,10 @@ fn sys_fadvise64(task: &Rc<Task>, args: Args) -> SysResult {
     if args.uint(3) > 5 || args.long(2) < 0 {
         return Err(Errno::EINVAL.into());
     }
-    if args.uint(3) == DONTNEED {
-        if let Some(cache) = file.inode().page_cache() {
-            cache.evict();
-        }
+    if args.uint(3) == DONTNEED
+        && let Some(cache) = file.inode().page_cache()
+    {
+        cache.evict();
     }
     Ok(0)
 }

@@ -78,7 +78,7 @@ async fn sys_fcntl(task: &Rc<Task>, args: Args) -> SysResult {
             file.set_owner(argument as i32);
             Ok(0)
         }
-        F_GETOWN => Ok(file.owner() as i64 as u64),
+        F_GETOWN => Ok(i64::from(file.owner()) as u64),
         F_GETSIG => Ok(0),
         F_SETSIG if argument == 0 => Ok(0),
         F_GETPIPE_SZ => Ok(pipe_of(&file)?.fifo().capacity() as u64),

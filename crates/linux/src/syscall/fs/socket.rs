@@ -101,7 +101,13 @@ async fn sys_socketpair(task: &Rc<Task>, args: Args) -> SysResult {
     let (a, b) = UnixSocket::pair(kind, cred_of(task));
     let a = open_socket(task, a, flags)?;
     let files = task.files();
-    let b = open_socket(task, b, flags).inspect_err(|_| drop(files.close(a as i32)))?;
+    let b = match open_socket(task, b, flags) {
+        Ok(b) => b,
+        Err(errno) => {
+            let _ = files.close(a as i32);
+            return Err(errno.into());
+        }
+    };
     let raw = [(a as u32).to_le_bytes(), (b as u32).to_le_bytes()].concat();
     if let Err(errno) = task.copy_out(args.addr(3), &raw).await {
         let _ = files.close(a as i32);

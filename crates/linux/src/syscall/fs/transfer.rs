@@ -205,10 +205,10 @@ async fn sys_splice(task: &Rc<Task>, args: Args) -> SysResult {
     if from_pipe.is_some() && args.raw(1) != 0 || to_pipe.is_some() && args.raw(3) != 0 {
         return Err(Errno::ESPIPE.into());
     }
-    if let (Some(a), Some(b)) = (from_pipe, to_pipe) {
-        if a.fifo().is_same(b.fifo()) {
-            return Err(Errno::EINVAL.into());
-        }
+    if let (Some(a), Some(b)) = (from_pipe, to_pipe)
+        && a.fifo().is_same(b.fifo())
+    {
+        return Err(Errno::EINVAL.into());
     }
     let appends = to_pipe.is_none() && to.flags().contains(OpenFlags::APPEND);
     if appends || !from.ops().can_splice_from() {
