@@ -201,9 +201,12 @@ async fn process_vm(task: &Rc<Task>, args: Args, direction: Direction) -> SysRes
         return Err(Errno::EINVAL.into());
     }
     let local = read_ranges(task, args.addr(1), args.raw(2)).await?;
+    // Nothing to move ends the call before the rest is looked at, as in process_vm_rw.
+    if local.iter().all(|(_, len)| *len == 0) {
+        return Ok(0);
+    }
     let remote = read_ranges(task, args.addr(3), args.raw(4)).await?;
-    let total: u64 = local.iter().map(|(_, len)| *len).fold(0, u64::saturating_add);
-    if total == 0 {
+    if remote.iter().all(|(_, len)| *len == 0) {
         return Ok(0);
     }
     let mm = remote_mm(task, args.int(0))?;
