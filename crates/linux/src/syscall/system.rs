@@ -320,6 +320,7 @@ mod option {
     pub(super) const CAPBSET_READ: i32 = 23;
     pub(super) const CAPBSET_DROP: i32 = 24;
     pub(super) const GET_SECUREBITS: i32 = 27;
+    pub(super) const SET_SECUREBITS: i32 = 28;
     pub(super) const SET_TIMERSLACK: i32 = 29;
     pub(super) const GET_TIMERSLACK: i32 = 30;
     pub(super) const SET_CHILD_SUBREAPER: i32 = 36;
@@ -367,8 +368,23 @@ async fn sys_prctl(task: &Rc<Task>, args: Args) -> SysResult {
             let cap_bounding = old.cap_bounding & !(1 << a);
             task.set_creds(Creds { cap_bounding, ..Creds::clone(&old) });
         }
+        option::SET_SECUREBITS => {
+            task.require(Capability::Setpcap)?;
+            // Bits in pairs: one switches, the next one locks it (include/uapi/linux/securebits.h).
+            let old = task.creds();
+            let new = a as u32;
+            let locked = (old.securebits & 0xaa) >> 1;
+            let unlocks = old.securebits & 0xaa & !new != 0;
+            if a > 0xff || unlocks || (old.securebits ^ new) & locked != 0 {
+                return Err(Errno::EPERM.into());
+            }
+            task.set_creds(Creds { securebits: new, ..Creds::clone(&old) });
+        }
         option::GET_SECUREBITS => return Ok(task.creds().securebits.into()),
-        option::SET_TIMERSLACK => task.timer_slack.set(if a == 0 { 50_000 } else { a }),
+        option::SET_TIMERSLACK => {
+            let default = task.default_timer_slack.get();
+            task.timer_slack.set(if a as i64 <= 0 { default } else { a });
+        }
         option::GET_TIMERSLACK => return Ok(task.timer_slack.get()),
         option::SET_CHILD_SUBREAPER => group.is_subreaper.set(a != 0),
         option::GET_CHILD_SUBREAPER => {
@@ -397,6 +413,10 @@ fn cap_ambient(task: &Rc<Task>, args: Args) -> SysResult {
     let old = task.creds();
     let bit = 1_u64.checked_shl(args.uint(2)).filter(|_| args.raw(2) <= 40);
     let (is_set, raise, lower, clear) = (1, 2, 3, 4);
+    let rest = if args.raw(1) == clear { args.raw(2) } else { 0 };
+    if rest != 0 || args.raw(3) != 0 || args.raw(4) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
     let new = match args.raw(1) {
         command if command == is_set => {
             return Ok((old.cap_ambient & bit.ok_or(Errno::EINVAL)? != 0).into());

@@ -4,7 +4,7 @@ use crate::sched::SysError;
 use crate::sched::wait::{Sleep, WaitSet, Wake};
 use crate::signal::Signal;
 use crate::task::run::task_main;
-use crate::task::{AltStack, Resource, Task, TaskParts, ThreadGroup, Tid, VforkDone};
+use crate::task::{AltStack, Capability, Resource, Task, TaskParts, ThreadGroup, Tid, VforkDone};
 use kilburn_addr::{Errno, VirtAddr};
 use kilburn_riscv::Regs;
 use std::rc::Rc;
@@ -77,7 +77,7 @@ impl Task {
         let kernel = Rc::clone(self.kernel());
         let flags = args.flags;
         if kernel.task_count() as u64 >= self.rlimit(Resource::Nproc)
-            && !self.creds().has_cap(crate::task::Capability::SysResource)
+            && !self.creds().has_cap(Capability::SysResource)
         {
             return Err(Errno::EAGAIN.into());
         }
@@ -188,6 +188,7 @@ impl Task {
         child.nice.set(self.nice.get());
         child.policy.set(self.policy.get());
         child.timer_slack.set(self.timer_slack.get());
+        child.default_timer_slack.set(self.timer_slack.get());
         child.personality.set(self.personality.get());
     }
 
@@ -218,6 +219,9 @@ impl Task {
 
 /// Combinations `copy_process` refuses, and what there is none of here.
 fn check_flags(task: &Task, flags: CloneFlags) -> Result<(), Errno> {
+    if flags.intersects(CloneFlags::NAMESPACES - CloneFlags::NEWUSER) {
+        task.require(Capability::SysAdmin)?;
+    }
     if flags.contains(CloneFlags::NEWNS | CloneFlags::FS)
         || flags.contains(CloneFlags::NEWUSER | CloneFlags::FS)
         || flags.contains(CloneFlags::THREAD) && !flags.contains(CloneFlags::SIGHAND)

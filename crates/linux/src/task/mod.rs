@@ -147,6 +147,8 @@ pub(crate) struct Task {
     pub(crate) rt_priority: Cell<i32>,
     pub(crate) pdeath_signal: Cell<Option<Signal>>,
     pub(crate) timer_slack: Cell<u64>,
+    /// What `PR_SET_TIMERSLACK` 0 goes back to: the parent's slack at fork.
+    pub(crate) default_timer_slack: Cell<u64>,
     pub(crate) personality: Cell<u32>,
 }
 
@@ -214,6 +216,7 @@ impl Task {
             rt_priority: Cell::new(0),
             pdeath_signal: Cell::new(None),
             timer_slack: Cell::new(50_000),
+            default_timer_slack: Cell::new(50_000),
             personality: Cell::new(0),
         })
     }

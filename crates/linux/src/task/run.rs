@@ -4,7 +4,9 @@ use crate::sched::SysError;
 use crate::signal::Signal;
 use crate::signal::info::{SigInfo, code};
 use crate::syscall::{self, Args};
-use crate::task::{Task, add};
+use crate::task::limits::{Limit, UNLIMITED};
+use crate::task::{Resource, Task, add};
+use crate::time::SECOND;
 use kilburn_addr::{Access, Errno, VirtAddr};
 use kilburn_mm::{Fault, SegvCode};
 use kilburn_riscv::{Regs, Trap};
@@ -26,6 +28,7 @@ pub(crate) async fn task_main(task: Rc<Task>) {
         let kernel = task.kernel();
         if kernel.slice_used_up() {
             add(&task.usage.involuntary_switches, u64::from(!kernel.ready().is_empty()));
+            task.check_cpu_limit();
             let switches = kernel.counters.context_switches.get();
             task.give_way().await;
             if kernel.counters.context_switches.get() != switches {
@@ -132,6 +135,23 @@ impl Task {
             Fault::Oom => {
                 let _ = self.group().send(SigInfo::kernel(Signal::SIGKILL));
             }
+        }
+    }
+
+    /// RLIMIT_CPU: SIGXCPU at the soft limit and every second after it, SIGKILL at the hard one
+    /// (Linux kernel/time/posix-cpu-timers.c: `check_process_timers`).
+    fn check_cpu_limit(&self) {
+        let group = self.group();
+        let limit = group.limits.get(Resource::Cpu);
+        if limit.soft == UNLIMITED {
+            return;
+        }
+        let seconds = group.cpu_time() / SECOND;
+        if seconds >= limit.hard {
+            let _ = group.send(SigInfo::kernel(Signal::SIGKILL));
+        } else if seconds >= limit.soft {
+            let _ = group.send(SigInfo::kernel(Signal::SIGXCPU));
+            group.limits.set(Resource::Cpu, Limit { soft: seconds + 1, ..limit });
         }
     }
 
