@@ -86,7 +86,7 @@ pub(crate) const NAMES: &[(u16, &str)] = &[
     (81, "sync"),
     (82, "fsync"),
     (83, "fdatasync"),
-    (84, "sync_file_range2"),
+    (84, "sync_file_range"),
     (85, "timerfd_create"),
     (86, "timerfd_settime"),
     (87, "timerfd_gettime"),
