@@ -37,3 +37,5 @@ pub use config::{Aslr, InitialFile, MachineConfig, MachineError, RootConfig, Std
 use errno_text::errno_text;
 pub use machine::Machine;
 pub use report::{ExitReport, ExitStatus, Stats};
+pub use syscall::Support;
+pub use syscall::table::{SystemCall, system_calls};

@@ -51,7 +51,7 @@ impl Machine {
         if bytes < MEMORY_MIN {
             return Err(refused("at least 1 MiB is needed"));
         }
-        if bytes % PAGE_SIZE != 0 {
+        if !bytes.is_multiple_of(PAGE_SIZE) {
             return Err(refused("not a multiple of the page size, 4096 bytes"));
         }
         if !(1..=HARTS_MAX).contains(&config.harts) {

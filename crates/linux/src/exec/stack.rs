@@ -76,7 +76,7 @@ impl Strings {
     /// E2BIG.
     pub(crate) fn check(&self, stack_limit: u64) -> Result<(), Errno> {
         let quarter = if stack_limit == UNLIMITED { UNLIMITED } else { stack_limit / 4 };
-        let limit = quarter.min(STRINGS_LIMIT).max(ARG_MAX);
+        let limit = quarter.clamp(ARG_MAX, STRINGS_LIMIT);
         let pointers = (self.argv.len().max(1) + self.envp.len()) as u64 * WORD;
         let room = limit.checked_sub(pointers).filter(|room| *room > 0).ok_or(Errno::E2BIG)?;
         if self.bytes() > room { Err(Errno::E2BIG) } else { Ok(()) }

@@ -6,7 +6,7 @@
 //! our code page needs no data.
 
 use crate::host::{Memory, Mm};
-use kilburn_addr::{AddrRange, Errno, PAGE_SIZE, Pfn, VirtAddr, VmFlags};
+use kilburn_addr::{Errno, PAGE_SIZE, Pfn, VirtAddr, VmFlags};
 use kilburn_mm::{Caller, Host, MmapRequest};
 use kilburn_paging::PhysMem;
 use std::sync::Arc;
@@ -53,11 +53,6 @@ impl Vdso {
     /// Gives the frames back; no address space may be left.
     pub(crate) fn unload(&self, memory: &Memory) {
         let _ = memory;
-    }
-
-    /// The addresses `[vdso]` takes from `base`.
-    pub(crate) fn range(&self, base: VirtAddr) -> Option<AddrRange> {
-        AddrRange::with_len(base, self.code.len() as u64 * PAGE_SIZE)
     }
 }
 

@@ -61,11 +61,6 @@ impl Cpus {
         self.cpus.len()
     }
 
-    /// The hart that runs now.
-    pub(crate) fn current(&self) -> usize {
-        self.current.get()
-    }
-
     /// The present moment; never less than before.
     pub(crate) fn now(&self) -> Nanos {
         let now = self.shown.get().max(self.cpus[self.current.get()].time.get());

@@ -25,8 +25,6 @@ pub(crate) enum SysError {
 pub(crate) enum Restart {
     /// `ERESTARTSYS`: again if no handler runs or it has `SA_RESTART`; else EINTR.
     Sys,
-    /// `ERESTARTNOINTR`: again in any case.
-    NoIntr,
     /// `ERESTARTNOHAND`: again if no handler runs; else EINTR.
     NoHand,
     /// `ERESTART_RESTARTBLOCK`: as `NoHand`, but resumed through `restart_syscall` with what the

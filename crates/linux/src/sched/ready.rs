@@ -25,11 +25,6 @@ impl ReadyQueue {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.lock().is_empty()
     }
-
-    /// How many tasks can run.
-    pub(crate) fn len(&self) -> usize {
-        self.0.lock().len()
-    }
 }
 
 /// Makes one task runnable; harmless when it already is.
@@ -76,7 +71,6 @@ mod tests {
         a.wake();
         b.wake();
         a.wake();
-        assert_eq!(ready.len(), 2);
         assert_eq!(ready.pop().map(|waker| waker.tid()), Some(7));
         a.wake();
         assert_eq!(ready.pop().map(|waker| waker.tid()), Some(3));

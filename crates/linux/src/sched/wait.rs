@@ -68,17 +68,10 @@ struct Waiter {
     woken: AtomicBool,
 }
 
-enum Sleeper {
-    /// Taken out when woken; every wake-up reaches it.
-    Shared(Arc<Waiter>),
-    /// Taken out when woken; a wake-up of N stops after N of these.
-    Exclusive(Arc<Waiter>),
-}
-
 #[derive(Default)]
 struct Queue {
     /// By ticket: order of arrival.
-    sleepers: BTreeMap<u64, Sleeper>,
+    sleepers: BTreeMap<u64, Arc<Waiter>>,
     next_ticket: u64,
     /// Wake-ups so far.
     sequence: u64,
@@ -96,12 +89,12 @@ impl WaitQueue {
 
     /// Wakes every sleeper (Linux `wake_up_all`), in order of arrival.
     pub(crate) fn wake_all(&self) {
-        self.wake(usize::MAX);
-    }
-
-    /// Wakes all shared sleepers and at most one exclusive sleeper (Linux `wake_up`).
-    pub(crate) fn wake_one(&self) {
-        self.wake(1);
+        let mut queue = self.0.lock();
+        queue.sequence += 1;
+        for waiter in std::mem::take(&mut queue.sleepers).into_values() {
+            waiter.woken.store(true, Ordering::Relaxed);
+            waiter.task.wake();
+        }
     }
 
     /// How many times this queue was woken; who polls compares it (EPOLLET).
@@ -114,26 +107,7 @@ impl WaitQueue {
         self.0.lock().sleepers.is_empty()
     }
 
-    fn wake(&self, exclusive: usize) {
-        let mut left = exclusive;
-        let mut queue = self.0.lock();
-        queue.sequence += 1;
-        queue.sleepers.retain(|_, sleeper| {
-            let waiter = match sleeper {
-                Sleeper::Shared(waiter) => waiter,
-                Sleeper::Exclusive(_) if left == 0 => return true,
-                Sleeper::Exclusive(waiter) => {
-                    left -= 1;
-                    waiter
-                }
-            };
-            waiter.woken.store(true, Ordering::Relaxed);
-            waiter.task.wake();
-            false
-        });
-    }
-
-    fn join(&self, sleeper: Sleeper) -> Place {
+    fn join(&self, sleeper: Arc<Waiter>) -> Place {
         let mut queue = self.0.lock();
         let ticket = queue.next_ticket;
         queue.next_ticket += 1;
@@ -146,21 +120,9 @@ impl WaitQueue {
     /// # Errors
     /// [`Interrupted`] when a signal is pending, at once if it already is.
     pub(crate) async fn wait_interruptible(&self, task: &Rc<Task>) -> Result<(), Interrupted> {
-        self.wait_as(task, Sleep::Interruptible).await
-    }
-
-    /// Sleeps until this queue is woken; only a killing signal ends it early.
-    ///
-    /// # Errors
-    /// [`Interrupted`] when the task is being killed.
-    pub(crate) async fn wait_killable(&self, task: &Rc<Task>) -> Result<(), Interrupted> {
-        self.wait_as(task, Sleep::Killable).await
-    }
-
-    async fn wait_as(&self, task: &Rc<Task>, sleep: Sleep) -> Result<(), Interrupted> {
         let mut set = WaitSet::new(task);
         set.add(self);
-        match set.wait(sleep, None).await {
+        match set.wait(Sleep::Interruptible, None).await {
             Wake::Interrupted => Err(Interrupted),
             Wake::Woken | Wake::TimedOut => Ok(()),
         }
@@ -199,18 +161,7 @@ impl WaitSet {
 
     /// Joins `queue`; each wake-up of it from now on ends the wait, even one before `wait`.
     pub(crate) fn add(&mut self, queue: &WaitQueue) {
-        self.places.push(queue.join(Sleeper::Shared(Arc::clone(&self.waiter))));
-    }
-
-    /// Joins `queue` as one of those of whom a wake-up wakes only as many as it needs.
-    pub(crate) fn add_exclusive(&mut self, queue: &WaitQueue) {
-        self.places.push(queue.join(Sleeper::Exclusive(Arc::clone(&self.waiter))));
-    }
-
-    /// Leaves all queues and forgets a wake-up that came; the set can be filled anew.
-    pub(crate) fn reset(&mut self) {
-        self.places.clear();
-        self.waiter.woken.store(false, Ordering::Relaxed);
+        self.places.push(queue.join(Arc::clone(&self.waiter)));
     }
 
     /// Whether a queue was woken since the set was made or reset.
@@ -279,24 +230,5 @@ impl WaitSet {
 impl Drop for WaitSet {
     fn drop(&mut self) {
         self.disarm();
-    }
-}
-
-/// Sleeps until one of `queues` is woken or `deadline` passes.
-///
-/// # Errors
-/// [`Interrupted`] when a signal is pending.
-pub(crate) async fn wait_any(
-    task: &Rc<Task>,
-    queues: &[&WaitQueue],
-    deadline: Option<Nanos>,
-) -> Result<Wake, Interrupted> {
-    let mut set = WaitSet::new(task);
-    for queue in queues {
-        set.add(queue);
-    }
-    match set.wait(Sleep::Interruptible, deadline).await {
-        Wake::Interrupted => Err(Interrupted),
-        end @ (Wake::Woken | Wake::TimedOut) => Ok(end),
     }
 }

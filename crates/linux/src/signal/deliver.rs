@@ -113,7 +113,6 @@ impl Task {
     fn finish_interrupted_call(&self, handler: Option<&SigAction>) {
         let Some(restart) = self.interrupted.take() else { return };
         let answer_eintr = match (restart, handler) {
-            (Restart::NoIntr, _) => false,
             (Restart::Sys, Some(action)) => !action.flags.contains(SaFlags::RESTART),
             (Restart::NoHand | Restart::Block, Some(_)) => true,
             (Restart::Block, None) => {

@@ -8,7 +8,7 @@ pub(crate) struct Signal(u8);
 
 macro_rules! signals {
     ($($name:ident = $number:literal),* $(,)?) => {
-        #[allow(dead_code, reason = "the list is complete, as Linux's is")]
+        #[expect(dead_code, reason = "the list is complete, as Linux's is")]
         impl Signal {
             $(
                 #[doc = concat!("`", stringify!($name), "`")]

@@ -150,7 +150,7 @@ impl Ids {
                 Ok(if follow { Self { saved: new.effective, ..new } } else { new })
             }
             Form::Res => {
-                if !privileged && !(known(a) && known(b) && known(c)) {
+                if !(privileged || known(a) && known(b) && known(c)) {
                     return Err(Errno::EPERM);
                 }
                 Ok(Self {

@@ -44,7 +44,7 @@ const MAP_ANONYMOUS: u64 = 0x20;
 async fn sys_mmap(task: &Rc<Task>, args: Args) -> SysResult {
     let (mm, caller) = own_mm(task)?;
     let offset = args.raw(5);
-    if offset % PAGE_SIZE != 0 {
+    if !offset.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL.into());
     }
     let flags = args.raw(3);

@@ -19,6 +19,7 @@ pub(crate) mod signal;
 pub(crate) mod system;
 pub(crate) mod table;
 pub(crate) mod time;
+pub(crate) mod unshare;
 
 use crate::task::Task;
 use kilburn_addr::{Errno, VirtAddr};
@@ -72,7 +73,7 @@ impl Args {
 
 /// How much of a call there is; printed in the docs and in the run's summary.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Support {
+pub enum Support {
     /// Everything programs can ask of it.
     Full,
     /// Some flags or commands answer "not supported"; says which.

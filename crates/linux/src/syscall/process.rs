@@ -155,8 +155,11 @@ async fn read_strings(task: &Rc<Task>, vector: VirtAddr) -> Result<Vec<Vec<u8>>,
     let mut strings = Vec::new();
     let mut total = 0;
     let mut at = vector;
-    // A null vector is an empty one.
-    while vector != VirtAddr::ZERO {
+    if vector == VirtAddr::ZERO {
+        // A null vector is an empty one.
+        return Ok(strings);
+    }
+    loop {
         let pointer: u64 = task.read_struct(at).await?;
         if pointer == 0 {
             break;

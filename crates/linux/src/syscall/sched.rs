@@ -53,7 +53,7 @@ async fn sys_getcpu(task: &Rc<Task>, args: Args) -> SysResult {
 async fn sys_sched_getaffinity(task: &Rc<Task>, args: Args) -> SysResult {
     let len = args.uint(1) as usize;
     let harts = task.kernel().cpus.count();
-    if len * 8 < harts || len % 8 != 0 {
+    if len * 8 < harts || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL.into());
     }
     let target = target(task, args.int(0))?;

@@ -1,7 +1,10 @@
 //! The merged system call table.
 
+use crate::syscall::Support;
 use crate::syscall::names::NAMES;
-use crate::syscall::{Entry, fs, futex, ids, memory, process, sched, shm, signal, system, time};
+use crate::syscall::{
+    Entry, fs, futex, ids, memory, process, sched, shm, signal, system, time, unshare,
+};
 use std::sync::LazyLock;
 
 /// One more than the highest number of any call.
@@ -19,6 +22,7 @@ fn all() -> impl Iterator<Item = &'static Entry> {
         signal::TABLE,
         system::TABLE,
         time::TABLE,
+        unshare::TABLE,
     ];
     own.into_iter().chain(fs::TABLES.iter().copied()).flatten()
 }
@@ -36,6 +40,25 @@ static BY_NUMBER: LazyLock<Vec<Option<&'static Entry>>> = LazyLock::new(|| {
 /// The implemented call with this number.
 pub(crate) fn lookup(number: u64) -> Option<&'static Entry> {
     BY_NUMBER.get(usize::try_from(number).ok()?).copied().flatten()
+}
+
+/// A system call of riscv64 Linux and how much of it there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SystemCall {
+    /// Number in a7.
+    pub number: u16,
+    /// Linux's name.
+    pub name: &'static str,
+    /// `None`: it answers ENOSYS.
+    pub support: Option<Support>,
+}
+
+/// All system calls of riscv64 Linux 6.18, by number.
+pub fn system_calls() -> impl Iterator<Item = SystemCall> {
+    NAMES.iter().map(|(number, name)| {
+        let entry = lookup(u64::from(*number));
+        SystemCall { number: *number, name, support: entry.map(|entry| entry.support) }
+    })
 }
 
 /// Linux's name of call `number`; `None` when riscv64 has no such call.

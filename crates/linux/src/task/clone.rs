@@ -45,7 +45,7 @@ bitflags::bitflags! {
 
 impl CloneFlags {
     /// Namespaces: there is one of each.
-    const NAMESPACES: Self = Self::NEWNS
+    pub(crate) const NAMESPACES: Self = Self::NEWNS
         .union(Self::NEWCGROUP)
         .union(Self::NEWUTS)
         .union(Self::NEWIPC)

@@ -27,10 +27,7 @@ pub(crate) enum Capability {
     SysNice = 23,
     SysResource = 24,
     SysTime = 25,
-    SysTtyConfig = 26,
     Mknod = 27,
-    Lease = 28,
-    Setfcap = 31,
 }
 
 /// All 41 capabilities of Linux 6.18.

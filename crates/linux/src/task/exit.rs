@@ -136,7 +136,7 @@ impl Task {
         let addr = VirtAddr::new(word_addr);
         let mm = self.mm().ok_or(Errno::EFAULT)?;
         let caller = self.caller();
-        if word_addr % 4 != 0 {
+        if !word_addr.is_multiple_of(4) {
             return Err(Errno::EINVAL);
         }
         loop {

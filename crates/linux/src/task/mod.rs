@@ -141,7 +141,6 @@ pub(crate) struct Task {
     /// It cannot run before this moment: end of its last slice, or when it was woken.
     pub(crate) available_at: Cell<Nanos>,
     pub(crate) usage: Usage,
-    pub(crate) started: Nanos,
     pub(crate) nice: Cell<i32>,
     pub(crate) policy: Cell<u32>,
     pub(crate) rt_priority: Cell<i32>,
@@ -210,7 +209,6 @@ impl Task {
             hart: Cell::new(0),
             available_at: Cell::new(kernel.now()),
             usage: Usage::default(),
-            started: kernel.now(),
             nice: Cell::new(0),
             policy: Cell::new(0),
             rt_priority: Cell::new(0),

@@ -77,9 +77,9 @@ impl Task {
             return Err(if current.signature == signature { Errno::EBUSY } else { Errno::EPERM });
         }
         let aligned = if len == ORIG_SIZE {
-            addr.get() % u64::from(ORIG_SIZE) == 0
+            addr.get().is_multiple_of(u64::from(ORIG_SIZE))
         } else {
-            addr.get() % ALIGN == 0 && len >= FEATURE_SIZE
+            addr.get().is_multiple_of(ALIGN) && len >= FEATURE_SIZE
         };
         if len < ORIG_SIZE || !aligned {
             return Err(Errno::EINVAL);

@@ -1,6 +1,5 @@
 //! Waiting for children (Linux kernel/exit.c: `do_wait`).
 
-use crate::report::ExitStatus;
 use crate::sched::SysError;
 use crate::sched::wait::{Sleep, WaitSet, Wake};
 use crate::signal::Signal;
@@ -135,15 +134,4 @@ fn matches(child: &ThreadGroup, which: Which, options: WaitOptions) -> bool {
     let kind =
         options.contains(WaitOptions::ALL) || clone_child == options.contains(WaitOptions::CLONE);
     chosen && kind
-}
-
-impl Waited {
-    /// How the child ended; `None` when it only stopped or went on.
-    pub(crate) fn exit_status(&self) -> Option<ExitStatus> {
-        match self.code {
-            code::CLD_EXITED => Some(ExitStatus::Exited(self.status as u8)),
-            code::CLD_KILLED | code::CLD_DUMPED => Some(ExitStatus::Killed(self.status as u8)),
-            _ => None,
-        }
-    }
 }
