@@ -130,7 +130,10 @@ impl<H: Host> Mm<H> {
         let mut target = remap.new_addr;
         let mut first = None;
         let mut last_end = VirtAddr::ZERO;
-        while let Some(vma) = state.areas.find(at).filter(|vma| vma.start().get() < end) {
+        // The area moved last may have merged into one that reaches on: that is not looked at again.
+        while at.get() < end
+            && let Some(vma) = state.areas.find(at).filter(|vma| vma.start().get() < end)
+        {
             let start = vma.start().max(remap.addr);
             if first.is_none() && start > remap.addr {
                 return Err(Errno::EFAULT);
