@@ -220,6 +220,8 @@ impl Case {
         let real = std::env::var_os("KILBURN_REAL").expect("KILBURN_REAL names the command");
         let mut command = Command::new(real);
         command.arg("--root").arg(root).args(["--paging", &self.options.paging]);
+        // Booting takes seconds, or minutes where the machine has much else to do.
+        command.args(["--timeout", "290"]);
         if self.options.fixed_layout {
             command.args(["--append", "norandmaps"]);
         }
