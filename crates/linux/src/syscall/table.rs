@@ -57,6 +57,7 @@ pub struct SystemCall {
 pub fn system_calls() -> impl Iterator<Item = SystemCall> {
     NAMES.iter().map(|(number, name)| {
         let entry = lookup(u64::from(*number));
+        let name = entry.map_or(*name, |entry| entry.name);
         SystemCall { number: *number, name, support: entry.map(|entry| entry.support) }
     })
 }
