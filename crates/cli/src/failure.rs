@@ -18,6 +18,11 @@ impl Failure {
         Self { status: 2, message: message.into() }
     }
 
+    /// A mistake of our own, whatever the guest did: exit status 70 (sysexits.h `EX_SOFTWARE`).
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self { status: 70, message: message.into() }
+    }
+
     /// The program is there but cannot be executed: exit status 126, as a shell's.
     pub(crate) fn not_executable(message: impl Into<String>) -> Self {
         Self { status: 126, message: message.into() }

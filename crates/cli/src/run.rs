@@ -9,6 +9,7 @@ use kilburn_linux::{
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -37,9 +38,14 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<ExitCode, Failure> {
     } else {
         StatsForm::Off
     });
-    let machine = Machine::new(config.clone())?;
     let start = Instant::now();
-    let report = machine.run();
+    // The machine is used up in there: nothing half-changed is seen again after a panic.
+    let run = AssertUnwindSafe(|| Machine::new(config.clone()).map(Machine::run));
+    let report = std::panic::catch_unwind(run).map_err(|_| {
+        Failure::internal(
+            "this is a mistake in kilburn, not in the program; please report it with the lines above",
+        )
+    })??;
     let host = HostTime { wall: start.elapsed() };
     if let Some(tasks) = &report.deadlock {
         eprintln!("kilburn: every task waits for another one, for ever; killed: {tasks}");
