@@ -14,6 +14,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+/// Pages of one file that may wait to be written back; more, and the writer writes them (Linux
+/// `balance_dirty_pages`).
+const DIRTY_PAGES_MAX: u64 = 1024;
+
 /// Operations of a regular file with a page cache.
 pub(crate) struct RegularFile {
     inode: InodeRef,
@@ -53,7 +57,17 @@ impl FileOps for RegularFile {
             }
         }
         let from = &from[..from.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
-        let done = cache.write_at(pos, from)?;
+        let done = match cache.write_at(pos, from) {
+            // Memory may be full of what other files have not written back.
+            Err(Errno::ENOMEM) if !cache.is_shmem() => {
+                self.inode.file_system().sync()?;
+                cache.write_at(pos, from)?
+            }
+            done => done?,
+        };
+        if !cache.is_shmem() && cache.dirty_pages() > DIRTY_PAGES_MAX {
+            self.inode.sync()?;
+        }
         self.inode.touch(Touch::MTIME | Touch::CTIME);
         if file.flags().intersects(OpenFlags::DSYNC | OpenFlags::SYNC) {
             self.inode.sync()?;
