@@ -1,7 +1,7 @@
 //! Rebuilds the guest programs of `programs/` and compares them with the committed ELFs.
 //!
-//! A program is one `NAME.c`; its ELF is committed as `NAME`. The same compiler gives the same
-//! bytes: no build id, no paths, no dates.
+//! A program is one `NAME.c`; its ELF is committed as `NAME`. The vDSO is assembly with a linker
+//! script. The same compiler gives the same bytes: no build id, no paths, no dates.
 
 use anyhow::{Context as _, Result, bail};
 use std::path::{Path, PathBuf};
@@ -30,8 +30,39 @@ const FLAGS: &[&str] = &[
     "-Wl,--build-id=none",
 ];
 
-/// Names of the programs, in order.
-fn names(folder: &Path) -> Result<Vec<String>> {
+const VDSO_FLAGS: &[&str] = &[
+    "-march=rv64gc",
+    "-mabi=lp64d",
+    "-nostdlib",
+    "-shared",
+    "-s",
+    "-Wl,-T,vdso.lds",
+    "-Wl,-soname=linux-vdso.so.1",
+    "-Wl,--hash-style=both",
+    "-Wl,--build-id=none",
+    "-Wl,--eh-frame-hdr",
+    "-Wl,-z,max-page-size=4096",
+];
+
+/// How one committed ELF is made; paths are relative to `programs/`.
+struct Recipe {
+    /// Folder of the source and of the committed ELF.
+    folder: &'static str,
+    source: String,
+    /// Name of the ELF, beside its source.
+    elf: String,
+    flags: &'static [&'static str],
+}
+
+impl Recipe {
+    /// Name for messages and for the committed file, below the repository's root.
+    fn path(&self) -> PathBuf {
+        Path::new("programs").join(self.folder).join(&self.elf)
+    }
+}
+
+/// All recipes, in order of name; the vDSO last.
+fn recipes(folder: &Path) -> Result<Vec<Recipe>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).context("programs/")? {
         let path = entry?.path();
@@ -39,37 +70,47 @@ fn names(folder: &Path) -> Result<Vec<String>> {
             names.push(path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
         }
     }
+    if names.is_empty() {
+        bail!("no programs/*.c found");
+    }
     names.sort();
-    Ok(names)
+    let mut recipes: Vec<_> = names
+        .into_iter()
+        .map(|name| Recipe { folder: "", source: format!("{name}.c"), elf: name, flags: FLAGS })
+        .collect();
+    recipes.push(Recipe {
+        folder: "vdso",
+        source: "vdso.S".into(),
+        elf: "vdso.so".into(),
+        flags: VDSO_FLAGS,
+    });
+    Ok(recipes)
 }
 
-fn build(folder: &Path, name: &str, output: &Path) -> Result<()> {
+fn build(programs: &Path, recipe: &Recipe, output: &Path) -> Result<()> {
     let status = Command::new(COMPILER)
-        .args(FLAGS)
+        .args(recipe.flags)
         .arg("-o")
         .arg(output)
         // Relative, and from inside: no path of this machine reaches the ELF.
-        .arg(format!("{name}.c"))
-        .current_dir(folder)
+        .arg(&recipe.source)
+        .current_dir(programs.join(recipe.folder))
         .status()
         .with_context(|| format!("{COMPILER} (Debian package gcc-riscv64-linux-gnu)"))?;
     if !status.success() {
-        bail!("{COMPILER} failed on programs/{name}.c");
+        bail!("{COMPILER} failed on {} in programs/{}", recipe.source, recipe.folder);
     }
     Ok(())
 }
 
-fn built(root: &Path) -> Result<Vec<(String, PathBuf, Vec<u8>)>> {
-    let folder = root.join("programs");
+fn built(root: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+    let programs = root.join("programs");
     let work = tempfile::tempdir().context("a folder to build in")?;
     let mut all = Vec::new();
-    for name in names(&folder)? {
-        let output = work.path().join(&name);
-        build(&folder, &name, &output)?;
-        all.push((name.clone(), folder.join(&name), std::fs::read(&output)?));
-    }
-    if all.is_empty() {
-        bail!("no programs/*.c found");
+    for recipe in recipes(&programs)? {
+        let output = work.path().join(&recipe.elf);
+        build(&programs, &recipe, &output)?;
+        all.push((recipe.path(), std::fs::read(&output)?));
     }
     Ok(all)
 }
@@ -77,20 +118,21 @@ fn built(root: &Path) -> Result<Vec<(String, PathBuf, Vec<u8>)>> {
 /// Rebuilds every program; fails when one differs from the committed ELF.
 pub(crate) fn compare(root: &Path) -> Result<()> {
     let mut different = Vec::new();
-    for (name, committed, elf) in built(root)? {
-        let same = std::fs::read(&committed).is_ok_and(|bytes| bytes == elf);
+    for (path, elf) in built(root)? {
+        let same = std::fs::read(root.join(&path)).is_ok_and(|bytes| bytes == elf);
         println!(
-            "programs/{name}: {} bytes, {}",
+            "{}: {} bytes, {}",
+            path.display(),
             elf.len(),
             if same { "as committed" } else { "DIFFERENT" }
         );
         if !same {
-            different.push(name);
+            different.push(path.display().to_string());
         }
     }
     if !different.is_empty() {
         bail!(
-            "{} differ from programs/NAME; if the source was changed: cargo xtask programs --write. \
+            "{} differ from what is committed; if the source was changed: cargo xtask programs --write. \
              If not, compare the compiler with the one programs/README.md names",
             different.join(", ")
         );
@@ -100,9 +142,9 @@ pub(crate) fn compare(root: &Path) -> Result<()> {
 
 /// Rebuilds every program and replaces the committed ELFs.
 pub(crate) fn write(root: &Path) -> Result<()> {
-    for (name, committed, elf) in built(root)? {
-        std::fs::write(&committed, &elf).with_context(|| format!("programs/{name}"))?;
-        println!("programs/{name}: {} bytes, written", elf.len());
+    for (path, elf) in built(root)? {
+        std::fs::write(root.join(&path), &elf).with_context(|| path.display().to_string())?;
+        println!("{}: {} bytes, written", path.display(), elf.len());
     }
     Ok(())
 }
