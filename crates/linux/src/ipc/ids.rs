@@ -270,8 +270,7 @@ mod tests {
 
     #[test]
     fn a_wished_id_is_given_once() {
-        let mut ids = Ids::default();
-        ids.next_id = Some(7 << SEQ_SHIFT | 5);
+        let mut ids = Ids { next_id: Some(7 << SEQ_SHIFT | 5), ..Ids::default() };
         assert_eq!(add(&mut ids, PRIVATE), 7 << SEQ_SHIFT | 5);
         assert_eq!(add(&mut ids, PRIVATE), 0);
         ids.next_id = Some(9 << SEQ_SHIFT | 5);

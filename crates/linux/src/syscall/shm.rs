@@ -39,7 +39,7 @@ const PROT_EXEC: u64 = 4;
 
 /// Where shmat is to attach; 0 where there is room (`SHMLBA` is a page).
 fn wanted_address(addr: u64, flags: i32) -> Result<u64, Errno> {
-    let unaligned = addr % PAGE_SIZE != 0;
+    let unaligned = !addr.is_multiple_of(PAGE_SIZE);
     if unaligned && flags & RND == 0 {
         return Err(Errno::EINVAL);
     }

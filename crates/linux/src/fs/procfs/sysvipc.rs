@@ -15,7 +15,7 @@ pub(super) const SHMMAX: SystemFile = SystemFile {
     name: "shmmax",
     perm: 0o644,
     text: |k| Ok(format!("{}\n", k.shm.limits.max.get()).into_bytes()),
-    write: Some(|k, text| Ok(k.shm.limits.max.set(number(text, 0..=u64::MAX)?))),
+    write: Some(|k, text| number(text, 0..=u64::MAX).map(|value| k.shm.limits.max.set(value))),
 };
 
 /// Most pages of all segments.
@@ -24,7 +24,7 @@ pub(super) const SHMALL: SystemFile = SystemFile {
     name: "shmall",
     perm: 0o644,
     text: |k| Ok(format!("{}\n", k.shm.limits.all.get()).into_bytes()),
-    write: Some(|k, text| Ok(k.shm.limits.all.set(number(text, 0..=u64::MAX)?))),
+    write: Some(|k, text| number(text, 0..=u64::MAX).map(|value| k.shm.limits.all.set(value))),
 };
 
 /// Most segments.
@@ -33,7 +33,7 @@ pub(super) const SHMMNI: SystemFile = SystemFile {
     name: "shmmni",
     perm: 0o644,
     text: |k| Ok(format!("{}\n", k.shm.limits.mni.get()).into_bytes()),
-    write: Some(|k, text| Ok(k.shm.limits.mni.set(number(text, 0..=MNI)?))),
+    write: Some(|k, text| number(text, 0..=MNI).map(|value| k.shm.limits.mni.set(value))),
 };
 
 /// The id the next segment shall get; -1 for any.
@@ -42,7 +42,7 @@ pub(super) const SHM_NEXT_ID: SystemFile = SystemFile {
     name: "shm_next_id",
     perm: 0o644,
     text: |k| Ok(format!("{}\n", k.shm.next_id().unwrap_or(-1)).into_bytes()),
-    write: Some(|k, text| Ok(k.shm.set_next_id(number(text, 0..=i32::MAX)?))),
+    write: Some(|k, text| number(text, 0..=i32::MAX).map(|value| k.shm.set_next_id(value))),
 };
 
 /// A number written to a file of `/proc/sys`.
