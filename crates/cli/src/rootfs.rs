@@ -55,6 +55,9 @@ pub(crate) fn make(arguments: &RootfsArgs) -> Result<ExitCode, Failure> {
         Some(url) => url.clone(),
         None => mirror_of_this_machine()?,
     };
+    // mmdebstrap makes the folder, but none above it.
+    fs::create_dir_all(&arguments.dir)
+        .map_err(|error| Failure::usage(format!("{}: {error}", arguments.dir.display())))?;
     unpack(arguments, &mirror).inspect_err(|_| {
         // It was new or empty before: what lies there now is mmdebstrap's unfinished work.
         drop(fs::remove_dir_all(&arguments.dir));
