@@ -151,6 +151,9 @@ fn finish(root: &Path) -> io::Result<()> {
         ("tmp", 0o1777),
         ("var/tmp", 0o1777),
         ("root", 0o700),
+        ("mnt", 0o755),
+        ("opt", 0o755),
+        ("srv", 0o755),
     ] {
         fs::create_dir_all(root.join(folder))?;
         fs::set_permissions(root.join(folder), fs::Permissions::from_mode(mode))?;
