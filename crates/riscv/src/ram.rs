@@ -2,14 +2,14 @@
 //!
 //! [`GuestRam`] serves page tables and the kernel through [`PhysMem`], and the hart through host
 //! pointers. It also knows which frames predecoded code was made from, so that every write to
-//! such a frame, whoever does it, ends the life of that code ([`GuestRam::mark_code`],
-//! [`CodeEvent`]). Neighbours: `translate` grants host pointers, `code` owns the blocks.
+//! such a frame, whoever does it, ends the life of that code (`GuestRam::mark_code`,
+//! `CodeEvent`). Neighbours: `translate` grants host pointers, `code` owns the blocks.
 //!
 //! # Why the `unsafe` here is sound
 //!
 //! The mapping is made once, never moves and lives as long as the value. No Rust reference to its
 //! bytes ever exists: single words are accessed through atomics, which may race with each other
-//! by definition, and runs of bytes through [`bytes`], whose accesses are either atomics too or
+//! by definition, and runs of bytes through `bytes`, whose accesses are either atomics too or
 //! machine instructions the compiler does not look into. So a race between two host threads can
 //! give a guest torn data, as two processors can, but is no undefined behaviour.
 
