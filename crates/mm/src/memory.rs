@@ -1,8 +1,8 @@
 //! The machine's memory: frames, the zero page, and what all address spaces share.
 //!
 //! [`Memory`] hands out frames, zeroed, and takes them back when their last reference goes
-//! ([`Memory::put`]); it counts them by use. Promises of memory are counted in
-//! [`crate::commit`]. Neighbours: [`crate::frames`] below, [`crate::Mm`] and
+//! (`Memory::put`); it counts them by use. Promises of memory are counted in
+//! `crate::commit`. Neighbours: [`crate::frames`] below, [`crate::Mm`] and
 //! [`crate::AddressSpace`] above.
 
 use crate::config::{MemoryConfig, MemoryError};

@@ -151,7 +151,7 @@ impl<R: RawMutex> Frames<R> {
     }
 
     /// A frame, content unspecified; `None` when there is none. Its use is to be begun by the
-    /// caller ([`FrameMeta::begin`]).
+    /// caller (`FrameMeta::begin`).
     #[inline]
     pub fn alloc(&self) -> Option<Pfn> {
         loop {

@@ -2,8 +2,8 @@
 //!
 //! [`AddressSpace`] holds the pages of one file; a file with a [`BackingStore`] can read them
 //! again, shared memory (tmpfs, memfd, `MAP_SHARED | MAP_ANONYMOUS`) has only them. One concern a
-//! file: copying in and out ([`io`]), write-back ([`writeback`]), truncation ([`truncate`]), the
-//! areas that map the file ([`i_mmap`]).
+//! file: copying in and out (`io`), write-back (`writeback`), truncation (`truncate`), the
+//! areas that map the file (`i_mmap`).
 //!
 //! | field        | guarded by                                                                |
 //! |--------------|---------------------------------------------------------------------------|

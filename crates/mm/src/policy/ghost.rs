@@ -1,7 +1,7 @@
 //! Ghosts: what a policy remembers of pages that are gone.
 //!
 //! ARC and S3-FIFO keep lists of recently evicted pages. Papers index them by the page's identity in a hash table. Here a
-//! ghost has no identity: the policy hands a [`Shadow`](super::Shadow) to whoever does know the page (the page cache's
+//! ghost has no identity: the policy hands a [`Shadow`] to whoever does know the page (the page cache's
 //! slot, the swap cache, a simulation's table), and the shadow names the ghost's entry. That is how Linux does it
 //! (`mm/workingset.c`), and it keeps the lists exact, bounded and free of hashing.
 //!

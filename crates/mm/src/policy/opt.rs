@@ -6,7 +6,7 @@
 //!
 //! Each request knows the request that uses its object next. The next uses of resident objects are a set of request numbers,
 //! each belonging to one object; the victim is the object of the largest. The set is a bitmap under summary bitmaps, 64
-//! to 1 ([`TopSet`]), so insertion, removal and maximum touch one word a level: four levels for 16 M requests.
+//! to 1 (`TopSet`), so insertion, removal and maximum touch one word a level: four levels for 16 M requests.
 
 use super::simulate::{Outcome, RequestTrace};
 use alloc::vec::Vec;

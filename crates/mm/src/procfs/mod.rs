@@ -1,6 +1,6 @@
 //! The text and figures of /proc/PID that come from an address space.
 //!
-//! Texts are byte for byte what Linux 6.18 prints (fs/proc/task_mmu.c): [`maps`], [`smaps`].
+//! Texts are byte for byte what Linux 6.18 prints (fs/proc/task_mmu.c): `maps`, `smaps`.
 
 mod maps;
 mod pagemap;
