@@ -216,12 +216,22 @@ impl Case {
         kilburn(&arguments)
     }
 
+    /// A machine that has not ended when it should, or did not boot, is given one more chance with
+    /// more time: that says something of the host's load, nothing of what the kernel prints.
     fn run_for_real(&self, root: &Path, work: &Path, words: &[String]) -> Outcome {
+        const NO_RESULT: [i32; 2] = [124, 125];
+        let outcome = self.boot_and_run(root, work, words, 100);
+        if NO_RESULT.contains(&outcome.status) {
+            return self.boot_and_run(root, work, words, 290);
+        }
+        outcome
+    }
+
+    fn boot_and_run(&self, root: &Path, work: &Path, words: &[String], seconds: u32) -> Outcome {
         let real = std::env::var_os("KILBURN_REAL").expect("KILBURN_REAL names the command");
         let mut command = Command::new(real);
         command.arg("--root").arg(root).args(["--paging", &self.options.paging]);
-        // Booting takes seconds, or minutes where the machine has much else to do.
-        command.args(["--timeout", "290"]);
+        command.args(["--timeout", &seconds.to_string()]);
         if self.options.fixed_layout {
             command.args(["--append", "norandmaps"]);
         }
