@@ -97,6 +97,8 @@ bitflags! {
 
         /// Rights an access is checked against (Linux `VM_ACCESS_FLAGS`).
         const ACCESS = Self::READ.bits() | Self::WRITE.bits() | Self::EXEC.bits();
+        /// Faults are somebody else's to resolve (Linux `__VM_UFFD_FLAGS`).
+        const UFFD = Self::UFFD_MISSING.bits() | Self::UFFD_WP.bits() | Self::UFFD_MINOR.bits();
         /// Areas that no operation may merge or expand (Linux `VM_SPECIAL`).
         const SPECIAL = Self::IO.bits() | Self::DONTEXPAND.bits() | Self::PFNMAP.bits()
             | Self::MIXEDMAP.bits();

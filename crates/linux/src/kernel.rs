@@ -385,7 +385,7 @@ impl Kernel {
         match fault {
             Fault::Segv(SegvCode::MapErr) => faults.segv_maperr += 1,
             Fault::Segv(SegvCode::AccErr) => faults.segv_accerr += 1,
-            Fault::Bus | Fault::Oom => faults.bus += 1,
+            Fault::Bus | Fault::Poisoned | Fault::Oom | Fault::Userfault(_) => faults.bus += 1,
         }
     }
 

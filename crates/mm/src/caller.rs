@@ -18,6 +18,9 @@ pub struct Caller {
     pub raw_io: bool,
     /// `ADDR_COMPAT_LAYOUT`, `READ_IMPLIES_EXEC` and the like: the task's personality.
     pub read_implies_exec: bool,
+    /// The thread, as userfaultfd messages name it, when it can wait for a monitor to resolve its
+    /// fault ([`crate::Fault::Userfault`]); without, such a fault is a bus error.
+    pub userfault_thread: Option<u32>,
 }
 
 impl Caller {
@@ -33,6 +36,7 @@ impl Caller {
         admin: true,
         raw_io: true,
         read_implies_exec: false,
+        userfault_thread: None,
     };
 
     /// Work of the kernel's own, on nobody's behalf.

@@ -104,6 +104,7 @@ impl<H: Host> Mm<H> {
                 file: None,
                 anon_vma: AnonSlot::empty(),
                 name: VmaName::None,
+                userfault: None,
             },
         );
         Ok(range)
@@ -170,6 +171,7 @@ impl<H: Host> Mm<H> {
                 file: Some(Arc::new(SpecialPages(pages.to_vec()))),
                 anon_vma: AnonSlot::empty(),
                 name: VmaName::Special(name),
+                userfault: None,
             },
         );
         Ok(at)

@@ -80,7 +80,9 @@ impl<H: Host> Mm<H> {
         }
         let wiped = vma.flags.contains(VmFlags::WIPEONFORK);
         let mut copy = vma.clone();
-        copy.flags -= VmFlags::LOCKED | VmFlags::LOCKONFAULT;
+        // No child is watched (dup_userfaultfd, without UFFD_FEATURE_EVENT_FORK).
+        copy.flags -= VmFlags::LOCKED | VmFlags::LOCKONFAULT | VmFlags::UFFD;
+        copy.userfault = None;
         copy.anon_vma = match vma.anon_vma.get() {
             Some(anon_vma) if !wiped => AnonSlot::holding(Some(AnonVma::new(
                 self.memory().next_anon_vma_id(),

@@ -36,6 +36,7 @@
 //!         pages            AddressSpace::pages: the page tree. Nothing is allocated under it
 //!         registry         Memory::mappings, Memory::asids
 //!           |
+//!           userfaults     Mm::userfaults, then Userfaultfd::waiting
 //!           buddy          Frames::buddy; the stack of single frames has no lock
 //! ```
 //!
@@ -74,6 +75,7 @@ pub mod stats;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod user;
+pub mod userfault;
 mod zap;
 
 pub use anon_vma::AnonVma;
@@ -94,3 +96,4 @@ pub use page_cache::{AddressSpace, BackingStore};
 pub use procfs::{MmStatus, ShowFrames, Statm, Usage};
 pub use stats::MmStats;
 pub use user::{FutexKey, FutexScope, Partial, RemoteRights};
+pub use userfault::{UserfaultWait, UserfaultWatch, Userfaultfd};

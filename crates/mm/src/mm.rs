@@ -6,6 +6,7 @@
 //! | table entries      | `table_lock`; hardware sets A and D beside it                       |
 //! | `rss`, `pinned_vm` | atomic                                                              |
 //! | `events`           | atomic                                                              |
+//! | `userfaults`       | its own lock                                                        |
 
 use crate::accounting::{Events, Rss, VmPages};
 use crate::areas::Areas;
@@ -14,7 +15,9 @@ use crate::frames::FrameState;
 use crate::host::{FlushReason, FlushScope, Host, TlbFlush};
 use crate::layout::Layout;
 use crate::memory::Memory;
+use crate::userfault::Userfaultfd;
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use kilburn_addr::{AddrRange, Errno, PAGE_SHIFT, Pfn, VirtAddr, VmFlags};
@@ -39,6 +42,8 @@ pub struct Mm<H: Host> {
     pub(crate) table_pages_peak: AtomicU64,
     /// Tables that Linux counts in `VmPTE`: neither the root nor a P4D.
     pub(crate) counted_tables: AtomicU64,
+    /// Who watches it, or did.
+    pub(crate) userfaults: Mutex<H::RawMutex, Vec<Weak<Userfaultfd<H>>>>,
 }
 
 /// What `mmap_lock` guards.
@@ -98,6 +103,7 @@ impl<H: Host> Mm<H> {
             table_pages: AtomicU64::new(1),
             table_pages_peak: AtomicU64::new(1),
             counted_tables: AtomicU64::new(0),
+            userfaults: Mutex::new(Vec::new()),
         }))
     }
 

@@ -45,20 +45,28 @@ pub(crate) fn written(flags: VmFlags) -> LeafFlags {
 pub(crate) enum Marker {
     /// Every access is refused (MADV_GUARD_INSTALL).
     Guard,
+    /// Every access is a bus error, as if the memory had failed (UFFDIO_POISON).
+    Poisoned,
 }
 
 impl Marker {
     const GUARD: u64 = 1;
+    const POISONED: u64 = 2;
 
     /// The payload that stands for it.
     pub(crate) fn payload(self) -> u64 {
         match self {
             Self::Guard => Self::GUARD,
+            Self::Poisoned => Self::POISONED,
         }
     }
 
     /// What a payload stands for.
     pub(crate) fn from_payload(payload: u64) -> Option<Self> {
-        (payload == Self::GUARD).then_some(Self::Guard)
+        match payload {
+            Self::GUARD => Some(Self::Guard),
+            Self::POISONED => Some(Self::Poisoned),
+            _ => None,
+        }
     }
 }

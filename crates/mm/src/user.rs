@@ -114,7 +114,7 @@ impl<H: Host> Mm<H> {
                 return Ok(act(PhysAddr::new(at)));
             }
             drop(guard);
-            self.handle_fault(caller, va, access)?;
+            self.handle_kernel_fault(caller, va, access)?;
         }
         // An area whose rights its format cannot give (write without read, say).
         Err(Fault::Segv(SegvCode::AccErr))

@@ -144,7 +144,12 @@ impl<H: Host> Mm<H> {
             }
             Entry::Software(payload) => {
                 let marker = Marker::from_payload(payload);
-                if matches!(why, Zap::Unmap | Zap::Exit) || marker.is_none() {
+                let stays = match marker {
+                    Some(Marker::Guard) => !matches!(why, Zap::Unmap | Zap::Exit),
+                    Some(Marker::Poisoned) => why == Zap::Truncate(Copies::Stay),
+                    None => false,
+                };
+                if !stays {
                     guard.set(at, Entry::None);
                 }
             }

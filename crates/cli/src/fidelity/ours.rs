@@ -325,7 +325,8 @@ fn accessed(addr: VirtAddr, result: Result<u64, Fault>) -> Outcome {
         Ok(value) => return Outcome::Returned(value as i64),
         Err(Fault::Segv(SegvCode::MapErr)) => (11, 1),
         Err(Fault::Segv(SegvCode::AccErr)) => (11, 2),
-        Err(Fault::Bus) => (7, 2),
+        Err(Fault::Bus | Fault::Userfault(_)) => (7, 2),
+        Err(Fault::Poisoned) => (7, 4),
         Err(Fault::Oom) => (9, 0),
     };
     Outcome::Signal { signo, code, addr: addr.get() }

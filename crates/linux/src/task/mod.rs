@@ -360,6 +360,7 @@ impl Task {
             admin: creds.has_cap(Capability::SysAdmin),
             raw_io: creds.has_cap(Capability::SysRawio),
             read_implies_exec: self.personality.get() & READ_IMPLIES_EXEC != 0,
+            userfault_thread: None,
         }
     }
 

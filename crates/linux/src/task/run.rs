@@ -130,7 +130,10 @@ impl Task {
             Fault::Segv(SegvCode::AccErr) => {
                 self.force(SigInfo::fault(Signal::SIGSEGV, code::SEGV_ACCERR, addr));
             }
-            Fault::Bus => self.force(SigInfo::fault(Signal::SIGBUS, code::BUS_ADRERR, addr)),
+            // On riscv a poisoned page is told as any bus error; nobody waits for a monitor yet.
+            Fault::Bus | Fault::Poisoned | Fault::Userfault(_) => {
+                self.force(SigInfo::fault(Signal::SIGBUS, code::BUS_ADRERR, addr))
+            }
             // No victim but the task itself yet: what Linux's OOM killer does with one process.
             Fault::Oom => {
                 let _ = self.group().send(SigInfo::kernel(Signal::SIGKILL));

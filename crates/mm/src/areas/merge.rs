@@ -9,6 +9,7 @@ use super::vma::{Vma, VmaName};
 use crate::Host;
 use crate::anon_vma::AnonVma;
 use crate::mappable::MappedFile;
+use crate::userfault::Userfaultfd;
 use alloc::sync::Arc;
 use kilburn_addr::{AddrRange, VmFlags};
 
@@ -34,6 +35,7 @@ pub(super) struct Proposed<'a, H: Host> {
     pub(super) file: Option<&'a Arc<dyn MappedFile<H>>>,
     pub(super) anon_vma: Option<&'a Arc<AnonVma<H>>>,
     pub(super) name: &'a VmaName,
+    pub(super) userfault: Option<&'a Arc<Userfaultfd<H>>>,
     pub(super) source: Source,
 }
 
@@ -59,6 +61,7 @@ impl<H: Host> Vma<H> {
             file: self.file.as_ref(),
             anon_vma: self.anon_vma.get(),
             name: &self.name,
+            userfault: self.userfault.as_ref(),
             source,
         }
     }
@@ -77,11 +80,16 @@ impl<H: Host> Vma<H> {
             && proposed.pgoff.wrapping_add(proposed.range.pages()) == self.pgoff
     }
 
-    /// `is_mergeable_vma`: flags, file and name are equal.
+    /// `is_mergeable_vma`: flags, file, name and userfaultfd are equal.
     fn is_mergeable(&self, proposed: &Proposed<'_, H>) -> bool {
         (self.flags ^ proposed.flags).difference(IGNORED).is_empty()
             && same_file(self.file.as_ref(), proposed.file)
             && self.name == *proposed.name
+            && match (self.userfault.as_ref(), proposed.userfault) {
+                (None, None) => true,
+                (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+                _ => false,
+            }
     }
 
     /// `is_mergeable_anon_vma`: this area is the target, `proposed` the source.

@@ -3,6 +3,7 @@
 use crate::Host;
 use crate::anon_vma::AnonSlot;
 use crate::mappable::MappedFile;
+use crate::userfault::Userfaultfd;
 use alloc::sync::Arc;
 use core::fmt;
 use kilburn_addr::{AddrRange, PAGE_SHIFT, VirtAddr, VmFlags};
@@ -22,6 +23,8 @@ pub struct Vma<H: Host> {
     pub anon_vma: AnonSlot<H>,
     /// A name other than the file's path.
     pub name: VmaName,
+    /// Who resolves its faults in place of the kernel (Linux `vm_userfaultfd_ctx`).
+    pub userfault: Option<Arc<Userfaultfd<H>>>,
 }
 
 /// Where an area's name comes from when it is not a file's path.
@@ -84,6 +87,7 @@ impl<H: Host> Clone for Vma<H> {
             file: self.file.clone(),
             anon_vma: self.anon_vma.clone(),
             name: self.name.clone(),
+            userfault: self.userfault.clone(),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::mm::State;
 use crate::rmap::Links;
 use crate::{Host, Mm, Vma, pte};
 use core::sync::atomic::Ordering;
-use kilburn_addr::Pfn;
+use kilburn_addr::{Pfn, VirtAddr};
 use kilburn_paging::walk::entry_addr;
 use kilburn_paging::{Entry, Format, Leaf, LeafFlags};
 
@@ -52,16 +52,16 @@ impl<H: Host> Mm<H> {
             self.memory().discard(pfn);
             return Ok(FaultDone::minor(FaultKind::Spurious));
         }
-        self.begin_anon(site, pfn);
+        self.begin_anon(site.vma, site.va, pfn);
         self.rss.add(RssKind::Anon, 1);
         guard.set_leaf(at, site.va, Leaf { pfn, flags: pte::written(site.vma.flags) });
         Ok(FaultDone::minor(kind))
     }
 
     /// The frame becomes a private page of the area, mapped once.
-    pub(super) fn begin_anon(&self, site: &Site<'_, H>, pfn: Pfn) {
-        let anon_vma = site.vma.anon_vma.get().expect("prepared before a private page is made");
-        self.memory().meta(pfn).begin_anon_mapped(anon_vma.id(), site.index());
+    pub(crate) fn begin_anon(&self, vma: &Vma<H>, va: VirtAddr, pfn: Pfn) {
+        let anon_vma = vma.anon_vma.get().expect("prepared before a private page is made");
+        self.memory().meta(pfn).begin_anon_mapped(anon_vma.id(), vma.page_index(va));
         self.memory().uses.anon.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -135,7 +135,7 @@ impl<H: Host> Mm<H> {
             self.memory().discard(copy);
             return Ok(FaultDone::minor(FaultKind::Spurious));
         };
-        self.begin_anon(site, copy);
+        self.begin_anon(site.vma, site.va, copy);
         guard.set_leaf(at, site.va, Leaf { pfn: copy, flags: pte::written(site.vma.flags) });
         drop(guard);
         self.flush_page(site.va, FlushReason::Cow);

@@ -75,7 +75,9 @@ impl<H: Host> Mm<H> {
         }
         guard.set_leaf(at, site.va, Leaf { pfn: page.pfn(), flags });
         self.count_mapped(&page);
-        self.map_around(&guard, table, mapping, &around, flags);
+        if !site.vma.flags.contains(VmFlags::UFFD_MINOR) {
+            self.map_around(&guard, table, mapping, &around, flags);
+        }
         Ok(FaultDone { kind: FaultKind::FileRead, major })
     }
 

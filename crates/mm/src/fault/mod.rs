@@ -25,9 +25,10 @@ use crate::areas::Vma;
 use crate::memory::NoFrame;
 use crate::mm::State;
 use crate::pte::Marker;
+use crate::userfault::{UserfaultWait, Waiter};
 use crate::{Caller, Host, Mm};
 use core::sync::atomic::Ordering;
-use kilburn_addr::{Access, Errno, PhysAddr, VirtAddr};
+use kilburn_addr::{Access, Errno, PhysAddr, VirtAddr, VmFlags};
 use kilburn_paging::tables::NoTable;
 use kilburn_paging::{Entry, Leaf, LeafFlags};
 
@@ -78,8 +79,14 @@ pub enum Fault {
     Segv(SegvCode),
     /// `SIGBUS` with `BUS_ADRERR`: past the end of the file, or its store failed.
     Bus,
+    /// `SIGBUS` for a poisoned page: `BUS_MCEERR_AR` on x86, `BUS_ADRERR` on riscv.
+    Poisoned,
     /// No memory: the machine's out-of-memory handling decides.
     Oom,
+    /// No error: the access waits for the monitor of a userfaultfd, and is to be tried again when
+    /// [`Mm::userfault_waits`] says that it waits no more. Only callers that can wait
+    /// ([`Caller::userfault_thread`]) are told.
+    Userfault(UserfaultWait),
 }
 
 /// `si_code` of a `SIGSEGV`.
@@ -111,21 +118,22 @@ impl Fault {
 }
 
 /// Where a fault happened, and for what.
-struct Site<'a, H: Host> {
-    state: &'a State<H>,
-    vma: &'a Vma<H>,
+pub(crate) struct Site<'a, H: Host> {
+    pub(crate) state: &'a State<H>,
+    pub(crate) vma: &'a Vma<H>,
     /// The page's first address.
-    va: VirtAddr,
-    access: Access,
+    pub(crate) va: VirtAddr,
+    pub(crate) access: Access,
+    pub(crate) waiter: Waiter,
 }
 
 impl<H: Host> Site<'_, H> {
-    fn is_write(&self) -> bool {
+    pub(crate) fn is_write(&self) -> bool {
         self.access == Access::Write
     }
 
     /// Page offset in what is mapped.
-    fn index(&self) -> u64 {
+    pub(crate) fn index(&self) -> u64 {
         self.vma.page_index(self.va)
     }
 }
@@ -142,7 +150,30 @@ impl<H: Host> Mm<H> {
         addr: VirtAddr,
         access: Access,
     ) -> Result<FaultDone, Fault> {
-        self.find_and_fault(caller, addr, access).inspect_err(|_| {
+        let waiter = caller.userfault_thread.map_or(Waiter::None, Waiter::User);
+        self.fault_as(caller, addr, access, waiter)
+    }
+
+    /// As [`Self::handle_fault`], for an access of the kernel on the caller's behalf.
+    pub(crate) fn handle_kernel_fault(
+        &self,
+        caller: &Caller,
+        addr: VirtAddr,
+        access: Access,
+    ) -> Result<FaultDone, Fault> {
+        let waiter = caller.userfault_thread.map_or(Waiter::None, Waiter::Kernel);
+        self.fault_as(caller, addr, access, waiter)
+    }
+
+    #[inline]
+    fn fault_as(
+        &self,
+        caller: &Caller,
+        addr: VirtAddr,
+        access: Access,
+        waiter: Waiter,
+    ) -> Result<FaultDone, Fault> {
+        self.find_and_fault(caller, addr, access, waiter).inspect_err(|_| {
             self.events.refused.fetch_add(1, Ordering::Relaxed);
         })
     }
@@ -152,6 +183,7 @@ impl<H: Host> Mm<H> {
         caller: &Caller,
         addr: VirtAddr,
         access: Access,
+        waiter: Waiter,
     ) -> Result<FaultDone, Fault> {
         if !self.in_task(addr, 1) {
             return Err(Fault::Segv(SegvCode::MapErr));
@@ -170,7 +202,7 @@ impl<H: Host> Mm<H> {
         if !vma.flags.permits(access) {
             return Err(Fault::Segv(SegvCode::AccErr));
         }
-        self.fault_in(&state, vma, addr, access)
+        self.fault_in_as(&state, vma, addr, access, waiter)
     }
 
     /// Resolves a fault that the area permits, or that a caller with other rights insists on, and
@@ -182,7 +214,20 @@ impl<H: Host> Mm<H> {
         addr: VirtAddr,
         access: Access,
     ) -> Result<FaultDone, Fault> {
-        let done = self.resolve(state, vma, addr, access)?;
+        self.fault_in_as(state, vma, addr, access, Waiter::None)
+    }
+
+    #[inline]
+    fn fault_in_as(
+        &self,
+        state: &State<H>,
+        vma: &Vma<H>,
+        addr: VirtAddr,
+        access: Access,
+        waiter: Waiter,
+    ) -> Result<FaultDone, Fault> {
+        let site = Site { state, vma, va: addr.page_down(), access, waiter };
+        let done = self.resolve(&site, addr)?;
         self.events.count(done.kind);
         if done.major {
             self.events.major.fetch_add(1, Ordering::Relaxed);
@@ -190,14 +235,8 @@ impl<H: Host> Mm<H> {
         Ok(done)
     }
 
-    fn resolve(
-        &self,
-        state: &State<H>,
-        vma: &Vma<H>,
-        addr: VirtAddr,
-        access: Access,
-    ) -> Result<FaultDone, Fault> {
-        let site = Site { state, vma, va: addr.page_down(), access };
+    fn resolve(&self, site: &Site<'_, H>, addr: VirtAddr) -> Result<FaultDone, Fault> {
+        let vma = site.vma;
         let guard = self.lock_tables();
         let at = guard.tables.entry_at(site.va);
         let entry = at.map_or(Entry::None, |at| guard.entry(at));
@@ -205,20 +244,24 @@ impl<H: Host> Mm<H> {
             (Entry::Leaf(leaf), Some(at)) => {
                 if site.is_write() && !leaf.flags.contains(LeafFlags::WRITE) {
                     drop(guard);
-                    self.write_protected(&site, leaf)
+                    self.write_protected(site, leaf)
                 } else {
-                    self.note_use(&guard, &site, at);
+                    self.note_use(&guard, site, at);
                     Ok(FaultDone::minor(FaultKind::Spurious))
                 }
             }
             (Entry::Software(payload), _) => {
-                let marker = Marker::from_payload(payload);
-                debug_assert_eq!(marker, Some(Marker::Guard), "no other payload is written");
-                Err(Fault::Segv(SegvCode::MapErr))
+                match Marker::from_payload(payload).expect("no other payload is written") {
+                    Marker::Guard => Err(Fault::Segv(SegvCode::MapErr)),
+                    Marker::Poisoned => Err(Fault::Poisoned),
+                }
             }
             _ => {
                 drop(guard);
-                if vma.is_anonymous() { self.anon_fault(&site) } else { self.file_fault(&site) }
+                if vma.flags.intersects(VmFlags::UFFD) {
+                    self.ask_monitor(site, addr)?;
+                }
+                if vma.is_anonymous() { self.anon_fault(site) } else { self.file_fault(site) }
             }
         }
     }

@@ -203,8 +203,9 @@ impl FrameMeta {
         self.index.load(Ordering::Relaxed)
     }
 
+    /// Sets the page offset in the owner; the order of a free block.
     #[inline]
-    pub(super) fn set_index(&self, index: u64) {
+    pub(crate) fn set_index(&self, index: u64) {
         self.index.store(index, Ordering::Relaxed);
     }
 

@@ -206,7 +206,8 @@ impl<H: Host> Mm<H> {
             let part = AddrRange::new(at, end).ok_or(Errno::ENOMEM)?;
             self.fault_in_part(&state, vma, part, access).map_err(|fault| match fault {
                 Fault::Oom => Errno::ENOMEM,
-                Fault::Segv(_) | Fault::Bus => Errno::EFAULT,
+                Fault::Poisoned => Errno::EHWPOISON,
+                _ => Errno::EFAULT,
             })?;
             at = end;
         }

@@ -126,6 +126,7 @@ impl<H: Host> Mm<H> {
             file: None,
             anon_vma: AnonSlot::empty(),
             name: VmaName::None,
+            userfault: None,
         };
         let plan = state.areas.plan_insert(vma, neighbours);
         state.areas.commit_insert(plan, &mut Links(self));

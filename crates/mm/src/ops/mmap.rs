@@ -308,8 +308,15 @@ impl<H: Host> Mm<H> {
         if flags.intersects(VmFlags::SPECIAL) {
             flags -= VmFlags::LOCKED | VmFlags::LOCKONFAULT;
         }
-        let vma =
-            Vma { range, flags, pgoff, file, anon_vma: AnonSlot::empty(), name: VmaName::None };
+        let vma = Vma {
+            range,
+            flags,
+            pgoff,
+            file,
+            anon_vma: AnonSlot::empty(),
+            name: VmaName::None,
+            userfault: None,
+        };
         let plan = state.areas.plan_insert(vma, Neighbours::Both);
         let start = state.areas.commit_insert(plan, &mut Links(self));
         if flags.contains(VmFlags::DROPPABLE)

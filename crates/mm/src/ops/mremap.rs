@@ -307,6 +307,7 @@ impl<H: Host> Mm<H> {
         let plan = state.areas.plan_copy(start, remap.addr, to.start(), to.len());
         state.areas.commit_insert(plan, &mut Links(self));
         self.move_entries(from, to.start());
+        self.forget_watcher(state, to.start());
         drop(valid);
         self.flush(from, FlushReason::Move);
 

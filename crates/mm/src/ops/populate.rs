@@ -69,7 +69,7 @@ impl<H: Host> Mm<H> {
         }
         self.fault_in_part(state, vma, part, access).map_err(|fault| match fault {
             Fault::Oom => Errno::ENOMEM,
-            Fault::Segv(_) | Fault::Bus => Errno::EFAULT,
+            _ => Errno::EFAULT,
         })
     }
 

@@ -12,21 +12,24 @@ use super::super::merge::{Proposed, Source};
 use super::{AreaWatch, Areas, Merge, Refused, range};
 use crate::Host;
 use crate::areas::{Vma, VmaName};
+use crate::userfault::Userfaultfd;
+use alloc::sync::Arc;
 use kilburn_addr::{AddrRange, Errno, VirtAddr, VmFlags};
 
 /// What a part of an area becomes.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Change {
+pub struct Change<H: Host> {
     /// Its flags.
     pub flags: VmFlags,
     /// Its name, when that changes.
     pub name: Option<VmaName>,
+    /// Who resolves its faults, when that changes.
+    pub userfault: Option<Option<Arc<Userfaultfd<H>>>>,
 }
 
-impl Change {
+impl<H: Host> Change<H> {
     /// Only the flags change.
     pub const fn flags(flags: VmFlags) -> Self {
-        Self { flags, name: None }
+        Self { flags, name: None, userfault: None }
     }
 }
 
@@ -35,7 +38,7 @@ pub struct ModifyPlan<H: Host>(How<H>);
 
 enum How<H: Host> {
     Merge(Merge<H>),
-    Split { part: AddrRange, change: Change },
+    Split { part: AddrRange, change: Change<H> },
 }
 
 impl<H: Host> ModifyPlan<H> {
@@ -57,7 +60,7 @@ impl<H: Host> Areas<H> {
     pub fn plan_modify(
         &self,
         part: AddrRange,
-        change: Change,
+        change: Change<H>,
         max_map_count: u32,
     ) -> Result<ModifyPlan<H>, Refused> {
         let vma = self.containing(part.start()).expect("the part is in an area");
@@ -100,13 +103,21 @@ impl<H: Host> Areas<H> {
                 if let Some(name) = change.name {
                     vma.name = name;
                 }
+                if let Some(userfault) = change.userfault {
+                    vma.userfault = userfault;
+                }
                 part.start()
             }
         }
     }
 
     /// `vma_merge_existing_range`: which neighbours the changed part joins.
-    fn merge_existing(&self, vma: &Vma<H>, part: AddrRange, change: &Change) -> Option<Merge<H>> {
+    fn merge_existing(
+        &self,
+        vma: &Vma<H>,
+        part: AddrRange,
+        change: &Change<H>,
+    ) -> Option<Merge<H>> {
         if change.flags.intersects(VmFlags::SPECIAL) {
             return None;
         }
@@ -115,6 +126,10 @@ impl<H: Host> Areas<H> {
             pgoff: vma.page_index(part.start()),
             flags: change.flags,
             name: change.name.as_ref().unwrap_or(&vma.name),
+            userfault: match &change.userfault {
+                Some(userfault) => userfault.as_ref(),
+                None => vma.userfault.as_ref(),
+            },
             ..vma.proposed(Source::Existing)
         };
         let at_start = part.start() == vma.start();

@@ -134,6 +134,7 @@ impl Kinds {
                 _ => writable,
             },
             pgoff,
+            userfault: None,
             file,
             anon_vma: AnonSlot::holding(owner.map(|(_, owner)| owner.clone())),
             name: if kind == 'V' { VmaName::Special("[vdso]") } else { VmaName::None },
