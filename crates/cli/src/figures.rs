@@ -189,7 +189,7 @@ impl From<ExitStatus> for Exit {
     fn from(status: ExitStatus) -> Self {
         match status {
             ExitStatus::Exited(status) => Self::Exited(status),
-            ExitStatus::Killed(signal) => Self::Killed(signal),
+            ExitStatus::Killed(signal) | ExitStatus::Dumped(signal) => Self::Killed(signal),
         }
     }
 }

@@ -68,7 +68,7 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<ExitCode, Failure> {
 fn exit_code(report: &ExitReport) -> ExitCode {
     ExitCode::from(match report.status {
         ExitStatus::Exited(status) => status,
-        ExitStatus::Killed(signal) => signal.saturating_add(128),
+        ExitStatus::Killed(signal) | ExitStatus::Dumped(signal) => signal.saturating_add(128),
     })
 }
 

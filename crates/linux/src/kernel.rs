@@ -34,6 +34,18 @@ pub(crate) struct CallCount {
     pub(crate) errors: u64,
 }
 
+/// Where core dumps go (`kernel.core_pattern`, `kernel.core_uses_pid`).
+pub(crate) struct CoreSettings {
+    pub(crate) pattern: RefCell<Vec<u8>>,
+    pub(crate) uses_pid: Cell<bool>,
+}
+
+impl Default for CoreSettings {
+    fn default() -> Self {
+        Self { pattern: RefCell::new(b"core".to_vec()), uses_pid: Cell::new(false) }
+    }
+}
+
 /// Counters of a whole run.
 #[derive(Default)]
 pub(crate) struct Counters {
@@ -67,6 +79,7 @@ pub(crate) struct Kernel {
     futexes: Futexes,
     random: RefCell<ChaCha12Rng>,
     pub(crate) shm: Segments,
+    pub(crate) core_dumps: CoreSettings,
     pub(crate) hostname: RefCell<Vec<u8>>,
     pub(crate) domainname: RefCell<Vec<u8>>,
     /// Offset of CLOCK_REALTIME to its value at boot, as clock_settime leaves it.
@@ -109,6 +122,7 @@ impl Kernel {
             futexes: Futexes::default(),
             random: RefCell::new(generator(parts.seed, Stream::Bytes)),
             shm: Segments::default(),
+            core_dumps: CoreSettings::default(),
             hostname: RefCell::new(b"kilburn".to_vec()),
             domainname: RefCell::new(b"(none)".to_vec()),
             realtime_offset: Cell::new(0),
@@ -265,6 +279,8 @@ impl Kernel {
     /// A process was waited for.
     pub(crate) fn forget_group(&self, group: &ThreadGroup) {
         self.groups.borrow_mut().remove(&group.tgid());
+        group.is_reaped.set(true);
+        group.thread_gone.wake_all();
     }
 
     /// Children of a process that ends get a new parent: the nearest subreaper, or init.
@@ -274,11 +290,8 @@ impl Kernel {
         for child in children {
             let was_orphaned = self.is_orphaned_group(child.pgid.get());
             child.parent.replace(Rc::downgrade(&reaper));
-            if let Some(task) = child.first_thread()
-                && let Some(signal) = task.pdeath_signal.get()
-            {
-                let _ = child.send(SigInfo::kernel(signal));
-            }
+            child.parent_thread.set(reaper.first_thread().map_or(0, |thread| thread.tid()));
+            child.signal_parent_death();
             if child.is_zombie() && Rc::ptr_eq(&reaper, &self.init) {
                 self.forget_group(&child);
                 continue;

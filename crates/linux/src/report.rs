@@ -23,6 +23,8 @@ pub enum ExitStatus {
     Exited(u8),
     /// By this signal number.
     Killed(u8),
+    /// By this signal number, and a core was dumped.
+    Dumped(u8),
 }
 
 impl Default for ExitStatus {

@@ -13,7 +13,7 @@ pub(crate) mod vdso;
 
 use crate::exec::elf::Elf;
 use crate::exec::stack::Strings;
-use crate::fs::ExecFile;
+use crate::fs::{At, ExecFile, LastLink, Who};
 use crate::signal::Signal;
 use crate::task::{AltStack, Creds, Resource, Task};
 use kilburn_addr::{Errno, VirtAddr};
@@ -43,17 +43,20 @@ pub(crate) struct ExecPath {
     /// Where a relative path starts; `None`: the working directory.
     dirfd: Option<i32>,
     path: Vec<u8>,
+    last: LastLink,
 }
 
 /// `AT_FDCWD`
 const AT_FDCWD: i32 = -100;
 /// `AT_EMPTY_PATH`
 const AT_EMPTY_PATH: i32 = 0x1000;
+/// `AT_SYMLINK_NOFOLLOW`
+const AT_SYMLINK_NOFOLLOW: i32 = 0x100;
 
 impl ExecPath {
     /// A path from the working directory.
     pub(crate) fn at_cwd(path: Vec<u8>) -> Self {
-        Self { dirfd: None, path }
+        Self { dirfd: None, path, last: LastLink::Follow }
     }
 
     /// The arguments of execveat.
@@ -61,15 +64,16 @@ impl ExecPath {
     /// # Errors
     /// EINVAL for unknown flags, ENOENT for an empty path without `AT_EMPTY_PATH`.
     pub(crate) fn at(dirfd: i32, path: Vec<u8>, flags: i32) -> Result<Self, Errno> {
-        // DIVERGENCE(execveat-nofollow-absent): AT_SYMLINK_NOFOLLOW is refused.
-        if flags & !AT_EMPTY_PATH != 0 {
+        if flags & !(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0 {
             return Err(Errno::EINVAL);
         }
+        let nofollow = flags & AT_SYMLINK_NOFOLLOW != 0;
+        let last = if nofollow { LastLink::Keep } else { LastLink::Follow };
         if path.is_empty() && flags & AT_EMPTY_PATH == 0 {
             return Err(Errno::ENOENT);
         }
         let dirfd = (dirfd != AT_FDCWD && !path.starts_with(b"/")).then_some(dirfd);
-        Ok(Self { dirfd, path })
+        Ok(Self { dirfd, path, last })
     }
 
     /// The path as the program sees it (Linux `alloc_bprm`).
@@ -167,8 +171,15 @@ impl Task {
             None => fs.cwd(),
             Some(fd) => self.files().get_any(fd)?.path().clone(),
         };
-        let file = self.kernel().vfs().open_exec(&self.creds(), &fs, &from, &path.path)?;
-        Ok(file)
+        let (vfs, creds) = (self.kernel().vfs(), self.creds());
+        if path.path.is_empty() && path.dirfd.is_some() {
+            return vfs.exec_place(&creds, from);
+        }
+        vfs.open_exec(
+            Who { creds: &creds, fs: &fs },
+            At { from: &from, text: &path.path },
+            path.last,
+        )
     }
 
     fn open_interpreter(

@@ -6,13 +6,13 @@
 
 use crate::fs::dentry::Path;
 use crate::fs::file::{OpenFile, OpenFlags};
-use crate::fs::fs_struct::FsStruct;
 use crate::fs::inode::{Access, InodeRef};
 use crate::fs::names::{At, Who};
 use crate::fs::perm::{May, may_access};
 use crate::fs::stat::FileType;
 use crate::fs::vfs::Vfs;
 use crate::fs::walk::LastLink;
+use crate::fs::write_access::DenyWrite;
 use crate::host::MachineHost;
 use crate::task::Creds;
 use kilburn_addr::Errno;
@@ -23,6 +23,8 @@ use std::sync::Arc;
 pub(crate) struct ExecFile {
     place: Path,
     root: Path,
+    /// As long as it is executed nobody may write to it.
+    _deny: DenyWrite,
     perm: u32,
     uid: u32,
     gid: u32,
@@ -67,16 +69,16 @@ impl Vfs {
     /// Opens a program (Linux fs/exec.c: `do_open_execat`).
     ///
     /// # Errors
-    /// EACCES for what is no regular file, not executable, or on a noexec mount; ENOENT, ELOOP ...
+    /// EACCES for what is no regular file, not executable, or on a noexec mount; ETXTBSY for what
+    /// is open for writing; ENOENT, ELOOP ...
     pub(crate) fn open_exec(
         &self,
-        creds: &Creds,
-        fs: &FsStruct,
-        from: &Path,
-        path: &[u8],
+        who: Who<'_>,
+        at: At<'_>,
+        last: LastLink,
     ) -> Result<ExecFile, Errno> {
-        let place = self.lookup(Who { creds, fs }, At { from, text: path }, LastLink::Follow)?;
-        self.exec_place(creds, place)
+        let place = self.lookup(who, at, last)?;
+        self.exec_place(who.creds, place)
     }
 
     /// Opens the program at `place`.
@@ -98,7 +100,8 @@ impl Vfs {
         }
         inode.about_to_open(Access::Read)?;
         let (perm, uid, gid) = (stat.perm, stat.uid, stat.gid);
-        Ok(ExecFile { place, root: self.root().clone(), perm, uid, gid })
+        let deny = self.writers().deny((stat.dev.encode(), stat.ino))?;
+        Ok(ExecFile { place, root: self.root().clone(), _deny: deny, perm, uid, gid })
     }
 }
 

@@ -13,6 +13,7 @@ use crate::fs::inode::{DirEntry, InodeRef};
 use crate::fs::locks::{LockTable, Owner};
 use crate::fs::seals::Seals;
 use crate::fs::stat::FileType;
+use crate::fs::write_access::WriteAccess;
 use crate::sched::wait::WaitQueue;
 use bitflags::bitflags;
 use kilburn_addr::Errno;
@@ -314,6 +315,8 @@ pub(crate) struct OpenFile {
     position: Cell<u64>,
     /// Who gets SIGIO (`F_SETOWN`).
     owner: Cell<i32>,
+    /// Keeps the file from being executed as long as it can be written through here.
+    write_access: RefCell<Option<WriteAccess>>,
     /// The identity under which this file itself holds locks, once it asked for one.
     lock_owner: RefCell<Option<(Rc<LockTable>, Owner)>>,
 }
@@ -327,7 +330,13 @@ impl OpenFile {
         let gone = OpenFlags::CREAT | OpenFlags::EXCL | OpenFlags::NOCTTY | OpenFlags::TRUNC;
         let flags = Cell::new(flags - gone - OpenFlags::CLOEXEC);
         let (position, owner) = (Cell::new(0), Cell::new(0));
-        Rc::new(Self { ops, path, flags, position, owner, lock_owner: RefCell::new(None) })
+        let (write_access, lock_owner) = (RefCell::default(), RefCell::default());
+        Rc::new(Self { ops, path, flags, position, owner, write_access, lock_owner })
+    }
+
+    /// Keeps the file from being executed until this open file is closed.
+    pub(crate) fn hold_write_access(&self, access: WriteAccess) {
+        self.write_access.replace(Some(access));
     }
 
     /// What it does.

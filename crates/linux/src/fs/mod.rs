@@ -42,6 +42,7 @@ mod tty;
 mod unix;
 mod vfs;
 mod walk;
+mod write_access;
 mod xattr;
 
 pub(crate) use dentry::Path;
@@ -50,7 +51,7 @@ pub(crate) use eventfd::{EventFd, Take};
 pub(crate) use exec::ExecFile;
 pub(crate) use fd_table::{FdFlags, FdTable};
 pub(crate) use file::{
-    IoctlAnswer, IoctlCaller, IoctlRequest, OpenFile, OpenFlags, PollEvents, Whence,
+    FileOps, IoctlAnswer, IoctlCaller, IoctlRequest, OpenFile, OpenFlags, PollEvents, Whence,
 };
 pub(crate) use fs_struct::FsStruct;
 pub(crate) use inode::{DirEntry, InodeRef, NewKind, RenameMode, Touch, XattrMode};

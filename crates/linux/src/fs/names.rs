@@ -276,6 +276,7 @@ impl Vfs {
             _ => return Err(Errno::EINVAL),
         }
         may_access(creds, &inode.stat()?, May::WRITE)?;
+        let _writing = self.write_access(inode)?;
         self.truncate_inode(creds, inode, size)?;
         inode.writer_closed()
     }

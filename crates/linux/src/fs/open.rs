@@ -8,12 +8,13 @@ use crate::fs::dentry::Path;
 use crate::fs::devices;
 use crate::fs::file::{FileOps, OpenFile, OpenFlags, PathOnly};
 use crate::fs::fs_struct::FsStruct;
-use crate::fs::inode::{Access, NewInode, NewKind, Target};
+use crate::fs::inode::{Access, InodeRef, NewInode, NewKind, Target};
 use crate::fs::perm::{May, may_access, owner_or_capable};
 use crate::fs::regular::{DirectoryFile, RegularFile};
 use crate::fs::stat::{FileType, Kstat, S_ISVTX};
 use crate::fs::vfs::Vfs;
 use crate::fs::walk::{Last, LastLink, Resolve, Walk};
+use crate::fs::write_access::WriteAccess;
 use crate::task::Creds;
 use kilburn_addr::Errno;
 use std::rc::Rc;
@@ -248,6 +249,9 @@ impl Vfs {
         if origin == Origin::Found {
             may_open(creds, &place, how)?;
         }
+        let access = (kind == FileType::Regular && how.flags.writable())
+            .then(|| self.write_access(inode))
+            .transpose()?;
         let ops = self.ops_of(&place, how.flags)?;
         if origin == Origin::Found
             && kind == FileType::Regular
@@ -255,7 +259,20 @@ impl Vfs {
         {
             self.truncate_inode(creds, inode, 0)?;
         }
-        Ok(OpenFile::new(ops, place, how.flags))
+        let file = OpenFile::new(ops, place, how.flags);
+        if let Some(access) = access {
+            file.hold_write_access(access);
+        }
+        Ok(file)
+    }
+
+    /// The right to write to a regular file.
+    ///
+    /// # Errors
+    /// ETXTBSY while it is executed.
+    pub(crate) fn write_access(&self, inode: &InodeRef) -> Result<WriteAccess, Errno> {
+        let stat = inode.stat()?;
+        self.writers().allow((stat.dev.encode(), stat.ino))
     }
 
     /// What an open file of this inode does.

@@ -22,6 +22,7 @@ use crate::fs::random::Random;
 use crate::fs::regular::RegularFile;
 use crate::fs::stat::{Device, FileType};
 use crate::fs::unix::{Address, UnixNames, UnixSocket};
+use crate::fs::write_access::Writers;
 use kilburn_addr::{Errno, PAGE_SIZE};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::path::PathBuf;
@@ -85,6 +86,7 @@ pub(crate) struct Vfs {
     event_ids: Cell<u64>,
     unix: UnixNames,
     autobinds: Cell<u32>,
+    writers: Writers,
 }
 
 impl Vfs {
@@ -140,6 +142,7 @@ impl Vfs {
             event_ids: Cell::new(0),
             unix: UnixNames::default(),
             autobinds: Cell::new(0),
+            writers: Writers::default(),
         };
         vfs.mount_kernel_trees();
         Ok(vfs)
@@ -310,6 +313,11 @@ impl Vfs {
     /// A number no other eventfd has.
     pub(crate) fn next_event_id(&self) -> u64 {
         self.event_ids.replace(self.event_ids.get() + 1)
+    }
+
+    /// Inodes open for writing, and those executed.
+    pub(crate) fn writers(&self) -> &Writers {
+        &self.writers
     }
 
     /// Bound sockets.

@@ -55,7 +55,7 @@ impl Task {
         let action = sighand.get(info.signal);
         match action.handler {
             SIG_IGN => (),
-            SIG_DFL => self.default_action(info.signal),
+            SIG_DFL => self.default_action(&info),
             _ => {
                 if action.flags.contains(SaFlags::RESETHAND) {
                     sighand.set(info.signal, SigAction { handler: SIG_DFL, ..action });
@@ -65,7 +65,8 @@ impl Task {
         }
     }
 
-    fn default_action(&self, signal: Signal) {
+    fn default_action(self: &Rc<Self>, info: &SigInfo) {
+        let signal = info.signal;
         let group = self.group();
         if group.unkillable.get() && !Signal::UNBLOCKABLE.contains(signal) {
             return;
@@ -78,10 +79,14 @@ impl Task {
                     self.begin_stop(signal);
                 }
             }
-            // DIVERGENCE(core-dumps-absent): RLIMIT_CORE is 0 by default and no core is written
-            // even when it is raised, so the status never carries the core flag.
-            DefaultAction::Terminate | DefaultAction::Core => {
-                group.kill_all(ExitStatus::Killed(signal.number()));
+            action @ (DefaultAction::Terminate | DefaultAction::Core) => {
+                let dumped = action == DefaultAction::Core && self.dump_core(info);
+                let number = signal.number();
+                group.kill_all(if dumped {
+                    ExitStatus::Dumped(number)
+                } else {
+                    ExitStatus::Killed(number)
+                });
                 self.exiting.set(group.group_exit.get());
             }
         }

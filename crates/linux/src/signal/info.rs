@@ -20,6 +20,7 @@ pub(crate) mod code {
     pub(crate) const TRAP_BRKPT: i32 = 1;
     pub(crate) const CLD_EXITED: i32 = 1;
     pub(crate) const CLD_KILLED: i32 = 2;
+    pub(crate) const CLD_DUMPED: i32 = 3;
     pub(crate) const CLD_STOPPED: i32 = 5;
     pub(crate) const CLD_CONTINUED: i32 = 6;
 }

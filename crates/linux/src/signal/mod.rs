@@ -8,6 +8,7 @@
 //! Neighbours: `crate::syscall::signal` holds the calls; [`crate::task::stop`] job control.
 
 pub(crate) mod action;
+mod coredump;
 pub(crate) mod deliver;
 pub(crate) mod frame;
 pub(crate) mod info;

@@ -2,7 +2,7 @@
 
 use crate::host::Mm;
 use crate::syscall::{Args, Entry, Support, SysResult, waits};
-use crate::task::{Capability, Task, Tid};
+use crate::task::{Task, Tid};
 use kilburn_addr::{Errno, PAGE_SIZE, VirtAddr};
 use kilburn_mm::{Caller, MmapRequest, RemoteRights};
 use std::rc::Rc;
@@ -180,14 +180,7 @@ async fn read_ranges(
 fn remote_mm(task: &Task, pid: i32) -> Result<Arc<Mm>, Errno> {
     let target =
         u32::try_from(pid).ok().and_then(|tid: Tid| task.kernel().task(tid)).ok_or(Errno::ESRCH)?;
-    let (own, other) = (task.creds(), target.creds());
-    let same = [other.uid, other.euid, other.suid].iter().all(|id| *id == own.uid)
-        && [other.gid, other.egid, other.sgid].iter().all(|id| *id == own.gid);
-    if Rc::ptr_eq(task.group(), target.group()) || same || own.has_cap(Capability::SysPtrace) {
-        target.mm().ok_or(Errno::ESRCH)
-    } else {
-        Err(Errno::EPERM)
-    }
+    if task.may_attach(&target) { target.mm().ok_or(Errno::ESRCH) } else { Err(Errno::EPERM) }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

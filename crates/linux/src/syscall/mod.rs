@@ -12,6 +12,7 @@ pub(crate) mod futex;
 pub(crate) mod ids;
 pub(crate) mod memory;
 pub(crate) mod names;
+pub(crate) mod pidfd;
 pub(crate) mod process;
 pub(crate) mod sched;
 pub(crate) mod shm;

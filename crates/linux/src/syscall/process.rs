@@ -9,6 +9,7 @@ use crate::syscall::time::Timeval;
 use crate::syscall::{Args, Entry, Support, SysResult, now, waits};
 use crate::task::clone::{CloneArgs, CloneFlags};
 use crate::task::group::Totals;
+use crate::task::pidfd::PidFd;
 use crate::task::wait::{WaitOptions, Which};
 use crate::task::{Task, Tid};
 use crate::time::to_clock_ticks;
@@ -20,18 +21,18 @@ use zerocopy::{Immutable, IntoBytes};
 pub(crate) const TABLE: &[Entry] = &[
     now(93, "exit", Support::Full, sys_exit),
     now(94, "exit_group", Support::Full, sys_exit_group),
-    waits!(95, "waitid", Support::Partial("P_PIDFD: EINVAL"), sys_waitid),
+    waits!(95, "waitid", Support::Full, sys_waitid),
     now(96, "set_tid_address", Support::Full, sys_set_tid_address),
     now(99, "set_robust_list", Support::Full, sys_set_robust_list),
     waits!(100, "get_robust_list", Support::Full, sys_get_robust_list),
     waits!(153, "times", Support::Full, sys_times),
     waits!(165, "getrusage", Support::Full, sys_getrusage),
-    waits!(220, "clone", Support::Partial("no namespaces, no pidfd: EINVAL"), sys_clone),
+    waits!(220, "clone", Support::Partial("no namespaces: EINVAL"), sys_clone),
     waits!(221, "execve", Support::Full, sys_execve),
     waits!(260, "wait4", Support::Full, sys_wait4),
     waits!(281, "execveat", Support::Full, sys_execveat),
     waits!(293, "rseq", Support::Full, sys_rseq),
-    waits!(435, "clone3", Support::Partial("no namespaces, no pidfd: EINVAL"), sys_clone3),
+    waits!(435, "clone3", Support::Partial("no namespaces, no set_tid: EINVAL"), sys_clone3),
 ];
 
 fn sys_exit(task: &Rc<Task>, args: Args) -> SysResult {
@@ -85,9 +86,17 @@ async fn sys_clone(task: &Rc<Task>, args: Args) -> SysResult {
         exit_signal: Signal::new((flags & 0xff) as i32),
         stack: args.raw(1),
         parent_tid: args.addr(2),
+        // clone has one place for both; clone_task refuses to be asked for both.
+        pidfd: args.addr(2),
         tls: args.raw(3),
         child_tid: args.addr(4),
     };
+    let both = CloneFlags::PIDFD | CloneFlags::PARENT_SETTID;
+    if clone_args.flags.contains(both)
+        || clone_args.flags.contains(CloneFlags::PIDFD | CloneFlags::DETACHED)
+    {
+        return Err(Errno::EINVAL.into());
+    }
     Ok(task.clone_task(clone_args).await?.into())
 }
 
@@ -116,7 +125,7 @@ async fn sys_clone3(task: &Rc<Task>, args: Args) -> SysResult {
     };
     let [
         flags,
-        _pidfd,
+        pidfd,
         child_tid,
         parent_tid,
         exit_signal,
@@ -145,6 +154,7 @@ async fn sys_clone3(task: &Rc<Task>, args: Args) -> SysResult {
         exit_signal: Signal::new(exit_signal as i32),
         stack: stack.wrapping_add(stack_size),
         parent_tid: VirtAddr::new(parent_tid),
+        pidfd: VirtAddr::new(pidfd),
         child_tid: VirtAddr::new(child_tid),
         tls,
     };
@@ -305,15 +315,28 @@ async fn sys_waitid(task: &Rc<Task>, args: Args) -> SysResult {
         return Err(Errno::EINVAL.into());
     }
     let id = args.int(1);
+    let pidfd;
+    let mut only_try = options;
     let which = match args.int(0) {
         0 => Which::Any,
         1 if id > 0 => Which::Process(id.unsigned_abs()),
         2 if id >= 0 => {
             Which::Group(if id == 0 { task.group().pgid.get() } else { id.unsigned_abs() })
         }
+        3 if id >= 0 => {
+            pidfd = task.files().get(id)?;
+            if pidfd.is_nonblocking() {
+                only_try |= WaitOptions::NOHANG;
+            }
+            Which::Exactly(PidFd::of(&pidfd)?.group())
+        }
         _ => return Err(Errno::EINVAL.into()),
     };
-    let found = task.wait_for_child(which, options).await?;
+    let found = task.wait_for_child(which, only_try).await?;
+    if found.is_none() && only_try != options {
+        // A pidfd opened with PIDFD_NONBLOCK.
+        return Err(Errno::EAGAIN.into());
+    }
     if let Some(found) = &found
         && args.raw(4) != 0
     {

@@ -45,12 +45,12 @@ async fn sys_restart_syscall(task: &Rc<Task>, _: Args) -> SysResult {
 }
 
 /// A signal number argument; 0 only checks.
-fn signal_argument(number: i32) -> Result<Option<Signal>, Errno> {
+pub(super) fn signal_argument(number: i32) -> Result<Option<Signal>, Errno> {
     if number == 0 { Ok(None) } else { Signal::new(number).map(Some).ok_or(Errno::EINVAL) }
 }
 
 /// Whether `task` may signal `target` (Linux `kill_ok_by_cred`, `check_kill_permission`).
-fn may_signal(task: &Task, target: &ThreadGroup, signal: Option<Signal>) -> bool {
+pub(super) fn may_signal(task: &Task, target: &ThreadGroup, signal: Option<Signal>) -> bool {
     let Some(thread) = target.first_thread() else { return true };
     let (own, other) = (task.creds(), thread.creds());
     own.has_cap(Capability::Kill)
@@ -58,7 +58,7 @@ fn may_signal(task: &Task, target: &ThreadGroup, signal: Option<Signal>) -> bool
         || signal == Some(Signal::SIGCONT) && task.group().sid == target.sid
 }
 
-fn sender(task: &Task, signal: Signal, code: i32) -> SigInfo {
+pub(super) fn sender(task: &Task, signal: Signal, code: i32) -> SigInfo {
     let payload = Payload::Sender { pid: task.tgid(), uid: task.creds().uid };
     SigInfo { signal, code, payload }
 }

@@ -3,7 +3,7 @@
 use crate::syscall::Support;
 use crate::syscall::names::NAMES;
 use crate::syscall::{
-    Entry, fs, futex, ids, memory, process, sched, shm, signal, system, time, unshare,
+    Entry, fs, futex, ids, memory, pidfd, process, sched, shm, signal, system, time, unshare,
 };
 use std::sync::LazyLock;
 
@@ -16,6 +16,7 @@ fn all() -> impl Iterator<Item = &'static Entry> {
         futex::TABLE,
         ids::TABLE,
         memory::TABLE,
+        pidfd::TABLE,
         process::TABLE,
         sched::TABLE,
         shm::TABLE,

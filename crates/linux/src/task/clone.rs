@@ -1,8 +1,10 @@
 //! How tasks come to be (Linux kernel/fork.c: `kernel_clone`, `copy_process`).
 
+use crate::fs::OpenFlags;
 use crate::sched::SysError;
 use crate::sched::wait::{Sleep, WaitSet, Wake};
 use crate::signal::Signal;
+use crate::task::pidfd::PidFd;
 use crate::task::run::task_main;
 use crate::task::{AltStack, Capability, Resource, Task, TaskParts, ThreadGroup, Tid, VforkDone};
 use kilburn_addr::{Errno, VirtAddr};
@@ -63,6 +65,8 @@ pub(crate) struct CloneArgs {
     /// The child's stack pointer; 0: the parent's.
     pub(crate) stack: u64,
     pub(crate) parent_tid: VirtAddr,
+    /// Where the descriptor of `CLONE_PIDFD` goes.
+    pub(crate) pidfd: VirtAddr,
     pub(crate) child_tid: VirtAddr,
     pub(crate) tls: u64,
 }
@@ -83,6 +87,9 @@ impl Task {
         }
         let child = self.copy_task(args)?;
         let tid = child.tid();
+        if flags.contains(CloneFlags::PIDFD) {
+            self.give_pidfd(&child, args).await?;
+        }
         if flags.contains(CloneFlags::PARENT_SETTID) {
             // Linux put_user without a check: a bad address is the caller's loss.
             let _ = self.copy_out(args.parent_tid, &tid.to_le_bytes()).await;
@@ -104,6 +111,21 @@ impl Task {
             self.wait_for_vfork(&vfork).await;
         }
         Ok(tid)
+    }
+
+    /// Opens a pidfd for a child that nobody knows yet and tells the caller its number.
+    async fn give_pidfd(&self, child: &Rc<Self>, args: CloneArgs) -> Result<(), Errno> {
+        let kind = if args.flags.contains(CloneFlags::THREAD) {
+            PidFd::THREAD
+        } else {
+            OpenFlags::empty()
+        };
+        let fd = self.install_cloexec(PidFd::new(child, kind).open(self, kind))?;
+        let told = self.copy_out(args.pidfd, &(fd as u32).to_le_bytes()).await;
+        if told.is_err() {
+            let _ = self.files().close(fd as i32);
+        }
+        told
     }
 
     async fn wait_for_vfork(self: &Rc<Self>, vfork: &VforkDone) {
@@ -202,13 +224,15 @@ impl Task {
             self.with_mm(|mm| group.enter_mm(mm));
         }
         group.dumpable.set(own.dumpable.get());
+        group.core_filter.set(own.core_filter.get());
         group.oom_score_adj.set(own.oom_score_adj.get());
         group.membarrier.set(own.membarrier.get());
-        let (parent, exit_signal) = if args.flags.contains(CloneFlags::PARENT) {
-            (own.parent(), own.exit_signal.get())
+        let (parent, thread, exit_signal) = if args.flags.contains(CloneFlags::PARENT) {
+            (own.parent(), own.parent_thread.get(), own.exit_signal.get())
         } else {
-            (Some(Rc::clone(own)), args.exit_signal)
+            (Some(Rc::clone(own)), self.tid(), args.exit_signal)
         };
+        group.parent_thread.set(thread);
         group.exit_signal.set(exit_signal);
         if let Some(parent) = parent {
             group.parent.replace(Rc::downgrade(&parent));
@@ -234,10 +258,6 @@ fn check_flags(task: &Task, flags: CloneFlags) -> Result<(), Errno> {
     // DIVERGENCE(namespaces-absent): one namespace of each kind; EINVAL is what a kernel built
     // without them answers.
     if flags.intersects(CloneFlags::NAMESPACES | CloneFlags::INTO_CGROUP) {
-        return Err(Errno::EINVAL);
-    }
-    // DIVERGENCE(pidfd-absent): no pidfd yet.
-    if flags.contains(CloneFlags::PIDFD) {
         return Err(Errno::EINVAL);
     }
     Ok(())

@@ -16,6 +16,8 @@ use std::sync::Arc;
 const TID_MASK: u32 = 0x3fff_ffff;
 const OWNER_DIED: u32 = 0x4000_0000;
 const WAITERS: u32 = 0x8000_0000;
+/// Bit of a wait status: a core was dumped.
+const CORE_FLAG: i32 = 0x80;
 /// Longest robust list that is followed.
 const ROBUST_LIST_LIMIT: usize = 2048;
 
@@ -25,6 +27,7 @@ impl ExitStatus {
         match self {
             Self::Exited(status) => i32::from(status) << 8,
             Self::Killed(signal) => i32::from(signal),
+            Self::Dumped(signal) => i32::from(signal) | CORE_FLAG,
         }
     }
 
@@ -33,6 +36,7 @@ impl ExitStatus {
         match self {
             Self::Exited(status) => (code::CLD_EXITED, i32::from(status)),
             Self::Killed(signal) => (code::CLD_KILLED, i32::from(signal)),
+            Self::Dumped(signal) => (code::CLD_DUMPED, i32::from(signal)),
         }
     }
 }
@@ -62,8 +66,21 @@ impl Task {
             kernel.note_process_end(&group, status);
             group.finish(&kernel, status, self);
         } else {
+            self.hand_over_children();
             // A thread less may be what a stop was waiting for.
             group.notice_stop();
+        }
+    }
+
+    /// Children of a thread that ends become those of another thread of the process, and get the
+    /// signal they asked for at their parent's death (Linux `forget_original_parent`).
+    fn hand_over_children(&self) {
+        let group = self.group();
+        let Some(heir) = group.first_thread() else { return };
+        let children = group.children.borrow().clone();
+        for child in children.iter().filter(|child| child.parent_thread.get() == self.tid()) {
+            child.parent_thread.set(heir.tid());
+            child.signal_parent_death();
         }
     }
 
@@ -187,6 +204,15 @@ impl Task {
 }
 
 impl ThreadGroup {
+    /// Sends what `PR_SET_PDEATHSIG` asked for to each thread that asked.
+    pub(crate) fn signal_parent_death(&self) {
+        for thread in self.living() {
+            if let Some(signal) = thread.pdeath_signal.get() {
+                let _ = self.send(SigInfo { code: code::SI_USER, ..SigInfo::kernel(signal) });
+            }
+        }
+    }
+
     /// The last thread is gone: zombie, or nothing at all when the parent does not care.
     fn finish(self: &Rc<Self>, kernel: &crate::kernel::Kernel, status: ExitStatus, last: &Task) {
         self.zombie.set(Some(status));
@@ -218,18 +244,25 @@ impl ThreadGroup {
             let _ = parent.send(SigInfo { signal, code, payload });
         }
         if ignored {
-            parent.reap(kernel, self);
+            // What nobody waits for counts in nobody's figures.
+            parent.forget_child(kernel, self);
         }
         parent.child_changed.wake_all();
+        self.thread_gone.wake_all();
     }
 
-    /// Forgets a zombie child for good (Linux `release_task`).
+    /// A zombie child was waited for: its figures are added to ours, and it is forgotten.
     pub(crate) fn reap(&self, kernel: &crate::kernel::Kernel, child: &Rc<Self>) {
-        self.children.borrow_mut().retain(|other| !Rc::ptr_eq(other, child));
         let mut waited = self.waited.get();
         waited.add(&child.dead_threads.get());
         waited.add(&child.waited.get());
         self.waited.set(waited);
+        self.forget_child(kernel, child);
+    }
+
+    /// Forgets a zombie child for good (Linux `release_task`).
+    fn forget_child(&self, kernel: &crate::kernel::Kernel, child: &Rc<Self>) {
+        self.children.borrow_mut().retain(|other| !Rc::ptr_eq(other, child));
         kernel.forget_group(child);
     }
 }

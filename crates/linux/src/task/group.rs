@@ -12,6 +12,7 @@ use crate::task::limits::Limits;
 use crate::task::{Task, Tid};
 use crate::time::Nanos;
 use crate::time::timers::TimerId;
+use kilburn_mm::DumpFilter;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
@@ -146,13 +147,20 @@ pub(crate) struct ThreadGroup {
     pub(crate) tty: RefCell<Option<Tty>>,
     /// The machine's own first process: signals it does not handle pass it by.
     pub(crate) unkillable: Cell<bool>,
+    /// Waited for: nobody can name it any more.
+    pub(crate) is_reaped: Cell<bool>,
+    /// The thread of the parent whose child this is, for `__WNOTHREAD` and `PR_SET_PDEATHSIG`.
+    pub(crate) parent_thread: Cell<Tid>,
     pub(crate) has_execed: Cell<bool>,
     pub(crate) started: Nanos,
     pub(crate) dumpable: Cell<u32>,
+    /// What a core dump holds (Linux `MMF_DUMP_FILTER_MASK`).
+    pub(crate) core_filter: Cell<DumpFilter>,
     pub(crate) oom_score_adj: Cell<i32>,
     /// `MEMBARRIER_CMD_REGISTER_*` done by this process.
     pub(crate) membarrier: Cell<u32>,
-    /// Threads of an exec wait here until the other threads are gone.
+    /// A thread ended, the process became a zombie, or was waited for: who waits for that (an
+    /// exec for the other threads, polls of pidfds).
     pub(crate) thread_gone: WaitQueue,
     /// Faults of the address space before this process used it: minor, major.
     faults_before: Cell<(u64, u64)>,
@@ -191,9 +199,12 @@ impl ThreadGroup {
             is_subreaper: Cell::new(false),
             tty: RefCell::default(),
             unkillable: Cell::new(false),
+            is_reaped: Cell::new(false),
+            parent_thread: Cell::new(0),
             has_execed: Cell::new(false),
             started,
             dumpable: Cell::new(1),
+            core_filter: Cell::default(),
             oom_score_adj: Cell::new(0),
             membarrier: Cell::new(0),
             thread_gone: WaitQueue::new(),
@@ -216,6 +227,11 @@ impl ThreadGroup {
     /// Living threads now.
     pub(crate) fn living(&self) -> Vec<Rc<Task>> {
         self.threads.borrow().clone()
+    }
+
+    /// Whether `task` is one of the living threads.
+    pub(crate) fn has_thread(&self, task: &Rc<Task>) -> bool {
+        self.threads.borrow().iter().any(|thread| Rc::ptr_eq(thread, task))
     }
 
     /// Whether no thread is left.

@@ -11,6 +11,7 @@ pub(crate) mod creds;
 pub(crate) mod exit;
 pub(crate) mod group;
 pub(crate) mod limits;
+pub(crate) mod pidfd;
 pub(crate) mod rseq;
 pub(crate) mod run;
 pub(crate) mod stop;
@@ -241,6 +242,11 @@ impl Task {
 
     /// Takes over the leader's id: exec by another thread.
     pub(crate) fn become_leader(&self) {
+        for child in self.group.children.borrow().iter() {
+            if child.parent_thread.get() == self.tid() {
+                child.parent_thread.set(self.group.tgid());
+            }
+        }
         self.tid.set(self.group.tgid());
         self.waker.rename(self.group.tgid());
     }
@@ -344,6 +350,14 @@ impl Task {
     /// Soft limit of `resource`.
     pub(crate) fn rlimit(&self, resource: Resource) -> u64 {
         self.group.limits.get(resource).soft
+    }
+
+    /// Whether this task may look into `target` and steer it (`PTRACE_MODE_ATTACH_REALCREDS`).
+    pub(crate) fn may_attach(&self, target: &Self) -> bool {
+        let (own, other) = (self.creds(), target.creds());
+        let same = [other.uid, other.euid, other.suid].iter().all(|id| *id == own.uid)
+            && [other.gid, other.egid, other.sgid].iter().all(|id| *id == own.gid);
+        Rc::ptr_eq(self.group(), target.group()) || same || own.has_cap(Capability::SysPtrace)
     }
 
     /// How the memory manager is to judge this task's calls.

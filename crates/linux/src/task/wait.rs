@@ -29,10 +29,12 @@ bitflags::bitflags! {
 }
 
 /// Which children.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Which {
+#[derive(Clone, Copy)]
+pub(crate) enum Which<'a> {
     Any,
     Process(Tid),
+    /// The one process behind a pidfd.
+    Exactly(&'a Rc<ThreadGroup>),
     Group(Tid),
 }
 
@@ -57,7 +59,7 @@ impl Task {
     /// ECHILD when there is no such child; a restart when a signal comes.
     pub(crate) async fn wait_for_child(
         self: &Rc<Self>,
-        which: Which,
+        which: Which<'_>,
         options: WaitOptions,
     ) -> Result<Option<Waited>, SysError> {
         loop {
@@ -65,7 +67,7 @@ impl Task {
             set.add(&self.group().child_changed);
             let mut any = false;
             let children = self.group().children.borrow().clone();
-            for child in children.iter().filter(|child| matches(child, which, options)) {
+            for child in children.iter().filter(|child| self.matches(child, which, options)) {
                 any = true;
                 if let Some(found) = self.inspect(child, options) {
                     return Ok(Some(found));
@@ -117,21 +119,26 @@ impl Task {
     }
 }
 
+impl Task {
+    fn matches(&self, child: &Rc<ThreadGroup>, which: Which<'_>, options: WaitOptions) -> bool {
+        let chosen = match which {
+            Which::Any => true,
+            Which::Process(pid) => child.tgid() == pid,
+            Which::Exactly(group) => Rc::ptr_eq(child, group),
+            Which::Group(pgid) => child.pgid.get() == pgid,
+        };
+        let own =
+            !options.contains(WaitOptions::NOTHREAD) || child.parent_thread.get() == self.tid();
+        // Linux eligible_child: children that do not send SIGCHLD are seen by __WCLONE alone.
+        let clone_child = child.exit_signal.get() != Some(Signal::SIGCHLD);
+        let kind = options.contains(WaitOptions::ALL)
+            || clone_child == options.contains(WaitOptions::CLONE);
+        chosen && own && kind
+    }
+}
+
 fn waited(child: &ThreadGroup, code: i32, status: i32, wait_status: i32) -> Waited {
     let mut usage = child.totals();
     usage.add(&child.waited.get());
     Waited { pid: child.tgid(), uid: child.uid.get(), code, status, wait_status, usage }
-}
-
-fn matches(child: &ThreadGroup, which: Which, options: WaitOptions) -> bool {
-    let chosen = match which {
-        Which::Any => true,
-        Which::Process(pid) => child.tgid() == pid,
-        Which::Group(pgid) => child.pgid.get() == pgid,
-    };
-    // Linux eligible_child: children that do not send SIGCHLD are seen by __WCLONE alone.
-    let clone_child = child.exit_signal.get() != Some(Signal::SIGCHLD);
-    let kind =
-        options.contains(WaitOptions::ALL) || clone_child == options.contains(WaitOptions::CLONE);
-    chosen && kind
 }

@@ -58,6 +58,34 @@ macro_rules! constant {
     };
 }
 
+/// What a core file is called.
+const CORE_PATTERN: SystemFile = SystemFile {
+    dir: SYS_KERNEL,
+    name: "core_pattern",
+    perm: 0o644,
+    text: |k| Ok(line(&k.core_dumps.pattern.borrow())),
+    write: Some(|k, text| {
+        // proc_dostring: up to the first zero or new line, at most CORENAME_MAX_SIZE - 1.
+        let end = text.iter().position(|byte| matches!(byte, 0 | b'\n')).unwrap_or(text.len());
+        k.core_dumps.pattern.replace(text[..end.min(127)].to_vec());
+        Ok(())
+    }),
+};
+
+/// Whether its name ends in the process id when the pattern has none.
+const CORE_USES_PID: SystemFile = SystemFile {
+    dir: SYS_KERNEL,
+    name: "core_uses_pid",
+    perm: 0o644,
+    text: |k| Ok(line(if k.core_dumps.uses_pid.get() { b"1" } else { b"0" })),
+    write: Some(|k, text| {
+        let text = std::str::from_utf8(text).map_err(|_| Errno::EINVAL)?;
+        let value: i32 = text.trim().parse().map_err(|_| Errno::EINVAL)?;
+        k.core_dumps.uses_pid.set(value != 0);
+        Ok(())
+    }),
+};
+
 /// All files.
 pub(super) const FILES: &[SystemFile] = &[
     file(TOP, "cpuinfo", cpuinfo),
@@ -79,7 +107,8 @@ pub(super) const FILES: &[SystemFile] = &[
     constant!(SYS_FS, "protected_symlinks", 1),
     constant!(SYS_FS, "suid_dumpable", 0),
     constant!(SYS_KERNEL, "cap_last_cap", 40),
-    constant!(SYS_KERNEL, "core_pattern", "core"),
+    CORE_PATTERN,
+    CORE_USES_PID,
     constant!(SYS_KERNEL, "ngroups_max", 65536),
     constant!(SYS_KERNEL, "osrelease", RELEASE),
     constant!(SYS_KERNEL, "ostype", "Linux"),

@@ -12,7 +12,7 @@ use crate::task::group::{StopState, Totals};
 use crate::task::{Resource, Task, ThreadGroup};
 use crate::time::to_clock_ticks;
 use kilburn_addr::{Errno, VirtAddr};
-use kilburn_mm::RemoteRights;
+use kilburn_mm::{DumpFilter, RemoteRights};
 use std::fmt::Write as _;
 use std::rc::Rc;
 
@@ -33,6 +33,7 @@ task_files! {
     Cgroup = "cgroup", 0o444;
     Cmdline = "cmdline", 0o444;
     Comm = "comm", 0o644;
+    CoredumpFilter = "coredump_filter", 0o644;
     Cwd = "cwd", 0o777;
     Environ = "environ", 0o400;
     Exe = "exe", 0o777;
@@ -106,6 +107,11 @@ pub(super) fn text(
             let _ = writeln!(out, "{}", comm(group, task));
         }
         TaskFile::Cgroup => {}
+        TaskFile::CoredumpFilter => {
+            if task.is_some_and(|task| task.mm().is_some()) {
+                let _ = writeln!(out, "{:08x}", group.core_filter.get().bits());
+            }
+        }
         TaskFile::OomAdj => {
             let adj = group.oom_score_adj.get();
             let _ = writeln!(out, "{}", if adj == 1000 { 15 } else { adj * 17 / 1000 });
@@ -165,6 +171,16 @@ pub(super) fn write(task: &Task, file: TaskFile, text: &[u8]) -> Result<(), Errn
                 return Err(Errno::EINVAL);
             }
             task.group().oom_score_adj.set(adj);
+            Ok(())
+        }
+        TaskFile::CoredumpFilter => {
+            let text = std::str::from_utf8(text).map_err(|_| Errno::EINVAL)?.trim();
+            let bits = match text.strip_prefix("0x") {
+                Some(hex) => u32::from_str_radix(hex, 16),
+                None => text.parse(),
+            };
+            let bits = bits.map_err(|_| Errno::EINVAL)?;
+            task.group().core_filter.set(DumpFilter::from_bits_truncate(bits));
             Ok(())
         }
         TaskFile::OomAdj => {
