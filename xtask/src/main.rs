@@ -1,6 +1,7 @@
 //! Project chores, run as `cargo xtask CHORE`.
 //!
 //! - [`tidy`]: the structure check (arrows between crates, unsafe policy, file heads, sizes, ...).
+//! - [`fidelity`]: docs/fidelity.md from the source and its claims, and whether the claims hold.
 //! - [`e2e`]: asks a real riscv64 kernel what the end-to-end cases print.
 //! - [`programs`]: rebuilds the guest programs and compares them with the committed ELFs.
 //!
@@ -8,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod e2e;
+mod fidelity;
 mod programs;
 mod tidy;
 mod tree;
@@ -28,6 +30,12 @@ struct Cli {
 enum Chore {
     /// Check the structure of the repository; says what breaks which rule.
     Tidy,
+    /// Write docs/fidelity.md after judging what docs/fidelity.toml claims.
+    Fidelity {
+        /// Do not write it: fail when it is not up to date.
+        #[arg(long)]
+        check: bool,
+    },
     /// Run the cases of testdata/e2e/ on a real riscv64 kernel and here, side by side.
     E2e {
         /// Command that runs `[options] -- PROGRAM ARGS...` on a real riscv64 kernel.
@@ -73,6 +81,8 @@ fn run(chore: Chore) -> Result<()> {
             println!("tidy: {} files, {} rules, nothing found", tree.len(), tidy::RULES.len());
             Ok(())
         }
+        Chore::Fidelity { check: true } => fidelity::run(&root, fidelity::Page::Check),
+        Chore::Fidelity { check: false } => fidelity::run(&root, fidelity::Page::Write),
         Chore::E2e { real, root: debian_root, update } => {
             let answers = if update { e2e::Answers::Update } else { e2e::Answers::Compare };
             e2e::run(&root, &real, &debian_root, answers)

@@ -89,6 +89,11 @@ fn shared_memory_segments_behave_as_on_linux() {
 }
 
 #[test]
+fn remote_memory_and_sealed_files_behave_as_on_linux() {
+    check("remote");
+}
+
+#[test]
 fn threads_behave_as_on_linux() {
     check("threads");
 }

@@ -11,7 +11,7 @@
 use crate::fs::dentry::Path;
 use crate::fs::inode::{DirEntry, InodeRef};
 use crate::fs::locks::{LockTable, Owner};
-use crate::fs::seals::Seals;
+use crate::fs::seals::{Seals, Shared};
 use crate::fs::stat::FileType;
 use crate::fs::write_access::WriteAccess;
 use crate::sched::wait::WaitQueue;
@@ -405,13 +405,15 @@ impl OpenFile {
     ///
     /// # Errors
     /// EINVAL where seals do not exist, or for unknown ones; EPERM when not open for writing, or
-    /// sealed against it.
+    /// sealed against it; EBUSY when writes shall be sealed while a mapping may write.
     pub(crate) fn add_seals(&self, seals: u32) -> Result<(), Errno> {
         let own = self.seals().ok_or(Errno::EINVAL)?;
         if !self.flags().writable() {
             return Err(Errno::EPERM);
         }
-        own.add(seals)
+        let mapped = self.inode().page_cache().is_some_and(|cache| cache.is_writably_mapped());
+        let shared = if mapped { Shared::Writably } else { Shared::ReadOnly };
+        own.add(seals, shared, self.inode().stat()?.mode())
     }
 
     /// Whether seals permit to change bytes.

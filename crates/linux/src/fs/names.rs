@@ -190,7 +190,7 @@ impl Vfs {
     /// `fchmodat`: replaces the permission bits.
     ///
     /// # Errors
-    /// EPERM when not the owner; EOPNOTSUPP for symbolic links.
+    /// EPERM when not the owner, or when execute bits are sealed; EOPNOTSUPP for symbolic links.
     pub(crate) fn chmod(&self, creds: &Creds, inode: &InodeRef, perm: u32) -> Result<(), Errno> {
         let stat = inode.stat()?;
         if inode.kind() == FileType::Symlink {
@@ -202,6 +202,9 @@ impl Vfs {
         let mut perm = perm & 0o7777;
         if !creds.in_group(stat.gid) && !creds.has_cap(Capability::Fsetid) {
             perm &= !S_ISGID;
+        }
+        if let Some(seals) = inode.seals() {
+            seals.check_mode(stat.mode(), perm)?;
         }
         inode.set_attr(&SetAttr { perm: Some(perm), ..SetAttr::default() })
     }
