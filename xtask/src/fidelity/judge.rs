@@ -167,7 +167,10 @@ impl Judge<'_> {
                 self.mistake(&group.name, format!("there is no system call {name}"));
             }
             for name in group.pure.iter().filter(|name| !group.calls.contains(name)) {
-                self.mistake(&group.name, format!("{name} is called pure, but is not of the group"));
+                self.mistake(
+                    &group.name,
+                    format!("{name} is called pure, but is not of the group"),
+                );
             }
         }
     }
@@ -290,7 +293,13 @@ mod tests {
             planted("tests = [\"a.rs::it_maps\"], ", ""),
             "mmap.MAP_SYNC: partial, but no test shows it"
         );
-        assert_eq!(planted("calls = [\"read\"]\n        tests = [\"it_maps\"]", "calls = [\"read\"]\n        tests = []"), "Files: no test");
+        assert_eq!(
+            planted(
+                "calls = [\"read\"]\n        tests = [\"it_maps\"]",
+                "calls = [\"read\"]\n        tests = []"
+            ),
+            "Files: no test"
+        );
     }
 
     #[test]
@@ -344,7 +353,10 @@ mod tests {
     #[test]
     fn what_departs_from_linux_is_not_exact() {
         assert_eq!(
-            planted("oracle = \"flags & 0xf == 0x2\"", "oracle = \"any\", divergences = [\"small\"]"),
+            planted(
+                "oracle = \"flags & 0xf == 0x2\"",
+                "oracle = \"any\", divergences = [\"small\"]"
+            ),
             "mmap.MAP_PRIVATE: exact, but departs from Linux"
         );
     }

@@ -191,7 +191,9 @@ pub(super) fn declared(tree: &Tree) -> Vec<Declared> {
             let field = |name: &str| {
                 let wanted = |field: &&syn::FieldValue| matches!(&field.member, syn::Member::Named(member) if member == name);
                 match &literal.fields.iter().find(wanted)?.expr {
-                    syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) => Some(text.value()),
+                    syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) => {
+                        Some(text.value())
+                    }
                     _ => None,
                 }
             };
@@ -257,7 +259,8 @@ mod tests {
 
     #[test]
     fn declared_differences_are_read_from_their_table() {
-        let text = "const D: &[Declared] = &[Declared { id: \"a\", why: \"b\", explains: |_| true }];";
+        let text =
+            "const D: &[Declared] = &[Declared { id: \"a\", why: \"b\", explains: |_| true }];";
         let tree = Tree::of(&[("crates/cli/src/fidelity/declared.rs", text), ("other.rs", text)]);
         assert_eq!(declared(&tree), [Declared { id: "a".into(), why: "b".into() }]);
     }

@@ -83,7 +83,12 @@ impl Page<'_> {
         writeln!(self.text, "\n| | | proof | remarks |\n|---|---|---|---|")?;
         for cell in &call.cells {
             let (proof, remarks) = (self.proof(cell), self.remarks(cell));
-            writeln!(self.text, "| {} | {} | {proof} | {remarks} |", code(&cell.flag), cell.is.word())?;
+            writeln!(
+                self.text,
+                "| {} | {} | {proof} | {remarks} |",
+                code(&cell.flag),
+                cell.is.word()
+            )?;
         }
         Ok(())
     }
@@ -108,7 +113,8 @@ impl Page<'_> {
     }
 
     fn remarks(&self, cell: &Cell) -> String {
-        let divergences = cell.divergences.iter().map(|id| format!("[{id}](#departures-from-linux)"));
+        let divergences =
+            cell.divergences.iter().map(|id| format!("[{id}](#departures-from-linux)"));
         cell.note.iter().cloned().chain(divergences).collect::<Vec<_>>().join("; ")
     }
 
@@ -118,7 +124,9 @@ impl Page<'_> {
         for entry in self.evidence.calls.iter().filter(|entry| group.calls.contains(&entry.name)) {
             match &entry.support {
                 Support::Full => full.push(format!("`{}`", entry.name)),
-                Support::Partial(why) => rest.push(format!("| `{}` | partial | {why} |", entry.name)),
+                Support::Partial(why) => {
+                    rest.push(format!("| `{}` | partial | {why} |", entry.name))
+                }
                 Support::Absent(why) => rest.push(format!("| `{}` | absent | {why} |", entry.name)),
             }
         }
@@ -134,7 +142,8 @@ impl Page<'_> {
     fn departures(&mut self) -> fmt::Result {
         writeln!(self.text, "\n## Departures from Linux\n\n| id | why | where |\n|---|---|---|")?;
         for Divergence { id, why, path, function, .. } in &self.evidence.divergences {
-            let function = if function.is_empty() { String::new() } else { format!(", `{function}`") };
+            let function =
+                if function.is_empty() { String::new() } else { format!(", `{function}`") };
             let name = path.strip_prefix("crates/").unwrap_or(path);
             writeln!(self.text, "| {id} | {} | [{name}](../{path}){function} |", sentence(why))?;
         }
