@@ -3,6 +3,8 @@
 //! - [`Mmu`]: what a hart asks for a translation; a TLB in front of the walker ([`mmu`]).
 //! - [`Tlb`]: a set-associative, ASID-tagged translation cache ([`tlb`]).
 //! - [`Space`]: the address space a hart runs in, what `satp` holds.
+//! - [`Model`]: real parts' translation hardware, with what it costs: two levels of TLBs, walk
+//!   caches, caches in front of memory, causes of misses ([`model`]).
 //!
 //! Nothing here knows an area (`kilburn-mm`) or an instruction (`kilburn-riscv`).
 //!
@@ -14,7 +16,9 @@
 extern crate alloc;
 
 pub mod mmu;
+pub mod model;
 pub mod tlb;
 
 pub use mmu::{Flush, Mapping, Mmu, MmuStats, Space, Stale, probe};
+pub use model::{Cause, Model, ModelConfig, ModelFault, ModelStats};
 pub use tlb::{Tlb, TlbGeometry};

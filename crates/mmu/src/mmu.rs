@@ -11,11 +11,11 @@ use kilburn_paging::{Entry, Format, Leaf, LeafFlags, PhysMem, Sv};
 
 /// The address space a hart runs in (RISC-V `satp`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Space {
+pub struct Space<F = Sv> {
     /// Frame of the root table.
     pub root: Pfn,
     /// Paging mode.
-    pub format: Sv,
+    pub format: F,
     /// Address-space identifier. Two spaces in use at once have different ones, or the kernel
     /// flushes between them.
     pub asid: u16,

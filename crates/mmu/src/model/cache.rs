@@ -1,0 +1,174 @@
+//! Caches in front of memory: two first levels, a second, a third, and how long each takes.
+//!
+//! Write-allocate and write-back; a level keeps what it fetched whatever the others do. An access
+//! that touches two lines is one reference: it misses when either line does, and is then looked up
+//! as a whole further down, as `cachegrind` defines it.
+
+use super::assoc::Assoc;
+use super::config::{CacheConfig, CachesConfig, WalkPort};
+use super::stats::{CacheCount, CacheStats, CachesStats};
+use alloc::boxed::Box;
+use alloc::vec;
+use kilburn_addr::{Access, PhysAddr};
+
+/// Who asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Traffic {
+    /// An instruction.
+    Fetch,
+    /// A load.
+    Read,
+    /// A store.
+    Write,
+    /// The walker.
+    Walk,
+}
+
+impl From<Access> for Traffic {
+    #[inline]
+    fn from(access: Access) -> Self {
+        match access {
+            Access::Read => Self::Read,
+            Access::Write => Self::Write,
+            Access::Exec => Self::Fetch,
+        }
+    }
+}
+
+/// One cache.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    assoc: Assoc,
+    modified: Box<[bool]>,
+    line_shift: u32,
+    latency: u64,
+    stats: CacheStats,
+}
+
+impl Cache {
+    /// A cache of this shape, empty.
+    pub fn new(config: &CacheConfig) -> Self {
+        let slots = config.sets * config.ways;
+        Self {
+            assoc: Assoc::new(config.sets, config.ways, config.replacement, 41),
+            modified: vec![false; slots].into(),
+            line_shift: config.line_shift,
+            latency: u64::from(config.latency),
+            stats: CacheStats::default(),
+        }
+    }
+
+    /// Whether all of `size` bytes (at most a line) at `at` are there; what is missing is fetched.
+    #[inline]
+    pub fn access(&mut self, at: u64, size: u64, traffic: Traffic) -> bool {
+        let (first, last) =
+            (at >> self.line_shift, at.wrapping_add(size.max(1) - 1) >> self.line_shift);
+        let mut hit = self.line(first, traffic);
+        if last != first {
+            hit &= self.line(last, traffic);
+        }
+        let count = self.count(traffic);
+        count.references += 1;
+        count.misses += u64::from(!hit);
+        hit
+    }
+
+    #[inline]
+    fn count(&mut self, traffic: Traffic) -> &mut CacheCount {
+        match traffic {
+            Traffic::Fetch => &mut self.stats.fetch,
+            Traffic::Read => &mut self.stats.read,
+            Traffic::Write => &mut self.stats.write,
+            Traffic::Walk => &mut self.stats.walk,
+        }
+    }
+
+    #[inline]
+    fn line(&mut self, line: u64, traffic: Traffic) -> bool {
+        let tag = line + 1;
+        let hit = self.assoc.find(line, tag);
+        let slot = match hit {
+            Some(slot) => {
+                self.assoc.touch(line, slot);
+                slot
+            }
+            None => {
+                let slot = self.assoc.victim(line);
+                self.stats.writebacks += u64::from(core::mem::take(&mut self.modified[slot]));
+                self.assoc.fill(line, slot, tag);
+                slot
+            }
+        };
+        if traffic == Traffic::Write {
+            self.modified[slot] = true;
+        }
+        hit.is_some()
+    }
+
+    /// What was done so far.
+    pub fn stats(&self) -> CacheStats {
+        self.stats
+    }
+}
+
+/// The caches of a hart and the memory behind them.
+#[derive(Clone, Debug)]
+pub struct Caches {
+    l1_fetch: Cache,
+    l1_data: Cache,
+    l2: Option<Cache>,
+    l3: Option<Cache>,
+    memory_latency: u64,
+}
+
+impl Caches {
+    /// Caches of this shape, empty.
+    pub fn new(config: &CachesConfig) -> Self {
+        Self {
+            l1_fetch: Cache::new(&config.l1_fetch),
+            l1_data: Cache::new(&config.l1_data),
+            l2: config.l2.as_ref().map(Cache::new),
+            l3: config.l3.as_ref().map(Cache::new),
+            memory_latency: u64::from(config.memory_latency),
+        }
+    }
+
+    /// Takes an access through the caches; answers its cycles.
+    #[inline]
+    pub fn access(&mut self, at: PhysAddr, size: u64, traffic: Traffic) -> u64 {
+        let first = if traffic == Traffic::Fetch { &mut self.l1_fetch } else { &mut self.l1_data };
+        if first.access(at.get(), size, traffic) {
+            return first.latency;
+        }
+        self.beyond_first(at.get(), size, traffic)
+    }
+
+    /// Takes the walker's read of an entry through the caches; answers its cycles.
+    pub fn walk_read(&mut self, at: PhysAddr, port: WalkPort) -> u64 {
+        match port {
+            WalkPort::L1Data => self.access(at, 8, Traffic::Walk),
+            WalkPort::L2 => self.beyond_first(at.get(), 8, Traffic::Walk),
+        }
+    }
+
+    #[inline(never)]
+    fn beyond_first(&mut self, at: u64, size: u64, traffic: Traffic) -> u64 {
+        for cache in [&mut self.l2, &mut self.l3].into_iter().flatten() {
+            if cache.access(at, size, traffic) {
+                return cache.latency;
+            }
+        }
+        self.memory_latency
+    }
+
+    /// What was done so far.
+    pub fn stats(&self) -> CachesStats {
+        let stats = |cache: &Option<Cache>| cache.as_ref().map(Cache::stats).unwrap_or_default();
+        CachesStats {
+            l1_fetch: self.l1_fetch.stats,
+            l1_data: self.l1_data.stats,
+            l2: stats(&self.l2),
+            l3: stats(&self.l3),
+        }
+    }
+}
