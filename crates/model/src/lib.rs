@@ -12,8 +12,10 @@
 //! `kilburn-mm` through the same calls.
 #![deny(unsafe_code)]
 
+pub mod areas;
 pub mod call;
 pub mod case;
+pub mod flags;
 pub mod generate;
 pub mod host;
 pub mod outcome;
@@ -24,6 +26,6 @@ pub mod shrink;
 pub use call::{Call, Kind, Step};
 pub use case::{Case, Window};
 pub use generate::Generator;
-pub use host::{Oracle, OracleError};
-pub use outcome::{Outcome, Report};
+pub use host::{Oracle, OracleError, Stage};
+pub use outcome::{Class, Counts, Outcome, Pages, Report};
 pub use rng::Rng;

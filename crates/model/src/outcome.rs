@@ -21,18 +21,42 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The outcome class for statistics: `ok`, an errno's number, or a signal's.
-    pub fn class(self) -> String {
+    /// The outcome class for statistics.
+    pub fn class(self) -> Class {
         match self {
-            Self::Returned(value @ -4095..0) => match errno_name(-value) {
-                Some(name) => name.to_owned(),
-                None => format!("errno {}", -value),
+            Self::Returned(value @ -4095..0) => Class::Errno(-value as u16),
+            Self::Returned(_) => Class::Ok,
+            Self::Signal { signo, code, .. } => Class::Signal(signo as u8, code as i8),
+            Self::Skipped => Class::Skipped,
+        }
+    }
+}
+
+/// What kind of outcome it is, values aside.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Class {
+    /// It was done.
+    Ok,
+    /// It was refused with this errno.
+    Errno(u16),
+    /// It raised a signal: its number and `si_code`.
+    Signal(u8, i8),
+    /// It was not made.
+    Skipped,
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Ok => f.write_str("ok"),
+            Self::Errno(number) => match errno_name(i64::from(number)) {
+                Some(name) => f.write_str(name),
+                None => write!(f, "errno {number}"),
             },
-            Self::Returned(_) => "ok".to_owned(),
-            Self::Signal { signo: 7, code, .. } => format!("SIGBUS/{code}"),
-            Self::Signal { signo: 11, code, .. } => format!("SIGSEGV/{code}"),
-            Self::Signal { signo, code, .. } => format!("signal {signo}/{code}"),
-            Self::Skipped => "skipped".to_owned(),
+            Self::Signal(7, code) => write!(f, "SIGBUS/{code}"),
+            Self::Signal(11, code) => write!(f, "SIGSEGV/{code}"),
+            Self::Signal(signo, code) => write!(f, "signal {signo}/{code}"),
+            Self::Skipped => f.write_str("skipped"),
         }
     }
 }
@@ -87,29 +111,62 @@ pub fn digest_of(values: &[u64]) -> i64 {
     digest.value()
 }
 
-/// What one step did: its outcome, and the areas of the process afterwards.
+/// What one step did: its outcome, and the process afterwards.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Report {
     /// The outcome.
     pub outcome: Outcome,
-    /// The lines of `/proc/self/maps` that lie in the window: range, rights, offset and name.
-    /// Device and inode are left out, they differ by kernel. `None` when nothing could have
-    /// changed.
+    /// Lines of `/proc/self/maps`, those of the window among them ([`crate::areas`]). `None` when
+    /// nothing could have changed.
     pub maps: Option<String>,
+    /// The pages of the window, in stage two.
+    pub pages: Option<Box<Pages>>,
 }
 
-/// Brings a maps line into the form of [`Report::maps`]; `None` when it lies outside `window`.
-pub fn maps_line(line: &str, window: crate::Window) -> Option<String> {
-    let mut fields = line.split_ascii_whitespace();
-    let range = fields.next()?;
-    let (start, end) = range.split_once('-')?;
-    let start = u64::from_str_radix(start, 16).ok()?;
-    let end = u64::from_str_radix(end, 16).ok()?;
-    if end <= window.start || start >= window.end() {
-        return None;
+/// What a process can learn of its pages.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Pages {
+    /// `/proc/self/smaps`, the window's areas among others.
+    pub smaps: String,
+    /// `/proc/self/pagemap` of the window, an entry a page.
+    pub pagemap: Vec<u64>,
+    /// mincore(2) of the window, a byte a page; [`NOT_MAPPED`] where there is no area.
+    pub mincore: Vec<u8>,
+    /// Counts of the whole process.
+    pub counts: Counts,
+}
+
+/// Stands in [`Pages::mincore`] for a page of no area.
+pub const NOT_MAPPED: u8 = 2;
+
+/// Counts of `/proc/self/status`, in kB.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// `VmSize`
+    pub size: u64,
+    /// `VmLck`
+    pub locked: u64,
+    /// `VmData`
+    pub data: u64,
+    /// `VmStk`
+    pub stack: u64,
+    /// `VmExe` and `VmLib`
+    pub exec: u64,
+}
+
+impl Counts {
+    /// How many there are.
+    pub const COUNT: usize = 5;
+
+    /// The counts, with their names.
+    pub fn named(&self) -> [(&'static str, u64); Self::COUNT] {
+        let Self { size, locked, data, stack, exec } = *self;
+        [("VmSize", size), ("VmLck", locked), ("VmData", data), ("VmStk", stack), ("VmExe", exec)]
     }
-    let (rights, offset) = (fields.next()?, fields.next()?);
-    let (_device, _inode) = (fields.next()?, fields.next()?);
-    let name = fields.collect::<Vec<_>>().join(" ");
-    Some(format!("{start:x}-{end:x} {rights} {offset} {name}"))
+
+    /// The counts from the values of [`Counts::named`].
+    pub fn from_values(values: [u64; Self::COUNT]) -> Self {
+        let [size, locked, data, stack, exec] = values;
+        Self { size, locked, data, stack, exec }
+    }
 }

@@ -1,29 +1,75 @@
 //! Runs a case on both sides and finds the first step they differ at.
 
-use super::declared::{self, Declared};
-use super::ours::Ours;
-use kilburn_model::{Case, Kind, Oracle, OracleError, Report, Window};
+use super::coverage::Coverage;
+use super::declared;
+use super::ours::{Ours, Session};
+use super::pages::{self, Bases};
+use kilburn_model::{Case, Oracle, OracleError, Report, Stage, Window, areas};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Both sides.
-pub(super) struct Sides {
+/// What is compared, and how closely.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    /// What is compared.
+    pub(super) stage: Stage,
+    /// Steps between whole-state checks of ours.
+    pub(super) check_every: usize,
+}
+
+/// The kernel, for both windows.
+pub(super) struct Kernels {
     narrow: Oracle,
     wide: Oracle,
     other: Option<(Window, Oracle)>,
+}
+
+/// Both sides.
+pub(super) struct Sides {
+    kernels: Kernels,
     ours: Ours,
-    /// Steps between whole-state checks of ours.
-    check_every: usize,
+    settings: Settings,
 }
 
 /// How a case went.
-pub(super) struct Run {
+#[derive(Default)]
+struct Run {
     /// Steps compared.
-    pub(super) steps: usize,
+    steps: usize,
     /// The first difference.
-    pub(super) divergence: Option<Divergence>,
-    /// A difference that is meant and ended the case.
-    pub(super) declared: Option<&'static Declared>,
+    divergence: Option<Divergence>,
+    /// Differences that are meant; the last may have ended the case.
+    declared: Vec<&'static str>,
+}
+
+/// What came of cases.
+#[derive(Default)]
+pub(super) struct Findings {
+    /// Steps compared.
+    pub(super) steps: u64,
+    pub(super) cases: u64,
+    pub(super) coverage: Coverage,
+    /// Differences that are meant, and how often they were met.
+    pub(super) declared: BTreeMap<&'static str, u64>,
+    pub(super) found: Vec<Found>,
+}
+
+impl Findings {
+    pub(super) fn merge(&mut self, other: Self) {
+        self.steps += other.steps;
+        self.cases += other.cases;
+        self.coverage.merge(other.coverage);
+        for (id, count) in other.declared {
+            *self.declared.entry(id).or_default() += count;
+        }
+        self.found.extend(other.found);
+    }
+}
+
+/// A divergence, shrunk.
+pub(super) struct Found {
+    pub(super) case: Case,
+    pub(super) divergence: Divergence,
 }
 
 /// A step that the two sides differ at.
@@ -46,6 +92,8 @@ pub(super) enum What {
     Outcome,
     /// The areas.
     Maps,
+    /// What is known of pages.
+    Pages,
     /// Ours broke an invariant of its own.
     Invariant,
 }
@@ -55,24 +103,16 @@ impl fmt::Display for What {
         f.write_str(match self {
             Self::Outcome => "outcome",
             Self::Maps => "areas",
+            Self::Pages => "pages",
             Self::Invariant => "invariant",
         })
     }
 }
 
-/// What was seen: calls, their flags and outcomes.
-pub(super) type Coverage = BTreeMap<(Kind, String), u64>;
-
-impl Sides {
-    pub(super) fn new() -> Result<Self, String> {
+impl Kernels {
+    pub(super) fn new(_: Settings) -> Result<Self, String> {
         let oracle = |window| Oracle::new(window).map_err(|error| error.to_string());
-        Ok(Self {
-            narrow: oracle(Window::NARROW)?,
-            wide: oracle(Window::WIDE)?,
-            other: None,
-            ours: Ours::new()?,
-            check_every: 64,
-        })
+        Ok(Self { narrow: oracle(Window::NARROW)?, wide: oracle(Window::WIDE)?, other: None })
     }
 
     fn oracle(&mut self, window: Window) -> Result<&mut Oracle, OracleError> {
@@ -87,86 +127,134 @@ impl Sides {
             }
         }
     }
+}
 
-    /// Runs `case` on both sides up to the first difference.
+impl Sides {
+    pub(super) fn new(kernels: Kernels, settings: Settings) -> Self {
+        Self { kernels, ours: Ours::default(), settings }
+    }
+
+    /// Runs a case, and shrinks it if it shows a divergence.
     ///
     /// # Errors
     /// When the kernel's side could not run it.
-    pub(super) fn run(
-        &mut self,
-        case: &Case,
-        coverage: Option<&mut Coverage>,
-    ) -> Result<Run, OracleError> {
-        let kernel = self.oracle(case.window)?.run(case)?;
-        let mut run = self.run_ours(case, &kernel, coverage);
+    pub(super) fn take(&mut self, case: &Case) -> Result<Findings, String> {
+        let mut findings = Findings { cases: 1, ..Findings::default() };
+        let run = self
+            .run(case, Some(&mut findings.coverage))
+            .map_err(|error| format!("{error}; the case was:\n{case}"))?;
+        findings.steps = run.steps as u64;
+        for id in run.declared {
+            *findings.declared.entry(id).or_default() += 1;
+        }
+        if let Some(divergence) = run.divergence {
+            findings.found.push(self.shrunk(case.clone(), divergence));
+        }
+        Ok(findings)
+    }
+
+    fn shrunk(&mut self, mut case: Case, divergence: Divergence) -> Found {
+        case.steps.truncate(divergence.step + 1);
+        let what = divergence.what;
+        let mut last = divergence;
+        let mut small = kilburn_model::shrink::shrink(case, |case| match self.run(case, None) {
+            Ok(Run { divergence: Some(divergence), .. }) if divergence.what == what => {
+                last = divergence;
+                true
+            }
+            _ => false,
+        });
+        if let Ok(Run { divergence: Some(divergence), .. }) = self.run(&small, None) {
+            last = divergence;
+        }
+        small.steps.truncate(last.step + 1);
+        Found { case: small, divergence: last }
+    }
+
+    /// Runs `case` on both sides up to the first difference.
+    fn run(&mut self, case: &Case, coverage: Option<&mut Coverage>) -> Result<Run, OracleError> {
+        let oracle = self.kernels.oracle(case.window)?;
+        let kernel = oracle.run(case, self.settings.stage)?;
+        let base = oracle.base();
+        let mut run = Run::default();
+        run.divergence = match self.ours.start(case, self.settings.stage) {
+            Ok(mut session) => {
+                let bases = Bases { kernel: base, ours: session.counts_at_start() };
+                self.settings.compare(case, &kernel, &mut session, bases, coverage, &mut run)
+            }
+            Err(why) => Some(invariant(0, format!("the case cannot be set up: {why}"))),
+        };
         if run.divergence.is_none()
-            && let Err(detail) = self.ours.check_empty()
+            && let Err(detail) = self.ours.check_empty(case.window)
         {
-            run.divergence = Some(Divergence {
-                step: case.steps.len(),
-                what: What::Invariant,
-                kernel: String::new(),
-                ours: detail,
-            });
+            run.divergence = Some(invariant(case.steps.len(), detail));
         }
         if run.divergence.is_some() {
             // What went wrong must not go on in the next case.
-            self.ours = Ours::new().map_err(OracleError::Case)?;
+            self.ours = Ours::default();
         }
         Ok(run)
     }
+}
 
-    fn run_ours(
-        &mut self,
+fn invariant(step: usize, detail: String) -> Divergence {
+    Divergence { step, what: What::Invariant, kernel: String::new(), ours: detail }
+}
+
+impl Settings {
+    /// Makes the steps on our side and compares; answers the first difference.
+    fn compare(
+        self,
         case: &Case,
         kernel: &[Report],
+        session: &mut Session<'_>,
+        bases: Bases,
         mut coverage: Option<&mut Coverage>,
-    ) -> Run {
-        let mut run = Run { steps: 0, divergence: None, declared: None };
-        let mut session = match self.ours.start(case) {
-            Ok(session) => session,
-            Err(errno) => {
-                run.divergence = Some(Divergence {
-                    step: 0,
-                    what: What::Invariant,
-                    kernel: String::new(),
-                    ours: format!("the case cannot be set up: {errno}"),
-                });
-                return run;
-            }
-        };
+        run: &mut Run,
+    ) -> Option<Divergence> {
         for (at, (step, kernel)) in case.steps.iter().zip(kernel).enumerate() {
             let ours = session.step(step);
             if let Some(coverage) = &mut coverage {
-                *coverage.entry((step.call.kind, kernel.outcome.class())).or_default() += 1;
+                coverage.add(&step.call, kernel.outcome);
             }
-            let divergence = |what, kernel, ours| Some(Divergence { step: at, what, kernel, ours });
-            if ours.outcome != kernel.outcome {
-                run.declared = declared::explanation(&step.call, kernel.outcome, ours.outcome);
-                if run.declared.is_none() {
-                    run.divergence = divergence(
-                        What::Outcome,
-                        kernel.outcome.to_string(),
-                        ours.outcome.to_string(),
-                    );
-                }
-                return run;
+            if ours.outcome != kernel.outcome
+                && let Some(id) = declared::outcome(&step.call, kernel.outcome, ours.outcome)
+            {
+                run.declared.push(id);
+                return None;
+            }
+            if let Some((what, kernel, ours)) = difference(kernel, &ours, case.window, bases) {
+                return Some(Divergence { step: at, what, kernel, ours });
             }
             run.steps += 1;
-            if let (Some(kernel), Some(ours)) = (&kernel.maps, &ours.maps)
-                && kernel != ours
-            {
-                run.divergence = divergence(What::Maps, kernel.clone(), ours.clone());
-                return run;
-            }
             let last = at + 1 == case.steps.len();
             if (last || (at + 1) % self.check_every == 0)
                 && let Err(violation) = session.check()
             {
-                run.divergence = divergence(What::Invariant, String::new(), violation.to_string());
-                return run;
+                return Some(invariant(at, violation.to_string()));
             }
         }
-        run
+        None
     }
 }
+
+/// In what two sides differ after a step.
+fn difference(
+    kernel: &Report,
+    ours: &Report,
+    window: Window,
+    bases: Bases,
+) -> Option<(What, String, String)> {
+    if kernel.outcome != ours.outcome {
+        return Some((What::Outcome, kernel.outcome.to_string(), ours.outcome.to_string()));
+    }
+    if let (Some(kernel), Some(ours)) = (&kernel.maps, &ours.maps)
+        && !areas::lines(kernel, window).eq(areas::lines(ours, window))
+    {
+        return Some((What::Maps, areas::text(kernel, window), areas::text(ours, window)));
+    }
+    let (Some(kernel), Some(ours)) = (&kernel.pages, &ours.pages) else { return None };
+    let (kernel, ours) = pages::difference(kernel, ours, window, bases)?;
+    Some((What::Pages, kernel, ours))
+}
+

@@ -15,11 +15,27 @@ pub(super) struct Declared {
     pub(super) id: &'static str,
     /// Why it is there.
     pub(super) why: &'static str,
-    /// Whether it explains the two outcomes of a call.
-    pub(super) explains: fn(&Call, kernel: Outcome, ours: Outcome) -> bool,
+    /// Where it shows.
+    shows: Shows,
+}
+
+enum Shows {
+    /// In how a call ends: whether it explains the two outcomes, the kernel's first.
+    Outcome(fn(&Call, Outcome, Outcome) -> bool),
+    /// In a field of smaps, which is not compared.
+    Field(&'static str),
+    /// In a two-letter name of the line `VmFlags`, which is not compared.
+    VmFlag(&'static str),
+    /// In a bit of pagemap, which is not compared.
+    Pagemap,
 }
 
 const ENOSYS: Outcome = Outcome::Returned(-38);
+const PAGEMAP_FRAME: u64 = (1 << 55) - 1;
+const PAGEMAP_SOFT_DIRTY: u64 = 1 << 55;
+
+/// The bits of a pagemap entry that are compared.
+pub(super) const PAGEMAP_COMPARED: u64 = !(PAGEMAP_FRAME | PAGEMAP_SOFT_DIRTY);
 
 /// All of them. The first that explains two outcomes is counted; what is compared after the call
 /// is left out for the rest of the case, which is over.
@@ -27,20 +43,65 @@ pub(super) const DECLARED: &[Declared] = &[
     Declared {
         id: "not-built",
         why: "the call is not there yet: it answers ENOSYS",
-        explains: |_, kernel, ours| ours == ENOSYS && kernel != ENOSYS,
+        shows: Shows::Outcome(|_, kernel, ours| ours == ENOSYS && kernel != ENOSYS),
     },
     Declared {
         id: "prot-bits-of-x86",
         why: "PROT_* bits beyond the generic ones mean protection keys and such on x86",
-        explains: |call, _, _| call.kind == Kind::Mprotect && call.args[2] & !0x0300_000f != 0,
+        shows: Shows::Outcome(|call, _, _| {
+            call.kind == Kind::Mprotect && call.args[2] & !0x0300_000f != 0
+        }),
+    },
+    Declared {
+        id: "frame-numbers",
+        why: "which frame a page is in is each machine's own affair",
+        shows: Shows::Pagemap,
+    },
+    Declared {
+        id: "soft-dirty",
+        why: "the oracle's kernel is built without CONFIG_MEM_SOFT_DIRTY, ours has it",
+        shows: Shows::VmFlag("sd"),
+    },
+    Declared {
+        id: "soft-dirty-bit",
+        why: "as soft-dirty, in pagemap",
+        shows: Shows::Pagemap,
+    },
+    Declared {
+        id: "referenced",
+        why: "counts what mark_page_accessed noted as well, which waits in batches of each CPU, \
+              and what reclaim and DAMON cleared",
+        shows: Shows::Field("Referenced"),
+    },
+    Declared {
+        id: "protection-key",
+        why: "x86 with protection keys has a line for them in smaps",
+        shows: Shows::Field("ProtectionKey"),
     },
 ];
 
 /// The difference that explains the outcomes, if they differ for a reason.
-pub(super) fn explanation(
-    call: &Call,
-    kernel: Outcome,
-    ours: Outcome,
-) -> Option<&'static Declared> {
-    DECLARED.iter().find(|declared| (declared.explains)(call, kernel, ours))
+pub(super) fn outcome(call: &Call, kernel: Outcome, ours: Outcome) -> Option<&'static str> {
+    let explains = |declared: &&Declared| match declared.shows {
+        Shows::Outcome(explains) => explains(call, kernel, ours),
+        _ => false,
+    };
+    DECLARED.iter().find(explains).map(|declared| declared.id)
+}
+
+/// Whether a field of smaps is the same on both sides, or is not compared.
+pub(super) fn smaps_field(name: &str, kernel: &str, ours: &str) -> bool {
+    if kernel == ours {
+        return true;
+    }
+    if name == "VmFlags" {
+        let left = |flags: &str| {
+            let flags = flags.split(' ').filter(|flag| {
+                !DECLARED.iter().any(|it| matches!(it.shows, Shows::VmFlag(name) if name == *flag))
+            });
+            flags.map(str::to_owned).collect::<Vec<_>>()
+        };
+        return left(kernel) == left(ours);
+    }
+    DECLARED.iter().any(|it| matches!(it.shows, Shows::Field(field) if field == name))
 }

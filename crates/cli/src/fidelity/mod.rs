@@ -1,23 +1,29 @@
 //! `kilburn fidelity`: asks the kernel underneath whether our memory manager does as it does.
 //!
-//! - [`ours`]: a case run on `kilburn-mm`. [`compare`]: both sides, step by step.
-//! - [`declared`]: differences that are meant.
+//! - [`ours`]: a case run on `kilburn-mm`. [`compare`]: both sides, step by step; [`pages`]: what
+//!   stage two compares. [`workers`]: cases shared out among threads.
+//! - [`declared`]: differences that are meant. [`coverage`]: what was exercised.
 //!
 //! Cases, their generator and the kernel's side are `kilburn-model`'s.
 
 mod compare;
+mod coverage;
 mod declared;
 mod ours;
+mod pages;
+mod workers;
 
 use clap::Args;
-use compare::{Coverage, Divergence, Run, Sides, What};
+use compare::{Divergence, Findings, Found, Kernels, Settings, Sides, What};
+use coverage::JsonCoverage;
 use indicatif::{ProgressBar, ProgressStyle};
-use kilburn_model::{Case, Generator, Kind};
+use kilburn_model::{Case, Generator, Kind, Stage};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use workers::Goal;
 
 const NOTES: &str = "\
 Random memory calls are made twice: in a child of this process by the kernel, and on Kilburn's own
@@ -46,9 +52,17 @@ pub(crate) struct FidelityArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
 
-    /// What is compared: 1 outcomes, bytes and areas
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=1))]
+    /// What is compared: 1 outcomes, bytes and areas; 2 also smaps, pagemap, mincore and counts
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
     stage: u8,
+
+    /// Steps between checks of all invariants of our side
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    check_every: usize,
+
+    /// Threads that run cases; the result is the same with any number [default: one a CPU]
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
 
     /// Make these calls only, by name, with commas
     #[arg(long, value_name = "CALLS", value_delimiter = ',', value_parser = parse_kind)]
@@ -74,22 +88,6 @@ fn parse_kind(name: &str) -> Result<Kind, String> {
     })
 }
 
-/// What came of it all.
-#[derive(Default)]
-struct Outcome {
-    steps: u64,
-    cases: u64,
-    coverage: Coverage,
-    declared: BTreeMap<&'static str, u64>,
-    found: Vec<Found>,
-}
-
-/// A divergence, shrunk.
-struct Found {
-    case: Case,
-    divergence: Divergence,
-}
-
 /// Runs the command.
 pub(crate) fn run(arguments: &FidelityArgs) -> ExitCode {
     let start = Instant::now();
@@ -100,7 +98,7 @@ pub(crate) fn run(arguments: &FidelityArgs) -> ExitCode {
             if arguments.json {
                 println!("{}", as_json(arguments, &outcome, elapsed));
             } else {
-                print(&outcome, elapsed);
+                print(arguments, &outcome, elapsed);
             }
             if outcome.found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) }
         }
@@ -111,99 +109,63 @@ pub(crate) fn run(arguments: &FidelityArgs) -> ExitCode {
     }
 }
 
-fn explore(arguments: &FidelityArgs) -> Result<Outcome, String> {
-    let mut sides = Sides::new()?;
-    let kinds = if arguments.calls.is_empty() { Kind::ALL } else { &arguments.calls };
-    let mut generator = Generator::new(arguments.seed, kinds);
-    let mut outcome = Outcome::default();
+impl FidelityArgs {
+    fn kinds(&self) -> &[Kind] {
+        if self.calls.is_empty() { Kind::ALL } else { &self.calls }
+    }
+
+    fn settings(&self) -> Settings {
+        let stage = if self.stage == 1 { Stage::One } else { Stage::Two };
+        Settings { stage, check_every: self.check_every.max(1) }
+    }
+}
+
+fn explore(arguments: &FidelityArgs) -> Result<Findings, String> {
+    let generator = Generator::new(arguments.seed, arguments.kinds());
     let style = ProgressStyle::with_template("[{bar:30}] {pos}/{len} steps, {per_sec}, {eta} left");
     // Shown on a terminal only.
     let progress = ProgressBar::new(arguments.steps).with_style(style.expect("well-formed"));
-    while outcome.steps < arguments.steps && outcome.found.len() < arguments.divergences {
-        let case = generator.case();
-        take(&mut sides, case, &mut outcome)?;
-        progress.set_position(outcome.steps);
-    }
+    let workers = arguments.workers.unwrap_or_else(|| {
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    });
+    let goal =
+        Goal { steps: arguments.steps, divergences: arguments.divergences.max(1), workers };
+    let findings = workers::explore(&generator, arguments.settings(), &goal, |steps| {
+        progress.set_position(steps);
+    });
     progress.finish_and_clear();
-    Ok(outcome)
+    findings
 }
 
-fn replay(arguments: &FidelityArgs) -> Result<Outcome, String> {
-    let mut sides = Sides::new()?;
-    let mut outcome = Outcome::default();
+fn replay(arguments: &FidelityArgs) -> Result<Findings, String> {
+    let settings = arguments.settings();
+    let mut sides = Sides::new(Kernels::new(settings)?, settings);
+    let mut findings = Findings::default();
     for path in &arguments.replay {
         let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         let text = std::fs::read_to_string(path).map_err(|error| named(&error))?;
         let case: Case = text.parse().map_err(|error| named(&error))?;
-        take(&mut sides, case, &mut outcome)?;
+        findings.merge(sides.take(&case).map_err(|error| named(&error))?);
     }
-    Ok(outcome)
+    Ok(findings)
 }
 
-/// Runs a case, and shrinks it if it shows a divergence.
-fn take(sides: &mut Sides, case: Case, outcome: &mut Outcome) -> Result<(), String> {
-    let run = sides
-        .run(&case, Some(&mut outcome.coverage))
-        .map_err(|error| format!("{error}; the case was:\n{case}"))?;
-    outcome.cases += 1;
-    outcome.steps += run.steps as u64;
-    if let Some(declared) = run.declared {
-        *outcome.declared.entry(declared.id).or_default() += 1;
-    }
-    if let Some(divergence) = run.divergence {
-        outcome.found.push(shrunk(sides, case, divergence));
-    }
-    Ok(())
-}
-
-fn shrunk(sides: &mut Sides, mut case: Case, divergence: Divergence) -> Found {
-    case.steps.truncate(divergence.step + 1);
-    let what = divergence.what;
-    let mut last = divergence;
-    let mut small = kilburn_model::shrink::shrink(case, |case| match sides.run(case, None) {
-        Ok(Run { divergence: Some(divergence), .. }) if divergence.what == what => {
-            last = divergence;
-            true
+fn print(arguments: &FidelityArgs, findings: &Findings, elapsed: Duration) {
+    print!("{}", findings.coverage.text(arguments.kinds()));
+    for declared in declared::DECLARED {
+        if let Some(count) = findings.declared.get(declared.id) {
+            println!("declared: {}, {count} times: {}", declared.id, declared.why);
         }
-        _ => false,
-    });
-    if let Ok(Run { divergence: Some(divergence), .. }) = sides.run(&small, None) {
-        last = divergence;
     }
-    small.steps.truncate(last.step + 1);
-    Found { case: small, divergence: last }
-}
-
-fn print(outcome: &Outcome, elapsed: Duration) {
-    println!("{:<18} {:>10}  outcomes", "call", "steps");
-    for kind in Kind::ALL {
-        let classes: Vec<(&str, u64)> = outcome
-            .coverage
-            .iter()
-            .filter(|((of, _), _)| of == kind)
-            .map(|((_, class), count)| (class.as_str(), *count))
-            .collect();
-        if classes.is_empty() {
-            continue;
-        }
-        let total: u64 = classes.iter().map(|(_, count)| count).sum();
-        let classes: Vec<String> =
-            classes.iter().map(|(class, count)| format!("{class} {count}")).collect();
-        println!("{:<18} {total:>10}  {}", kind.name(), classes.join(", "));
-    }
-    for (id, count) in &outcome.declared {
-        let why = declared::DECLARED.iter().find(|declared| declared.id == *id);
-        println!("declared: {id}, {count} times: {}", why.map_or("", |declared| declared.why));
-    }
-    for found in &outcome.found {
+    for found in &findings.found {
         print_found(found);
     }
-    let rate = outcome.steps as f64 / elapsed.as_secs_f64();
+    let rate = findings.steps as f64 / elapsed.as_secs_f64();
     println!(
         "{} steps in {} cases, {rate:.0} steps/s: {}",
-        outcome.steps,
-        outcome.cases,
-        match outcome.found.len() {
+        findings.steps,
+        findings.cases,
+        match findings.found.len() {
             0 => "nothing diverged".to_owned(),
             1 => "1 divergence".to_owned(),
             count => format!("{count} divergences"),
@@ -234,7 +196,7 @@ struct Json<'a> {
     steps: u64,
     cases: u64,
     steps_per_second: f64,
-    coverage: BTreeMap<&'static str, BTreeMap<&'a str, u64>>,
+    coverage: JsonCoverage,
     declared: &'a BTreeMap<&'static str, u64>,
     divergences: Vec<JsonDivergence<'a>>,
 }
@@ -248,18 +210,14 @@ struct JsonDivergence<'a> {
     case: String,
 }
 
-fn as_json(arguments: &FidelityArgs, outcome: &Outcome, elapsed: Duration) -> String {
-    let mut coverage: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
-    for ((kind, class), count) in &outcome.coverage {
-        coverage.entry(kind.name()).or_default().insert(class, *count);
-    }
+fn as_json(arguments: &FidelityArgs, outcome: &Findings, elapsed: Duration) -> String {
     let json = Json {
         seed: arguments.seed,
         stage: arguments.stage,
         steps: outcome.steps,
         cases: outcome.cases,
         steps_per_second: outcome.steps as f64 / elapsed.as_secs_f64(),
-        coverage,
+        coverage: outcome.coverage.json(arguments.kinds()),
         declared: &outcome.declared,
         divergences: outcome
             .found

@@ -4,23 +4,26 @@
 //! for the window by two sealed areas that map a file of their own.
 
 use super::declared;
-use kilburn_addr::{Access, Errno, PAGE_SIZE, VirtAddr};
+use kilburn_addr::{Access, Errno, PAGE_SHIFT, PAGE_SIZE, VirtAddr};
 use kilburn_mm::layout::Arch;
 use kilburn_mm::{
     AddressSpace, Caller, ExecLayout, Fault, FileForMap, FileIdentity, Host, Layout, MappedFile,
-    Memory, MemoryConfig, Mm, MmapRequest, Partial, SegvCode, TlbFlush, Violation,
+    Memory, MemoryConfig, Mm, MmapRequest, Partial, SegvCode, ShowFrames, TlbFlush, Violation,
 };
 use kilburn_model::call::NO_FILE;
 use kilburn_model::case::stamp;
-use kilburn_model::outcome::{Digest, digest_of, maps_line};
+use kilburn_model::areas::lines;
+use kilburn_model::outcome::{Digest, NOT_MAPPED, digest_of};
 use kilburn_model::safe::TASK_SIZE;
-use kilburn_model::{Call, Case, Kind, Outcome, Report, Step, Window};
+use kilburn_model::{Call, Case, Counts, Kind, Outcome, Pages, Report, Stage, Step, Window};
 use kilburn_paging::Sv;
 use kilburn_riscv::GuestRam;
 use std::sync::Arc;
 
-/// RAM of our machine: more than four processes can fill the wide window with.
-const RAM_BYTES: u64 = 96 << 20;
+/// RAM of our machines: more than four processes can fill a window with. What is checked is all
+/// of it, so a narrow window has little.
+const NARROW_RAM_BYTES: u64 = 8 << 20;
+const WIDE_RAM_BYTES: u64 = 96 << 20;
 const MAP_PRIVATE_FIXED_NORESERVE: u64 = 0x4012;
 
 /// The machine the calls are made on.
@@ -64,8 +67,14 @@ impl MappedFile<Machine> for File {
     }
 }
 
-/// Memory that cases run in, one after another.
+/// Memories that cases run in, one after another; made when first used.
+#[derive(Default)]
 pub(super) struct Ours {
+    narrow: Option<World>,
+    wide: Option<World>,
+}
+
+struct World {
     memory: Arc<Memory<Machine>>,
     /// Frames free between cases.
     free: u64,
@@ -75,16 +84,18 @@ pub(super) struct Ours {
 pub(super) struct Session<'a> {
     memory: &'a Arc<Memory<Machine>>,
     window: Window,
+    stage: Stage,
     caller: Caller,
     /// By number; those that ended are gone.
     processes: Vec<Option<Arc<Mm<Machine>>>>,
     files: Vec<Arc<File>>,
     obstacle: Arc<File>,
+    counts_at_start: Counts,
 }
 
-impl Ours {
-    pub(super) fn new() -> Result<Self, String> {
-        let ram = GuestRam::new(RAM_BYTES).map_err(|error| error.to_string())?;
+impl World {
+    fn new(bytes: u64) -> Result<Self, String> {
+        let ram = GuestRam::new(bytes).map_err(|error| error.to_string())?;
         let base = ram.base_pfn();
         let end = base.checked_add(ram.frames()).ok_or("too much memory")?;
         // What the oracle's kernel has.
@@ -94,9 +105,49 @@ impl Ours {
         Ok(Self { memory, free })
     }
 
+    fn check_empty(&self) -> Result<(), String> {
+        let free = self.memory.counts().free;
+        if free != self.free {
+            return Err(format!("{} frames were not given back", self.free as i64 - free as i64));
+        }
+        self.memory.check(&[], &[]).map_err(|violation| format!("after all ended: {violation}"))
+    }
+}
+
+impl Ours {
+    fn world(&mut self, window: Window) -> &mut Option<World> {
+        if window.pages <= Window::NARROW.pages { &mut self.narrow } else { &mut self.wide }
+    }
+
+    /// After a case: whether every frame and promise came back.
+    ///
+    /// # Errors
+    /// What did not, in words.
+    pub(super) fn check_empty(&mut self, window: Window) -> Result<(), String> {
+        self.world(window).as_ref().map_or(Ok(()), World::check_empty)
+    }
+
     /// Sets a case's first process up.
-    pub(super) fn start(&mut self, case: &Case) -> Result<Session<'_>, Errno> {
-        let memory = &self.memory;
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub(super) fn start(&mut self, case: &Case, stage: Stage) -> Result<Session<'_>, String> {
+        let window = case.window;
+        let narrow = window.pages <= Window::NARROW.pages;
+        let world = self.world(window);
+        let world = match world {
+            Some(world) => world,
+            None => {
+                let bytes = if narrow { NARROW_RAM_BYTES } else { WIDE_RAM_BYTES };
+                world.insert(World::new(bytes)?)
+            }
+        };
+        Session::new(&world.memory, case, stage).map_err(|errno| errno.to_string())
+    }
+}
+
+impl<'a> Session<'a> {
+    fn new(memory: &'a Arc<Memory<Machine>>, case: &Case, stage: Stage) -> Result<Self, Errno> {
         let window = case.window;
         let layout = Layout::fixed(Arch::X86_64).with_mmap_base(VirtAddr::new(window.end()));
         let mm = Mm::new(memory, layout)?;
@@ -108,10 +159,12 @@ impl Ours {
         let mut session = Session {
             memory,
             window,
+            stage,
             caller: Caller::ROOT,
             processes: vec![],
             files: case.files.iter().zip(0..).map(|(&size, number)| file(number, size)).collect(),
             obstacle: file(99, 0),
+            counts_at_start: Counts::default(),
         };
         for (start, end) in [(PAGE_SIZE, window.start), (window.end(), TASK_SIZE)] {
             session.occupy(&mm, start, end)?;
@@ -124,21 +177,16 @@ impl Ours {
                 page += 1;
             }
         }
+        session.counts_at_start = counts(&mm);
         session.processes.push(Some(mm));
         Ok(session)
     }
 
-    /// After a case: whether every frame and promise came back.
-    pub(super) fn check_empty(&self) -> Result<(), String> {
-        let free = self.memory.counts().free;
-        if free != self.free {
-            return Err(format!("{} frames were not given back", self.free as i64 - free as i64));
-        }
-        self.memory.check(&[], &[]).map_err(|violation| format!("after all ended: {violation}"))
+    /// What the first process counted before the first step.
+    pub(super) fn counts_at_start(&self) -> Counts {
+        self.counts_at_start
     }
-}
 
-impl Session<'_> {
     fn occupy(&self, mm: &Mm<Machine>, start: u64, end: u64) -> Result<(), Errno> {
         let request = MmapRequest {
             addr: start,
@@ -169,7 +217,7 @@ impl Session<'_> {
     pub(super) fn step(&mut self, step: &Step) -> Report {
         let number = usize::from(step.process);
         let Some(mm) = self.processes.get(number).cloned().flatten() else {
-            return Report { outcome: Outcome::Skipped, maps: None };
+            return Report { outcome: Outcome::Skipped, maps: None, pages: None };
         };
         let outcome = match step.call.kind {
             Kind::Fork => match mm.fork(&self.caller) {
@@ -187,7 +235,7 @@ impl Session<'_> {
             }
             _ => self.perform(&mm, &step.call),
         };
-        Report { outcome, maps: step.call.may_change_areas().then(|| self.maps(&mm)) }
+        self.report(&mm, &step.call, outcome)
     }
 
     /// The whole-state check.
@@ -198,15 +246,27 @@ impl Session<'_> {
         self.memory.check(&mms, &files)
     }
 
-    fn maps(&self, mm: &Mm<Machine>) -> String {
-        let mut text = String::new();
-        mm.write_maps(&mut text).expect("a string takes everything");
-        let mut maps = String::new();
-        for line in text.lines().filter_map(|line| maps_line(line, self.window)) {
-            maps.push_str(&line);
-            maps.push('\n');
+    fn report(&self, mm: &Mm<Machine>, call: &Call, outcome: Outcome) -> Report {
+        let maps = call.may_change_areas().then(|| text(|out| mm.write_maps(out)));
+        let ended = call.kind == Kind::Exit;
+        let pages = (self.stage == Stage::Two && !ended).then(|| Box::new(self.pages(mm)));
+        Report { outcome, maps, pages }
+    }
+
+    fn pages(&self, mm: &Mm<Machine>) -> Pages {
+        let window = self.window;
+        let mut pagemap = vec![0; window.pages as usize];
+        mm.pagemap(window.start >> PAGE_SHIFT, &mut pagemap, ShowFrames::No);
+        let mut mincore = vec![NOT_MAPPED; window.pages as usize];
+        let maps = text(|out| mm.write_maps(out));
+        for area in lines(&maps, window) {
+            let (start, end) = (area.start.max(window.start), area.end.min(window.end()));
+            let mut resident = Vec::new();
+            mm.mincore(VirtAddr::new(start), end - start, &mut resident).expect("mapped");
+            let first = ((start - window.start) >> PAGE_SHIFT) as usize;
+            mincore[first..first + resident.len()].copy_from_slice(&resident);
         }
-        maps
+        Pages { smaps: text(|out| mm.write_smaps(out)), pagemap, mincore, counts: counts(mm) }
     }
 
     fn perform(&self, mm: &Mm<Machine>, call: &Call) -> Outcome {
@@ -310,6 +370,23 @@ impl Session<'_> {
         let mut bytes = [0; 8];
         let count = file.mapping.read_at(offset, &mut bytes)?;
         Ok(digest_of(&[count as u64, u64::from_le_bytes(bytes)]))
+    }
+}
+
+fn text(write: impl FnOnce(&mut String) -> std::fmt::Result) -> String {
+    let mut text = String::with_capacity(4096);
+    write(&mut text).expect("a string takes everything");
+    text
+}
+
+fn counts(mm: &Mm<Machine>) -> Counts {
+    let status = mm.status();
+    Counts {
+        size: status.vm_size >> 10,
+        locked: status.vm_lck >> 10,
+        data: status.vm_data >> 10,
+        stack: status.vm_stk >> 10,
+        exec: (status.vm_exe + status.vm_lib) >> 10,
     }
 }
 

@@ -4,13 +4,14 @@
 //! nothing, takes no lock and cannot panic on purpose.
 
 use super::probe::{self, Raised};
-use super::ring::{MAX_STEPS, Ring, Slot, TEXT_WORDS, command, tag};
+use super::look::{self, Looker, line_range};
+use super::ring::{MAX_STEPS, Ring, Slot, command, tag};
 use super::sys;
 use crate::call::{Call, Kind, NO_FILE};
 use crate::case::{MAX_FILES, stamp};
 use crate::outcome::{Digest, digest_of};
 use kilburn_addr::PAGE_SIZE;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 
 /// What can fail in the zygote, by [`Ring::failure`].
 pub(super) const FAILURES: [&str; 7] =
@@ -87,17 +88,17 @@ fn prepare(ring: &Ring) -> Result<(), (u32, i32)> {
 /// Lets the stack's area grow to what will ever be needed, before its surroundings are occupied.
 #[inline(never)]
 fn deepen_stack() {
-    let mut room = [0u8; 192 << 10];
+    let mut room = [0u8; 384 << 10];
     std::hint::black_box(&mut room);
 }
 
 fn read_maps(text: &mut [u8]) -> Result<usize, (u32, i32)> {
-    let fd = check(3, sys::open_maps())? as i32;
+    let fd = check(3, i64::from(sys::open(c"/proc/self/maps")))? as i32;
     let mut len = 0;
     loop {
         let count = check(3, sys::pread(fd, &mut text[len..], len as u64))? as usize;
         if count == 0 {
-            sys::call(libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0]);
+            sys::close(fd);
             return Ok(len);
         }
         len += count;
@@ -137,41 +138,21 @@ fn fill(start: u64, end: u64, window: (u64, u64), fd: u64) -> Result<(), (u32, i
     Ok(())
 }
 
-/// The range a maps line begins with.
-fn line_range(line: &[u8]) -> Option<(u64, u64)> {
-    let mut numbers = [0u64; 2];
-    let mut at = 0;
-    for &byte in line {
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            b'-' if at == 0 => {
-                at = 1;
-                continue;
-            }
-            b' ' if at == 1 => return Some((numbers[0], numbers[1])),
-            _ => return None,
-        };
-        numbers[at] = numbers[at] << 4 | u64::from(digit);
-    }
-    None
-}
-
 /// A process of a case.
 struct Process {
     number: u64,
     files: [i32; MAX_FILES],
-    maps: i32,
-    /// Bytes of the maps file that concerned the window last time.
-    maps_len: usize,
+    looker: Looker,
 }
 
 fn run_case(ring: &Ring) -> ! {
-    let mut process = Process { number: 0, files: [-1; MAX_FILES], maps: -1, maps_len: 0 };
+    let mut process = Process { number: 0, files: [-1; MAX_FILES], looker: Looker::new() };
     if make_files(ring, &mut process).is_err() || move_heap(ring).is_err() {
         sys::exit(98);
     }
-    process.maps = sys::open_maps() as i32;
+    if ring.look_at_pages.load(SeqCst) != 0 {
+        look::report_base(ring);
+    }
     let count = ring.count.load(SeqCst);
     let mut patience = PATIENCE;
     loop {
@@ -199,7 +180,9 @@ fn run_case(ring: &Ring) -> ! {
         }
         let ends = then == Then::End;
         ring.turn.store(turn + 1, SeqCst);
-        if ends || ring.alive.load(SeqCst) != 1 {
+        let next = ring.slots.get(turn as usize + 1).map_or(0, Slot::process);
+        let stays = next == process.number && turn + 1 < count;
+        if ends || ring.alive.load(SeqCst) != 1 && !stays {
             sys::futex_wake(&ring.turn);
         }
         if ends {
@@ -275,9 +258,7 @@ fn make(ring: &Ring, process: &mut Process, slot: &Slot) -> Then {
         ring.alive.fetch_and(!(1 << process.number), SeqCst);
         return Then::End;
     }
-    if call.may_change_areas() {
-        report_areas(ring, process, slot);
-    }
+    look(ring, process, slot, call.may_change_areas());
     Then::Advance
 }
 
@@ -288,8 +269,7 @@ fn fork(ring: &Ring, process: &mut Process, slot: &Slot) -> Then {
     match sys::fork() {
         0 => {
             process.number = number;
-            sys::call(libc::SYS_close, [process.maps as u64, 0, 0, 0, 0, 0]);
-            process.maps = sys::open_maps() as i32;
+            process.looker.reopen();
             while ring.turn.load(SeqCst) == turn {
                 Ring::wait(&ring.turn, turn);
             }
@@ -303,47 +283,21 @@ fn fork(ring: &Ring, process: &mut Process, slot: &Slot) -> Then {
             ring.alive.fetch_or(1 << number, SeqCst);
             slot.value.store(number, SeqCst);
             slot.tag.store(tag::RETURNED, SeqCst);
-            report_areas(ring, process, slot);
+            look(ring, process, slot, true);
         }
     }
     Then::Advance
 }
 
-fn report_areas(ring: &Ring, process: &mut Process, slot: &Slot) {
-    let end = ring.window_end.load(SeqCst);
-    let mut text = [0u8; TEXT_WORDS * 8];
-    let mut len = 0;
-    // The window's lines come first. The kernel makes no more of them than it is asked for, so
-    // ask for what there was last time and a little more.
-    let mut ask = process.maps_len + 160;
-    loop {
-        let room = (len + ask).min(text.len());
-        let count = sys::pread(process.maps, &mut text[len..room], len as u64);
-        if count <= 0 {
-            break;
-        }
-        len += count as usize;
-        ask = 1024;
-        let complete = text[..len].iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        let lines = text[..complete].split(|&byte| byte == b'\n');
-        let mut seen = 0;
-        let past = lines.into_iter().find(|line| {
-            let past = line_range(line).is_some_and(|(start, _)| start >= end);
-            seen += line.len() + 1;
-            past
-        });
-        if let Some(past) = past {
-            len = seen;
-            process.maps_len = seen - past.len();
-            break;
-        }
+/// Reports the process after a step.
+fn look(ring: &Ring, process: &mut Process, slot: &Slot, areas_changed: bool) {
+    slot.data_at.store(ring.data_len.load(SeqCst), SeqCst);
+    if areas_changed {
+        process.looker.report_areas(ring, slot);
     }
-    for (word, bytes) in slot.text.iter().zip(text[..len].chunks(8)) {
-        let mut whole = [0; 8];
-        whole[..bytes.len()].copy_from_slice(bytes);
-        word.store(u64::from_ne_bytes(whole), Relaxed);
+    if ring.look_at_pages.load(SeqCst) != 0 {
+        process.looker.report_pages(ring, slot);
     }
-    slot.text_len.store(len as u64, SeqCst);
 }
 
 /// Makes a call other than fork and exit.

@@ -9,6 +9,7 @@
 //!
 //! - `ring`: the memory shared with the children: steps in, outcomes and maps out.
 //! - `child`: what the children do; no allocation, no panics, nothing but system calls.
+//! - `look`: what they report of their areas and pages after a step.
 //! - `probe`: loads and stores that may fault, and the signal handler that survives them.
 //! - `sys`: the system calls.
 //!
@@ -16,6 +17,8 @@
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod child;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod look;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod oracle;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -34,6 +37,15 @@ pub use oracle::Oracle;
 mod absent;
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 pub use absent::Oracle;
+
+/// What is looked at after every step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// The outcome and the areas.
+    One,
+    /// What is known of each page as well: [`crate::Pages`].
+    Two,
+}
 
 /// Why the kernel cannot be asked.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

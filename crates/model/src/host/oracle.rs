@@ -2,9 +2,9 @@
 
 use super::child::{self, FAILURES};
 use super::ring::{MAX_STEPS, Ring, command, tag};
-use super::{OracleError, sys};
+use super::{OracleError, Stage, sys};
 use crate::case::{Case, MAX_FILES, Window};
-use crate::outcome::{Outcome, Report, maps_line};
+use crate::outcome::{Counts, Outcome, Pages, Report};
 use crate::safe::is_safe;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Mutex, PoisonError};
@@ -19,6 +19,7 @@ static FORKING: Mutex<()> = Mutex::new(());
 pub struct Oracle {
     window: Window,
     ring: &'static Ring,
+    data_fd: i32,
 }
 
 impl Oracle {
@@ -31,6 +32,11 @@ impl Oracle {
         let setup = |what, errno| OracleError::Setup { what, errno };
         let _one_at_a_time = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
         let ring = sys::new_ring().map_err(|errno| setup("shared memory", errno))?;
+        let data_fd = match sys::memfd() {
+            failed @ i64::MIN..0 => return Err(setup("a file for reports", -failed as i32)),
+            fd => fd as i32,
+        };
+        ring.data_fd.store(data_fd as u32, SeqCst);
         ring.window_start.store(window.start, SeqCst);
         ring.window_end.store(window.end(), SeqCst);
         match sys::fork() {
@@ -49,7 +55,7 @@ impl Oracle {
                     }
                     return Err(setup(what, errno));
                 }
-                _ => return Ok(Self { window, ring }),
+                _ => return Ok(Self { window, ring, data_fd }),
             }
         }
         Err(setup("starting in time", 0))
@@ -60,14 +66,16 @@ impl Oracle {
     /// # Errors
     /// [`OracleError::Case`] for a case that must not be run, [`OracleError::Lost`] when the child
     /// died or hung.
-    pub fn run(&mut self, case: &Case) -> Result<Vec<Report>, OracleError> {
+    pub fn run(&mut self, case: &Case, stage: Stage) -> Result<Vec<Report>, OracleError> {
         self.accept(case)?;
         let ring = self.ring;
+        ring.look_at_pages.store(u32::from(stage == Stage::Two), SeqCst);
         for (slot, step) in ring.slots.iter().zip(&case.steps) {
             slot.put(step);
         }
         ring.count.store(case.steps.len() as u32, SeqCst);
         ring.turn.store(0, SeqCst);
+        ring.data_len.store(0, SeqCst);
         ring.died.store(0, SeqCst);
         ring.forked.store(0, SeqCst);
         ring.alive.store(1, SeqCst);
@@ -89,9 +97,17 @@ impl Oracle {
             }
         }
         match ring.died.load(SeqCst) {
-            0 => Ok((0..case.steps.len()).map(|at| self.report(at)).collect()),
+            0 => {
+                let data = self.data()?;
+                Ok((0..case.steps.len()).map(|at| self.report(at, &data)).collect())
+            }
             status => Err(self.lost(format!("ended with wait status {status:#x}"))),
         }
+    }
+
+    /// What the first process of the last case counted before its first step, in stage two.
+    pub fn base(&self) -> Counts {
+        Counts::from_values(std::array::from_fn(|at| self.ring.base[at].load(SeqCst)))
     }
 
     fn accept(&self, case: &Case) -> Result<(), OracleError> {
@@ -116,7 +132,21 @@ impl Oracle {
         OracleError::Lost { what, step: self.ring.turn.load(SeqCst) as usize }
     }
 
-    fn report(&self, at: usize) -> Report {
+    /// All that the processes of the case wrote.
+    fn data(&self) -> Result<Vec<u8>, OracleError> {
+        let mut data = vec![0; self.ring.data_len.load(SeqCst) as usize];
+        let mut done = 0;
+        while done < data.len() {
+            let count = sys::pread(self.data_fd, &mut data[done..], done as u64);
+            if count <= 0 {
+                return Err(self.lost("left no report".to_owned()));
+            }
+            done += count as usize;
+        }
+        Ok(data)
+    }
+
+    fn report(&self, at: usize, data: &[u8]) -> Report {
         let slot = &self.ring.slots[at];
         let value = slot.value.load(SeqCst);
         let outcome = match slot.tag.load(SeqCst) {
@@ -128,23 +158,35 @@ impl Oracle {
             },
             _ => Outcome::Skipped,
         };
-        let text = slot.text();
-        let maps = (!text.is_empty()).then(|| {
-            let lines = std::str::from_utf8(&text).unwrap_or_default().lines();
-            let mut maps = String::new();
-            for line in lines.filter_map(|line| maps_line(line, self.window)) {
-                maps.push_str(&line);
-                maps.push('\n');
-            }
-            maps
+        let mut data = data.get(slot.data_at.load(SeqCst) as usize..).unwrap_or_default();
+        let mut take = |len: u64| {
+            let (taken, rest) = data.split_at_checked(len as usize).unwrap_or_default();
+            data = rest;
+            taken
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (maps_len, smaps_len) = (slot.maps_len.load(SeqCst), slot.smaps_len.load(SeqCst));
+        let maps = (maps_len > 0).then(|| text(take(maps_len)));
+        let pages = (smaps_len > 0).then(|| {
+            let smaps = text(take(smaps_len));
+            let entry = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().expect("8 bytes"));
+            Box::new(Pages {
+                smaps,
+                pagemap: take(self.window.pages * 8).chunks_exact(8).map(entry).collect(),
+                mincore: take(self.window.pages).to_vec(),
+                counts: Counts::from_values(std::array::from_fn(|at| {
+                    slot.counts[at].load(SeqCst)
+                })),
+            })
         });
-        Report { outcome, maps }
+        Report { outcome, maps, pages }
     }
 }
 
 impl Drop for Oracle {
     fn drop(&mut self) {
         Ring::set(&self.ring.command, command::QUIT);
+        sys::close(self.data_fd);
     }
 }
 
@@ -155,7 +197,7 @@ mod tests {
     fn ask(text: &str) -> Option<Vec<Report>> {
         let case: Case = text.parse().expect("well-formed");
         match Oracle::new(case.window) {
-            Ok(mut oracle) => Some(oracle.run(&case).expect("the child lives")),
+            Ok(mut oracle) => Some(oracle.run(&case, Stage::One).expect("the child lives")),
             Err(error) => {
                 println!("SKIP: {error}");
                 None
@@ -189,6 +231,7 @@ mod tests {
             ]
         );
         let maps = reports[6].maps.as_deref().expect("brk changes areas");
+        let maps = crate::areas::text(maps, Window::NARROW);
         let expect = "1000000000-1000002000 rw-p 00000000 [heap]\n\
             100005d000-100005e000 rw-p 00000000 \n100005f000-1000060000 rw-p 00000000 \n";
         assert_eq!(maps, expect);
@@ -230,6 +273,6 @@ mod tests {
             println!("SKIP: no oracle here");
             return;
         };
-        assert!(matches!(oracle.run(&case), Err(OracleError::Case(_))));
+        assert!(matches!(oracle.run(&case, Stage::One), Err(OracleError::Case(_))));
     }
 }

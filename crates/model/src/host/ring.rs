@@ -1,16 +1,16 @@
 //! The memory shared between this process and the oracle's children.
 //!
 //! Everything is atomic, so that a process which dies at any point leaves nothing half borrowed.
+//! What is long, the lines of maps above all, goes through a file in memory that nobody maps: a
+//! case that locks all its memory would otherwise bring all of it in.
 
 use super::sys;
 use crate::call::{Call, Kind, MAX_ARGS, Step};
+use crate::outcome::Counts;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
 /// Steps of a case at most.
 pub(super) const MAX_STEPS: usize = 512;
-/// Room for the maps lines of a step, in 8-byte words.
-pub(super) const TEXT_WORDS: usize = 1536;
-
 /// What the zygote shall do, or has done ([`Ring::command`]).
 pub(super) mod command {
     pub(in crate::host) const STARTING: u32 = 0;
@@ -39,10 +39,15 @@ pub(super) struct Slot {
     pub(super) value: AtomicU64,
     /// `si_addr`
     pub(super) addr: AtomicU64,
-    /// Bytes of `text`; 0 when the areas were not looked at.
-    pub(super) text_len: AtomicU64,
-    /// Lines of /proc/self/maps, the window's among them.
-    pub(super) text: [AtomicU64; TEXT_WORDS],
+    /// Bytes of the lines of /proc/self/maps; 0 when the areas were not looked at.
+    pub(super) maps_len: AtomicU64,
+    /// Bytes of the lines of /proc/self/smaps; 0 when the pages were not looked at.
+    pub(super) smaps_len: AtomicU64,
+    /// `VmSize` and so on: [`Counts`].
+    pub(super) counts: [AtomicU64; Counts::COUNT],
+    /// Where in the file the data of this step begin: maps, smaps, pagemap and mincore of the
+    /// window, one after another.
+    pub(super) data_at: AtomicU64,
 }
 
 /// The shared memory.
@@ -60,6 +65,11 @@ pub(super) struct Ring {
     pub(super) alive: AtomicU32,
     /// Wait status of the first process when it did not end by itself.
     pub(super) died: AtomicU32,
+    /// Whether pages are looked at after every step.
+    pub(super) look_at_pages: AtomicU32,
+    /// The descriptor of the file for data, and how much of it is used.
+    pub(super) data_fd: AtomicU32,
+    pub(super) data_len: AtomicU64,
     /// What failed in the zygote: an index into [`super::child::FAILURES`].
     pub(super) failure: AtomicU32,
     /// With which errno.
@@ -70,6 +80,8 @@ pub(super) struct Ring {
     pub(super) brk: AtomicU64,
     pub(super) file_count: AtomicU64,
     pub(super) file_sizes: [AtomicU64; crate::case::MAX_FILES],
+    /// [`Counts`] of the first process before the first step.
+    pub(super) base: [AtomicU64; Counts::COUNT],
     /// The steps.
     pub(super) slots: [Slot; MAX_STEPS],
 }
@@ -80,6 +92,13 @@ impl Ring {
         if word.load(SeqCst) == value {
             sys::futex_wait(word, value);
         }
+    }
+
+    /// Appends to the file for data.
+    pub(super) fn append(&self, bytes: &[u8]) {
+        let at = self.data_len.load(SeqCst);
+        sys::pwrite(self.data_fd.load(SeqCst) as i32, bytes, at);
+        self.data_len.store(at + bytes.len() as u64, SeqCst);
     }
 
     /// Sets `word` and wakes all that wait for it.
@@ -97,7 +116,8 @@ impl Slot {
             to.store(from, SeqCst);
         }
         self.tag.store(tag::NOT_MADE, SeqCst);
-        self.text_len.store(0, SeqCst);
+        self.maps_len.store(0, SeqCst);
+        self.smaps_len.store(0, SeqCst);
     }
 
     pub(super) fn process(&self) -> u64 {
@@ -107,14 +127,5 @@ impl Slot {
     pub(super) fn call(&self) -> Call {
         let kind = Kind::ALL[self.kind.load(SeqCst) as usize % Kind::ALL.len()];
         Call { kind, args: std::array::from_fn(|at| self.args[at].load(SeqCst)) }
-    }
-
-    /// The text, as bytes.
-    pub(super) fn text(&self) -> Vec<u8> {
-        let len = (self.text_len.load(SeqCst) as usize).min(TEXT_WORDS * 8);
-        let words = self.text[..len.div_ceil(8)].iter();
-        let mut bytes: Vec<u8> = words.flat_map(|word| word.load(SeqCst).to_ne_bytes()).collect();
-        bytes.truncate(len);
-        bytes
     }
 }

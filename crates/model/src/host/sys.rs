@@ -1,6 +1,7 @@
 //! The system calls the oracle makes, raw: errors are negative errnos.
 
 use super::ring::Ring;
+use std::ffi::CStr;
 use std::sync::atomic::AtomicU32;
 
 /// The number of the last error of a libc function.
@@ -45,11 +46,15 @@ pub(super) fn pwrite(fd: i32, from: &[u8], offset: u64) -> i64 {
     call(libc::SYS_pwrite64, [fd as u64, from.as_ptr() as u64, from.len() as u64, offset, 0, 0])
 }
 
-/// Opens /proc/self/maps.
-pub(super) fn open_maps() -> i64 {
-    let path = c"/proc/self/maps";
+/// Opens a file to be read; a descriptor, or a negative errno.
+pub(super) fn open(path: &CStr) -> i32 {
     let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as u64;
-    call(libc::SYS_openat, [libc::AT_FDCWD as u64, path.as_ptr() as u64, flags, 0, 0, 0])
+    call(libc::SYS_openat, [libc::AT_FDCWD as u64, path.as_ptr() as u64, flags, 0, 0, 0]) as i32
+}
+
+/// Closes a descriptor.
+pub(super) fn close(fd: i32) {
+    call(libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0]);
 }
 
 /// Makes an unnamed file in shared memory.
