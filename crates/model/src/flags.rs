@@ -120,8 +120,10 @@ mod tests {
     #[test]
     fn map_types_are_values_and_flags_are_bits() {
         let call = Call::new(Kind::Mmap, &[0, 0x1000, 3, 0x22, 0, 0]);
-        let names: Vec<&str> =
-            of(Kind::Mmap).filter(|(_, flag)| flag.is_in(&call)).map(|(_, flag)| flag.name).collect();
+        let names: Vec<&str> = of(Kind::Mmap)
+            .filter(|(_, flag)| flag.is_in(&call))
+            .map(|(_, flag)| flag.name)
+            .collect();
         assert_eq!(names, ["addr=0", "PROT_READ", "PROT_WRITE", "MAP_PRIVATE", "MAP_ANONYMOUS"]);
     }
 }

@@ -257,4 +257,3 @@ fn difference(
     let (kernel, ours) = pages::difference(kernel, ours, window, bases)?;
     Some((What::Pages, kernel, ours))
 }
-

@@ -62,11 +62,7 @@ pub(super) const DECLARED: &[Declared] = &[
         why: "the oracle's kernel is built without CONFIG_MEM_SOFT_DIRTY, ours has it",
         shows: Shows::VmFlag("sd"),
     },
-    Declared {
-        id: "soft-dirty-bit",
-        why: "as soft-dirty, in pagemap",
-        shows: Shows::Pagemap,
-    },
+    Declared { id: "soft-dirty-bit", why: "as soft-dirty, in pagemap", shows: Shows::Pagemap },
     Declared {
         id: "referenced",
         why: "counts what mark_page_accessed noted as well, which waits in batches of each CPU, \

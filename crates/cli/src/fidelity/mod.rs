@@ -125,11 +125,10 @@ fn explore(arguments: &FidelityArgs) -> Result<Findings, String> {
     let style = ProgressStyle::with_template("[{bar:30}] {pos}/{len} steps, {per_sec}, {eta} left");
     // Shown on a terminal only.
     let progress = ProgressBar::new(arguments.steps).with_style(style.expect("well-formed"));
-    let workers = arguments.workers.unwrap_or_else(|| {
-        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-    });
-    let goal =
-        Goal { steps: arguments.steps, divergences: arguments.divergences.max(1), workers };
+    let workers = arguments
+        .workers
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    let goal = Goal { steps: arguments.steps, divergences: arguments.divergences.max(1), workers };
     let findings = workers::explore(&generator, arguments.settings(), &goal, |steps| {
         progress.set_position(steps);
     });

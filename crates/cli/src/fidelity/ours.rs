@@ -10,9 +10,9 @@ use kilburn_mm::{
     AddressSpace, Caller, ExecLayout, Fault, FileForMap, FileIdentity, Host, Layout, MappedFile,
     Memory, MemoryConfig, Mm, MmapRequest, Partial, SegvCode, ShowFrames, TlbFlush, Violation,
 };
+use kilburn_model::areas::lines;
 use kilburn_model::call::NO_FILE;
 use kilburn_model::case::stamp;
-use kilburn_model::areas::lines;
 use kilburn_model::outcome::{Digest, NOT_MAPPED, digest_of};
 use kilburn_model::safe::TASK_SIZE;
 use kilburn_model::{Call, Case, Counts, Kind, Outcome, Pages, Report, Stage, Step, Window};

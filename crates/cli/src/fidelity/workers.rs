@@ -29,9 +29,8 @@ pub(super) fn explore(
     mut progress: impl FnMut(u64),
 ) -> Result<Findings, String> {
     // Before any of our own memory is made: the kernel's children inherit what is there.
-    let kernels = (0..goal.workers.max(1))
-        .map(|_| Kernels::new(settings))
-        .collect::<Result<Vec<_>, _>>()?;
+    let kernels =
+        (0..goal.workers.max(1)).map(|_| Kernels::new(settings)).collect::<Result<Vec<_>, _>>()?;
     let next = AtomicU64::new(0);
     let enough = AtomicBool::new(false);
     let (results, arrived) = mpsc::channel();

@@ -3,8 +3,8 @@
 //! This runs between fork and exit in a process that may have had other threads, so it allocates
 //! nothing, takes no lock and cannot panic on purpose.
 
-use super::probe::{self, Raised};
 use super::look::{self, Looker, line_range};
+use super::probe::{self, Raised};
 use super::ring::{MAX_STEPS, Ring, Slot, command, tag};
 use super::sys;
 use crate::call::{Call, Kind, NO_FILE};

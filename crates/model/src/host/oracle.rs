@@ -174,9 +174,7 @@ impl Oracle {
                 smaps,
                 pagemap: take(self.window.pages * 8).chunks_exact(8).map(entry).collect(),
                 mincore: take(self.window.pages).to_vec(),
-                counts: Counts::from_values(std::array::from_fn(|at| {
-                    slot.counts[at].load(SeqCst)
-                })),
+                counts: Counts::from_values(std::array::from_fn(|at| slot.counts[at].load(SeqCst))),
             })
         });
         Report { outcome, maps, pages }
