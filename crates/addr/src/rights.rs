@@ -50,6 +50,8 @@ bitflags! {
         const UFFD_MISSING = 0x200;
         /// `VM_PFNMAP` (pf)
         const PFNMAP = 0x400;
+        /// `VM_MAYBE_GUARD` (gu): there may be guard markers.
+        const MAYBE_GUARD = 0x800;
         /// `VM_UFFD_WP` (uw)
         const UFFD_WP = 0x1000;
         /// `VM_LOCKED` (lo)
@@ -120,6 +122,7 @@ impl VmFlags {
         (Self::GROWSDOWN, "gd"),
         (Self::UFFD_MISSING, "um"),
         (Self::PFNMAP, "pf"),
+        (Self::MAYBE_GUARD, "gu"),
         (Self::UFFD_WP, "uw"),
         (Self::LOCKED, "lo"),
         (Self::IO, "io"),

@@ -11,6 +11,8 @@ use kilburn_addr::{PAGE_SHIFT, VmFlags};
 pub(crate) struct VmPages {
     pub(crate) total: u64,
     pub(crate) locked: u64,
+    /// Of these, pages of no locked area: mremap with `MREMAP_DONTUNMAP` leaves them counted.
+    pub(crate) locked_for_good: u64,
     pub(crate) data: u64,
     pub(crate) exec: u64,
     pub(crate) stack: u64,
@@ -50,8 +52,10 @@ impl VmPages {
     /// (Linux 6.18 mm/vma.c: `may_expand_vm`).
     pub(crate) fn may_expand(&self, caller: &Caller, flags: VmFlags, pages: u64) -> bool {
         let limits = &caller.rlimits;
+        // A soft limit of 0 bytes is what debuggers set to catch brk; mappings are let through.
+        let data = if limits.data == 0 { limits.data_max } else { limits.data };
         self.total + pages <= limits.address_space >> PAGE_SHIFT
-            && (!is_data(flags) || self.data + pages <= limits.data >> PAGE_SHIFT)
+            && (!is_data(flags) || self.data + pages <= data >> PAGE_SHIFT)
     }
 
     /// Whether `bytes` more in an area with `flags` stay within `RLIMIT_MEMLOCK`
@@ -150,6 +154,11 @@ impl Rss {
         if now > self.peak.load(Ordering::Relaxed) {
             self.peak.fetch_max(now, Ordering::Relaxed);
         }
+    }
+
+    /// The peak is what is resident now (Linux `reset_mm_hiwater_rss`).
+    pub(crate) fn reset_peak(&self) {
+        self.peak.store(self.total(), Ordering::Relaxed);
     }
 
     /// Most resident pages so far (Linux `get_mm_hiwater_rss`).

@@ -29,6 +29,7 @@ impl Caller {
         rlimits: Rlimits {
             address_space: UNLIMITED,
             data: UNLIMITED,
+            data_max: UNLIMITED,
             stack: 8 << 20,
             memlock: 8 << 20,
         },
@@ -43,13 +44,15 @@ impl Caller {
     pub(crate) const KERNEL: Self = Self { admin: false, ..Self::ROOT };
 }
 
-/// Soft limits in bytes; [`UNLIMITED`] for none.
+/// Limits in bytes, soft ones unless said otherwise; [`UNLIMITED`] for none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rlimits {
     /// `RLIMIT_AS`
     pub address_space: u64,
     /// `RLIMIT_DATA`
     pub data: u64,
+    /// The hard limit of `RLIMIT_DATA`: it counts while the soft one is 0.
+    pub data_max: u64,
     /// `RLIMIT_STACK`
     pub stack: u64,
     /// `RLIMIT_MEMLOCK`

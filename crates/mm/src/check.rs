@@ -163,6 +163,8 @@ impl<H: Host> Mm<H> {
             }
         }
         vm.peak = state.vm.peak;
+        vm.locked_for_good = state.vm.locked_for_good;
+        vm.locked += vm.locked_for_good;
         ensure(vm == state.vm, COUNTS_ADD_UP, || {
             format!("mapped pages counted {:?}, found {vm:?}", state.vm)
         })

@@ -203,7 +203,8 @@ impl<H: Host> Mm<H> {
 }
 
 /// Whether the child cannot do without the parent's entries (Linux `vma_needs_copy`): there are
-/// private pages, or pages no fault could bring back.
+/// private pages, guards, or pages no fault could bring back.
 fn needs_copy<H: Host>(vma: &Vma<H>) -> bool {
-    vma.flags.intersects(VmFlags::PFNMAP | VmFlags::MIXEDMAP) || vma.anon_vma.get().is_some()
+    let copied = VmFlags::PFNMAP | VmFlags::MIXEDMAP | VmFlags::MAYBE_GUARD;
+    vma.flags.intersects(copied) || vma.anon_vma.get().is_some()
 }

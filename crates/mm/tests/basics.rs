@@ -271,7 +271,7 @@ fn pagemap_tells_present_shared_and_guarded_pages_apart() {
     let mut entries = [0; 4];
     mm.pagemap(at.vpn(), &mut entries, ShowFrames::No);
     let (present, once) = (1 << 63, 1 << 56);
-    assert_eq!(entries, [present | once, present, 1 << 58, 0]);
+    assert_eq!(entries, [present | once, present, 1 << 62 | 1 << 58, 0]);
     assert_eq!(child.poke(guard.get(), 1), Err(Fault::Segv(SegvCode::MapErr)));
     mm.madvise(&Caller::ROOT, guard, PAGE, 103).unwrap();
     assert_eq!(mm.poke(guard.get(), 1), Ok(()));

@@ -367,6 +367,7 @@ impl Task {
             rlimits: Rlimits {
                 address_space: self.rlimit(Resource::As),
                 data: self.rlimit(Resource::Data),
+                data_max: self.group.limits.get(Resource::Data).hard,
                 stack: self.rlimit(Resource::Stack),
                 memlock: self.rlimit(Resource::Memlock),
             },

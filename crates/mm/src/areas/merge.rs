@@ -14,9 +14,9 @@ use alloc::sync::Arc;
 use kilburn_addr::{AddrRange, VmFlags};
 
 /// Flags that do not keep areas apart (`VM_IGNORE_MERGE`).
-const IGNORED: VmFlags = VmFlags::SOFTDIRTY;
+const IGNORED: VmFlags = STICKY;
 /// Flags that a merged area has when one of its parts had them (`VM_STICKY`).
-pub(super) const STICKY: VmFlags = VmFlags::SOFTDIRTY;
+pub(super) const STICKY: VmFlags = VmFlags::SOFTDIRTY.union(VmFlags::MAYBE_GUARD);
 
 /// Whether a proposed area comes from one that already has pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

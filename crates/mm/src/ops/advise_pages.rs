@@ -150,8 +150,10 @@ impl<H: Host> Mm<H> {
         if vma.flags.intersects(forbidden) {
             return Err(Errno::EINVAL);
         }
-        // So that a child gets the guards: an area without is not copied entry by entry.
-        self.prepare_anon_vma(state, vma);
+        if vma.is_anonymous() {
+            // Where there are tables, Linux expects one.
+            self.prepare_anon_vma(state, vma);
+        }
         self.zap(part, Zap::Unmap);
         let guard = self.lock_tables();
         let marker = Entry::Software(Marker::Guard.payload());

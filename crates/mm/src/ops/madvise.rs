@@ -39,7 +39,7 @@ pub(super) enum Advice {
 }
 
 impl Advice {
-    fn from_raw(raw: i32) -> Option<Self> {
+    pub(super) fn from_raw(raw: i32) -> Option<Self> {
         use Advice::*;
         [
             Normal,
@@ -144,7 +144,16 @@ impl<H: Host> Mm<H> {
                 return Err(Errno::EPERM);
             }
             match new_flags(vma, advice)? {
-                Flags::Stay => self.advise_pages(&state, vma, part, advice)?,
+                Flags::Stay => {
+                    let start = vma.start();
+                    self.advise_pages(&state, vma, part, advice)?;
+                    if advice == Advice::GuardInstall
+                        && let Some(vma) = state.areas.get_mut(start)
+                    {
+                        // The area keeps it, wherever in it the guards are, and when they go.
+                        vma.flags |= VmFlags::MAYBE_GUARD;
+                    }
+                }
                 Flags::Become(new) if new == vma.flags => {}
                 Flags::Become(new) => self.set_flags(&mut state, part, new)?,
             }

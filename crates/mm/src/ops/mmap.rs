@@ -472,6 +472,7 @@ fn anon_source<H: Host>(
 /// What `MAP_HUGETLB` answers while there is no pool of huge pages.
 fn huge_error<H: Host>(request: &MmapRequest<H>) -> Errno {
     let size = request.flags >> HUGE_SHIFT & HUGE_MASK;
-    let known = matches!(size, 0 | 21 | 30);
+    let typed = matches!(request.flags & TYPE_MASK, SHARED | PRIVATE | SHARED_VALIDATE);
+    let known = typed && matches!(size, 0 | 21 | 30);
     if request.file.is_some() || !known || request.len == 0 { Errno::EINVAL } else { Errno::ENOMEM }
 }

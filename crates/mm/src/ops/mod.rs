@@ -15,6 +15,7 @@ mod mseal;
 mod msync;
 mod munmap;
 mod populate;
+pub mod process_madvise;
 mod remap_file_pages;
 pub mod shm;
 

@@ -329,10 +329,8 @@ impl<H: Host> Mm<H> {
         Ok(to.start())
     }
 
-    /// `dontunmap_complete`: the source stays, empty and not locked.
-    ///
-    /// DIVERGENCE(locked-after-dontunmap): Linux leaves the source's pages counted in `VmLck`
-    /// though it is no longer locked; here they are not.
+    /// `dontunmap_complete`: the source stays, empty and not locked. Linux leaves its pages
+    /// counted in `VmLck` for good, and so does this.
     fn keep_source(&self, state: &mut State<H>, from: AddrRange) {
         let Some(vma) = state.areas.containing(from.start()) else { return };
         let (range, old) = (vma.range, vma.flags);
@@ -347,8 +345,9 @@ impl<H: Host> Mm<H> {
                 vma.anon_vma = crate::anon_vma::AnonSlot::empty();
             }
         }
-        state.vm.remove(old, range.pages());
-        state.vm.add(new, range.pages());
+        if old.contains(VmFlags::LOCKED) {
+            state.vm.locked_for_good += range.pages();
+        }
     }
 
     /// Makes the tables that the entries of `from` need at `to`.

@@ -2,10 +2,12 @@
 //!
 //! Texts are byte for byte what Linux 6.18 prints (fs/proc/task_mmu.c): `maps`, `smaps`.
 
+mod clear_refs;
 mod maps;
 mod pagemap;
 mod smaps;
 
+pub use clear_refs::ClearRefs;
 pub use pagemap::ShowFrames;
 
 use crate::accounting::RssKind;

@@ -5,6 +5,8 @@
 //!   present  swap  file/shared   -    guard  -   mapped     soft-dirty  frame number
 //!                                                once
 //! ```
+//!
+//! Markers show as swapped pages of the type after the last: 4 is a guard, 2 a poisoned page.
 
 use crate::frames::FrameState;
 use crate::pte::Marker;
@@ -16,6 +18,7 @@ const FRAME_MASK: u64 = (1 << 55) - 1;
 const SOFT_DIRTY: u64 = 1 << 55;
 const MAPPED_ONCE: u64 = 1 << 56;
 const GUARD: u64 = 1 << 58;
+const SWAP: u64 = 1 << 62;
 const FILE: u64 = 1 << 61;
 const PRESENT: u64 = 1 << 63;
 
@@ -43,11 +46,10 @@ impl<H: Host> Mm<H> {
             for (va, at) in span.entries() {
                 let entry = match guard.entry(at) {
                     Entry::Leaf(leaf) => self.pagemap_entry(leaf, show),
-                    Entry::Software(payload)
-                        if Marker::from_payload(payload) == Some(Marker::Guard) =>
-                    {
-                        GUARD
-                    }
+                    Entry::Software(payload) => match Marker::from_payload(payload) {
+                        Some(marker) => marker_entry(marker, show),
+                        None => continue,
+                    },
                     _ => continue,
                 };
                 entries[(va.vpn() - first) as usize] = entry;
@@ -73,5 +75,20 @@ impl<H: Host> Mm<H> {
             }
         }
         entry
+    }
+}
+
+/// `SWP_PTE_MARKER`: the last of the types that 5 bits can tell.
+const MARKER_TYPE: u64 = 31;
+const TYPE_BITS: u32 = 5;
+
+fn marker_entry(marker: Marker, show: ShowFrames) -> u64 {
+    let (kind, flags) = match marker {
+        Marker::Guard => (4, SWAP | GUARD),
+        Marker::Poisoned => (2, SWAP),
+    };
+    match show {
+        ShowFrames::Yes => flags | kind << TYPE_BITS | MARKER_TYPE,
+        ShowFrames::No => flags,
     }
 }
