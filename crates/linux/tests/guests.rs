@@ -94,6 +94,11 @@ fn remote_memory_and_sealed_files_behave_as_on_linux() {
 }
 
 #[test]
+fn sockets_behave_as_on_linux() {
+    check("sockets");
+}
+
+#[test]
 fn threads_behave_as_on_linux() {
     check("threads");
 }

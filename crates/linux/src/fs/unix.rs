@@ -21,7 +21,7 @@ pub(crate) const BUFFER_BYTES: usize = 212_992;
 const MESSAGES_MAX: usize = 512;
 
 /// What a socket keeps together.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum SocketKind {
     /// Bytes (`SOCK_STREAM`).
     Stream,
@@ -275,8 +275,11 @@ impl UnixSocket {
             Some(_) => return Err(Errno::EOPNOTSUPP),
             None => match self.peer.borrow().upgrade() {
                 Some(peer) => peer,
+                // The connection ends with this answer (unix_dgram_sendmsg).
+                None if self.kind == SocketKind::Datagram && self.was_connected.take() => {
+                    return Err(Errno::ECONNREFUSED);
+                }
                 None if self.was_connected.get() => return Err(Errno::EPIPE),
-                None if self.kind == SocketKind::Datagram => return Err(Errno::ENOTCONN),
                 None => return Err(Errno::ENOTCONN),
             },
         };
@@ -548,8 +551,8 @@ impl FileOps for SocketFile {
 pub(crate) enum Address {
     /// Device and inode of its file.
     Inode(u64, u64),
-    /// A name outside the file system, without its leading zero.
-    Abstract(Vec<u8>),
+    /// A name outside the file system, without its leading zero; each kind has its own.
+    Abstract(SocketKind, Vec<u8>),
 }
 
 /// All bound sockets of a machine.

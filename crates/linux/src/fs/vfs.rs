@@ -333,7 +333,7 @@ impl Vfs {
         for _ in 0..=0xf_ffff {
             let number = self.autobinds.replace((self.autobinds.get() + 1) & 0xf_ffff);
             let name = format!("{number:05x}").into_bytes();
-            if self.unix.bind(Address::Abstract(name.clone()), socket).is_ok() {
+            if self.unix.bind(Address::Abstract(socket.kind(), name.clone()), socket).is_ok() {
                 return Ok([&[0], &name[..]].concat());
             }
         }

@@ -136,11 +136,15 @@ async fn read_address(task: &Rc<Task>, addr: VirtAddr, len: u32) -> Result<Vec<u
 }
 
 /// The socket that an address names.
-fn find_socket(task: &Rc<Task>, name: &[u8]) -> Result<Rc<UnixSocket>, Errno> {
+fn find_socket(
+    task: &Rc<Task>,
+    kind: SocketKind,
+    name: &[u8],
+) -> Result<Rc<UnixSocket>, Errno> {
     let caller = Caller::new(task);
     match name {
         [] => Err(Errno::EINVAL),
-        [0, rest @ ..] => caller.vfs.unix().find(&Address::Abstract(rest.to_vec())),
+        [0, rest @ ..] => caller.vfs.unix().find(&Address::Abstract(kind, rest.to_vec())),
         path => {
             let from = caller.fs.cwd();
             let at = At { from: &from, text: path };
@@ -158,19 +162,25 @@ fn find_socket(task: &Rc<Task>, name: &[u8]) -> Result<Rc<UnixSocket>, Errno> {
 async fn sys_bind(task: &Rc<Task>, args: Args) -> SysResult {
     let (_, socket) = socket_arg(task, args)?;
     let name = read_address(task, args.addr(1), args.uint(2)).await?;
-    if !socket.name().is_empty() {
-        return Err(Errno::EINVAL.into());
-    }
+    let bound = !socket.name().is_empty();
     let caller = Caller::new(task);
     match &name[..] {
+        [] if bound => return Ok(0),
+        [0, ..] if bound => return Err(Errno::EINVAL.into()),
         [] => {
             let name = caller.vfs.autobind(&socket)?;
             socket.set_name(name);
             return Ok(0);
         }
-        [0, rest @ ..] => caller.vfs.unix().bind(Address::Abstract(rest.to_vec()), &socket)?,
+        [0, rest @ ..] => {
+            caller.vfs.unix().bind(Address::Abstract(socket.kind(), rest.to_vec()), &socket)?;
+        }
         path => {
             let from = PathArg { from: caller.fs.cwd(), text: path.to_vec() };
+            // A name that is taken is found out first (unix_bind_bsd).
+            if bound && caller.vfs.lookup(caller.who(), from.at(), LastLink::Keep).is_err() {
+                return Err(Errno::EINVAL.into());
+            }
             match caller.vfs.create(caller.who(), from.at(), NewKind::Socket, 0o777) {
                 Err(Errno::EEXIST) => return Err(Errno::EADDRINUSE.into()),
                 made => made?,
@@ -195,7 +205,7 @@ fn sys_listen(task: &Rc<Task>, args: Args) -> SysResult {
 async fn sys_connect(task: &Rc<Task>, args: Args) -> SysResult {
     let (file, socket) = socket_arg(task, args)?;
     let name = read_address(task, args.addr(1), args.uint(2)).await?;
-    let to = find_socket(task, &name)?;
+    let to = find_socket(task, socket.kind(), &name)?;
     loop {
         match socket.connect(&to) {
             Err(Errno::EAGAIN) if !file.is_nonblocking() => {
@@ -330,7 +340,7 @@ async fn sys_sendto(task: &Rc<Task>, args: Args) -> SysResult {
     let mut to = None;
     if args.addr(4) != VirtAddr::ZERO {
         let name = read_address(task, args.addr(4), args.uint(5)).await?;
-        to = Some(find_socket(task, &name)?);
+        to = Some(find_socket(task, socket.kind(), &name)?);
     }
     let mut from = UserIov::buffer(args.addr(1), args.raw(2));
     let out = Outgoing { to, files: Vec::new(), flags: args.uint(3) };
@@ -462,7 +472,7 @@ async fn sys_sendmsg(task: &Rc<Task>, args: Args) -> SysResult {
     let mut to = None;
     let (name, name_len) = header.name();
     if name != VirtAddr::ZERO && name_len > 0 {
-        to = Some(find_socket(task, &read_address(task, name, name_len).await?)?);
+        to = Some(find_socket(task, socket.kind(), &read_address(task, name, name_len).await?)?);
     }
     let files = files_sent(task, &header).await?;
     let mut from = header.iov(task).await?;
