@@ -165,9 +165,15 @@ fn support(expr: &Expr, constants: &BTreeMap<String, Expr>) -> Option<Support> {
 struct Handlers {
     path: String,
     found: BTreeMap<String, Vec<(String, Handler)>>,
+    /// Macros, and how often their rules name a task.
+    rules: BTreeMap<String, usize>,
 }
 
 impl Handlers {
+    fn note(&mut self, name: String, handler: Handler) {
+        self.found.entry(name).or_default().push((self.path.clone(), handler));
+    }
+
     /// The one of the same file before one that any other file has.
     fn find(&self, path: &str, name: &str) -> Option<Handler> {
         let all = self.found.get(name)?;
@@ -188,10 +194,43 @@ impl<'ast> Visit<'ast> for Handlers {
             })
             .collect();
         let handler = looks_at(&named, &tokens(&item.block));
-        let name = item.sig.ident.to_string();
-        self.found.entry(name).or_default().push((self.path.clone(), handler));
+        self.note(item.sig.ident.to_string(), handler);
         visit::visit_item_fn(self, item);
     }
+
+    /// Handlers that a macro of the file makes, `macro_rules!` first and then its use: what it
+    /// makes of each name is in its rules.
+    fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
+        let tokens = &item.mac.tokens;
+        match &item.ident {
+            Some(rules) => {
+                self.rules.insert(rules.to_string(), occurrences(tokens.clone(), "task"));
+            }
+            None => {
+                let rules = item.mac.path.get_ident().map(ToString::to_string).unwrap_or_default();
+                // Once is the parameter.
+                let looks = self.rules.get(&rules).is_some_and(|count| *count > 1);
+                let handler = if looks { Handler::Real } else { Handler::Constant };
+                for token in tokens.clone() {
+                    if let TokenTree::Ident(name) = token {
+                        self.note(name.to_string(), handler);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How often a word occurs.
+fn occurrences(tokens: TokenStream, word: &str) -> usize {
+    tokens
+        .into_iter()
+        .map(|token| match token {
+            TokenTree::Group(group) => occurrences(group.stream(), word),
+            TokenTree::Ident(ident) => usize::from(ident == word),
+            _ => 0,
+        })
+        .sum()
 }
 
 /// Name of a parameter; `_` when it has none.
@@ -281,6 +320,21 @@ mod tests {
         assert_eq!(table[0].support, Support::Absent("no terminals".into()));
         assert_eq!(table[1].support, Support::Partial("kept and given back".into()));
         assert_eq!(table[4].support, Support::Full);
+    }
+
+    #[test]
+    fn handlers_that_a_macro_makes_are_judged_by_its_rules() {
+        let source = |body: &str| {
+            format!(
+                "const TABLE: &[Entry] = &[waits!(5, \"made\", Support::Full, sys_made)];\n\
+                 macro_rules! made {{ ($name:ident) => {{ async fn $name(task: &Rc<Task>) -> SysResult {{ {body} }} }}; }}\n\
+                 made! {{ sys_made }}"
+            )
+        };
+        for (body, handler) in [("task.go()", Handler::Real), ("Ok(0)", Handler::Constant)] {
+            let tree = Tree::of(&[("crates/linux/src/syscall/a.rs", &source(body))]);
+            assert_eq!(table(&tree).expect("well-formed")[0].handler, handler);
+        }
     }
 
     #[test]

@@ -94,9 +94,11 @@ impl Judge<'_> {
     fn cell(&mut self, place: &str, call: &Call, cell: &Cell) {
         self.tests(place, &cell.tests);
         self.files_exist(place, &cell.files);
-        for file in &cell.files {
-            let mentioned = |text: &str| text.contains(&cell.flag) || text.contains(&call.name);
-            if self.tree.get(file).is_some_and(|text| !mentioned(text)) {
+        let is_name = cell.flag.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+        for file in cell.files.iter().filter(|_| is_name) {
+            // A case of the oracle has numbers for flags.
+            let wanted = if file.ends_with(".case") { &call.name } else { &cell.flag };
+            if self.tree.get(file).is_some_and(|text| !text.contains(wanted.as_str())) {
                 self.mistake(place, format!("{file} does not mention it"));
             }
         }
