@@ -21,7 +21,12 @@ pub(crate) const TABLE: &[Entry] = &[
     waits!(230, "mlockall", Support::Full, sys_mlockall),
     waits!(231, "munlockall", Support::Full, sys_munlockall),
     waits!(232, "mincore", Support::Full, sys_mincore),
-    waits!(233, "madvise", Support::Full, sys_madvise),
+    waits!(
+        233,
+        "madvise",
+        Support::Partial("nothing merges pages or makes huge ones"),
+        sys_madvise
+    ),
     waits!(234, "remap_file_pages", Support::Full, sys_remap_file_pages),
     waits!(270, "process_vm_readv", Support::Full, sys_process_vm_readv),
     waits!(271, "process_vm_writev", Support::Full, sys_process_vm_writev),

@@ -136,11 +136,7 @@ async fn read_address(task: &Rc<Task>, addr: VirtAddr, len: u32) -> Result<Vec<u
 }
 
 /// The socket that an address names.
-fn find_socket(
-    task: &Rc<Task>,
-    kind: SocketKind,
-    name: &[u8],
-) -> Result<Rc<UnixSocket>, Errno> {
+fn find_socket(task: &Rc<Task>, kind: SocketKind, name: &[u8]) -> Result<Rc<UnixSocket>, Errno> {
     let caller = Caller::new(task);
     match name {
         [] => Err(Errno::EINVAL),
