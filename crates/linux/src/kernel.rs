@@ -346,6 +346,7 @@ impl Kernel {
 
     /// Interval timers of a process that ended.
     pub(crate) fn cancel_timers_of(&self, group: &ThreadGroup) {
+        group.delete_timers(self);
         for cell in [&group.real_timer, &group.virtual_timer, &group.prof_timer] {
             if let Some(timer) = cell.take().timer {
                 self.timers.cancel(timer);

@@ -86,7 +86,9 @@ fn extent<H: Host>(vma: &Vma<H>, filter: DumpFilter) -> DumpExtent {
     if vma.flags.intersects(VmFlags::DONTDUMP | VmFlags::IO) {
         return DumpExtent::Nothing;
     }
-    let Some(file) = &vma.file else { return whole(filter.contains(DumpFilter::ANON_PRIVATE)) };
+    // Pages that a file does not have: none before the first write.
+    let has_own = vma.anon_vma.get().is_some() && filter.contains(DumpFilter::ANON_PRIVATE);
+    let Some(file) = &vma.file else { return whole(has_own) };
     if vma.flags.contains(VmFlags::SHARED) {
         // A file without a name: shared anonymous memory, memfd, System V segments.
         let nameless = file.path().ends_with(" (deleted)");
@@ -96,8 +98,7 @@ fn extent<H: Host>(vma: &Vma<H>, filter: DumpFilter) -> DumpExtent {
             DumpFilter::FILE_SHARED
         }));
     }
-    let has_copies = vma.anon_vma.get().is_some() && filter.contains(DumpFilter::ANON_PRIVATE);
-    if has_copies || filter.contains(DumpFilter::FILE_PRIVATE) {
+    if has_own || filter.contains(DumpFilter::FILE_PRIVATE) {
         return DumpExtent::Whole;
     }
     let header = filter.contains(DumpFilter::ELF_HEADERS)

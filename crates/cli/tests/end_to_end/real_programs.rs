@@ -45,5 +45,9 @@ cases! {
     shell_redirections,
     shell_subshells,
     shell_wait_and_signals,
+    tasks_core_dump,
+    tasks_pidfd,
+    tasks_signalfd,
+    tasks_timers,
     text_tools,
 }

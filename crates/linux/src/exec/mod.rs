@@ -252,6 +252,7 @@ impl Task {
         self.signals.altstack.set(AltStack::NONE);
         self.rseq.set(None);
         self.restart.replace(None);
+        self.group().delete_timers(&kernel);
         self.pdeath_signal.set(None);
         self.clear_child_tid.set(VirtAddr::ZERO);
         self.vdso.set(VirtAddr::ZERO);

@@ -11,6 +11,7 @@ use crate::fs::dentry::{Dentry, Mount, MountFlags, Path};
 use crate::fs::devices;
 use crate::fs::file::{OpenFile, OpenFlags};
 use crate::fs::hostfs::HostFs;
+use crate::fs::inet::Network;
 use crate::fs::inode::{InodeRef, NewInode, NewKind};
 use crate::fs::locks::LockTable;
 use crate::fs::memfs::{MemFs, MemInode};
@@ -87,6 +88,7 @@ pub(crate) struct Vfs {
     unix: UnixNames,
     autobinds: Cell<u32>,
     writers: Writers,
+    network: Rc<Network>,
 }
 
 impl Vfs {
@@ -143,6 +145,7 @@ impl Vfs {
             unix: UnixNames::default(),
             autobinds: Cell::new(0),
             writers: Writers::default(),
+            network: Rc::default(),
         };
         vfs.mount_kernel_trees();
         Ok(vfs)
@@ -318,6 +321,11 @@ impl Vfs {
     /// Inodes open for writing, and those executed.
     pub(crate) fn writers(&self) -> &Writers {
         &self.writers
+    }
+
+    /// The loopback inside the machine.
+    pub(crate) fn network(&self) -> &Rc<Network> {
+        &self.network
     }
 
     /// Bound sockets.

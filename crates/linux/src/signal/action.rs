@@ -1,5 +1,6 @@
 //! What a process does on a signal: handlers, defaults (Linux `sighand_struct`).
 
+use crate::sched::wait::WaitQueue;
 use crate::signal::{SigSet, Signal};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -87,20 +88,22 @@ impl Signal {
 }
 
 /// The actions of a process, shared by its threads.
-#[derive(Debug)]
 pub(crate) struct SigHand {
+    /// Woken when a signal arrives, for who reads signals from files (Linux `signalfd_wqh`).
+    pub(crate) arrived: WaitQueue,
     actions: RefCell<[SigAction; Signal::MAX as usize]>,
 }
 
 impl SigHand {
     /// All default.
     pub(crate) fn new() -> Rc<Self> {
-        Rc::new(Self { actions: RefCell::new([SigAction::default(); Signal::MAX as usize]) })
+        let actions = RefCell::new([SigAction::default(); Signal::MAX as usize]);
+        Rc::new(Self { arrived: WaitQueue::new(), actions })
     }
 
     /// A copy of its own: fork.
     pub(crate) fn fork_copy(&self) -> Rc<Self> {
-        Rc::new(Self { actions: self.actions.clone() })
+        Rc::new(Self { arrived: WaitQueue::new(), actions: self.actions.clone() })
     }
 
     /// What is done on `signal`.

@@ -26,7 +26,7 @@ impl Task {
                 self.stay_stopped().await;
                 continue;
             }
-            let Some(info) = self.take_signal() else { break };
+            let Some(info) = self.dequeue_signal(self.signals.blocked.get()) else { break };
             self.act_on(info).await;
         }
         self.finish_interrupted_call(None);
@@ -41,13 +41,6 @@ impl Task {
         if status.is_none() {
             self.group().kill_all(ExitStatus::Killed(Signal::SIGKILL.number()));
         }
-    }
-
-    /// Takes the next signal that is not blocked: the thread's own before the process's, faults
-    /// before all.
-    pub(crate) fn take_signal(&self) -> Option<SigInfo> {
-        let blocked = self.signals.blocked.get();
-        self.signals.pending.take(blocked).or_else(|| self.group().pending.take(blocked))
     }
 
     async fn act_on(self: &Rc<Self>, info: SigInfo) {

@@ -11,6 +11,7 @@ pub(crate) const SIGINFO_BYTES: usize = 128;
 pub(crate) mod code {
     pub(crate) const SI_USER: i32 = 0;
     pub(crate) const SI_KERNEL: i32 = 0x80;
+    pub(crate) const SI_TIMER: i32 = -2;
     pub(crate) const SI_TKILL: i32 = -6;
     pub(crate) const ILL_ILLOPC: i32 = 1;
     pub(crate) const SEGV_MAPERR: i32 = 1;
@@ -42,6 +43,8 @@ pub(crate) enum Payload {
     Fault { addr: u64 },
     /// A child changed state; times in clock ticks.
     Child { pid: Tid, uid: Id, status: i32, utime: i64, stime: i64 },
+    /// A POSIX timer expired, `overrun` times more than signals were sent.
+    Timer { id: i32, overrun: i32, value: u64 },
     /// As a task handed it to rt_sigqueueinfo: everything after si_code's padding.
     Raw { errno: i32, rest: [u8; SIGINFO_BYTES - 16] },
 }
@@ -80,6 +83,11 @@ impl SigInfo {
                 put(24, &status.to_le_bytes());
                 put(32, &utime.to_le_bytes());
                 put(40, &stime.to_le_bytes());
+            }
+            Payload::Timer { id, overrun, value } => {
+                put(16, &id.to_le_bytes());
+                put(20, &overrun.to_le_bytes());
+                put(24, &value.to_le_bytes());
             }
             Payload::Raw { errno, rest } => {
                 put(4, &errno.to_le_bytes());

@@ -1,6 +1,6 @@
 //! Signals that were sent and not yet taken (Linux `struct sigpending`).
 
-use crate::signal::info::SigInfo;
+use crate::signal::info::{Payload, SigInfo};
 use crate::signal::{SigSet, Signal};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -57,6 +57,18 @@ impl Pending {
             self.set.set(self.set.get().without(signal));
         }
         info
+    }
+
+    /// Drops the signal of the timer with this id.
+    pub(crate) fn remove_timer(&self, timer: i32) {
+        let of_timer =
+            |info: &SigInfo| matches!(info.payload, Payload::Timer { id, .. } if id == timer);
+        let mut queue = self.queue.borrow_mut();
+        let Some(at) = queue.iter().position(of_timer) else { return };
+        let Some(gone) = queue.remove(at) else { return };
+        if !queue.iter().any(|other| other.signal == gone.signal) {
+            self.set.set(self.set.get().without(gone.signal));
+        }
     }
 
     /// Drops all instances of the signals in `which` (Linux `flush_sigqueue_mask`).

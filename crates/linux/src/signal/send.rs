@@ -22,6 +22,11 @@ impl Task {
             || self.must_stop()
     }
 
+    /// Signals waiting for this thread or its process, blocked ones included.
+    pub(crate) fn all_pending(&self) -> SigSet {
+        self.signals.pending.set().union(self.group().pending.set())
+    }
+
     /// Whether a killing signal waits (Linux `fatal_signal_pending`).
     pub(crate) fn fatal_signal_pending(&self) -> bool {
         self.signals.pending.set().contains(Signal::SIGKILL) || self.exiting.get().is_some()
@@ -57,11 +62,25 @@ impl Task {
             return Ok(());
         }
         self.check_queue(&info)?;
-        self.signals.pending.push(info);
-        if self.wants(info.signal) {
-            group.complete(self, info.signal);
-        }
+        self.queue(info);
         Ok(())
+    }
+
+    fn queue(&self, info: SigInfo) {
+        self.signals.pending.push(info);
+        self.sighand().arrived.wake_all();
+        if self.wants(info.signal) {
+            self.group().complete(self, info.signal);
+        }
+    }
+
+    /// Sends the signal of a POSIX timer; answers whether it was queued: an ignored one is not.
+    pub(crate) fn send_timer(&self, info: SigInfo) -> bool {
+        let queued = self.group().prepare(self, info.signal);
+        if queued {
+            self.queue(info);
+        }
+        queued
     }
 
     fn check_queue(&self, info: &SigInfo) -> Result<(), Errno> {
@@ -125,12 +144,27 @@ impl ThreadGroup {
             return Ok(());
         }
         first.check_queue(&info)?;
+        self.queue(&first, info);
+        Ok(())
+    }
+
+    fn queue(&self, first: &Task, info: SigInfo) {
         self.pending.push(info);
+        first.sighand().arrived.wake_all();
         let threads = self.living();
         if let Some(target) = threads.iter().find(|thread| thread.wants(info.signal)) {
             self.complete(target, info.signal);
         }
-        Ok(())
+    }
+
+    /// As [`Task::send_timer`], to the process.
+    pub(crate) fn send_timer(&self, info: SigInfo) -> bool {
+        let Some(first) = self.first_thread() else { return false };
+        let queued = self.prepare(&first, info.signal);
+        if queued {
+            self.queue(&first, info);
+        }
+        queued
     }
 
     /// What sending does by itself: stop and continue signals cancel each other, SIGCONT resumes.

@@ -13,6 +13,7 @@ pub(crate) mod ids;
 pub(crate) mod memory;
 pub(crate) mod names;
 pub(crate) mod pidfd;
+pub(crate) mod posix_timers;
 pub(crate) mod process;
 pub(crate) mod sched;
 pub(crate) mod shm;

@@ -1,5 +1,6 @@
 //! Calls about signals.
 
+use crate::fs::{FdFlags, OpenFlags, SignalFd};
 use crate::sched::SysError;
 use crate::sched::wait::{Sleep, WaitSet, Wake};
 use crate::signal::action::{SIG_IGN, SaFlags, SigAction};
@@ -9,13 +10,14 @@ use crate::signal::{SigSet, Signal};
 use crate::syscall::process::read_sigset;
 use crate::syscall::time::Timespec;
 use crate::syscall::{Args, Entry, Support, SysResult, waits};
-use crate::task::{AltStack, Capability, Task, ThreadGroup, Tid};
+use crate::task::{AltStack, Capability, Resource, Task, ThreadGroup, Tid};
 use kilburn_addr::Errno;
 use kilburn_riscv::Regs;
 use std::rc::Rc;
 
 /// The calls implemented here. `rt_sigreturn` is made by the loop itself: it sets all registers.
 pub(crate) const TABLE: &[Entry] = &[
+    waits!(74, "signalfd4", Support::Full, sys_signalfd4),
     waits!(128, "restart_syscall", Support::Full, sys_restart_syscall),
     waits!(129, "kill", Support::Full, sys_kill),
     waits!(130, "tkill", Support::Full, sys_tkill),
@@ -275,6 +277,25 @@ async fn sys_rt_sigsuspend(task: &Rc<Task>, args: Args) -> SysResult {
     Err(SysError::RESTART_NOHAND)
 }
 
+async fn sys_signalfd4(task: &Rc<Task>, args: Args) -> SysResult {
+    let set = read_sigset(task, args.addr(1), args.raw(2)).await?;
+    let allowed = OpenFlags::CLOEXEC | OpenFlags::NONBLOCK;
+    let flags = OpenFlags::from_bits(args.uint(3))
+        .filter(|flags| allowed.contains(*flags))
+        .ok_or(Errno::EINVAL)?;
+    if args.int(0) != -1 {
+        let file = task.files().get(args.int(0))?;
+        file.ops_as::<SignalFd>().ok_or(Errno::EINVAL)?.set(set);
+        return Ok(args.uint(0).into());
+    }
+    let ops = Box::new(SignalFd::new(task.kernel(), set));
+    let file = task.kernel().vfs().anonymous("[signalfd]", ops, flags | OpenFlags::RDWR);
+    let cloexec = flags.contains(OpenFlags::CLOEXEC);
+    let fd_flags = if cloexec { FdFlags::CLOEXEC } else { FdFlags::empty() };
+    let limit = task.rlimit(Resource::Nofile);
+    Ok(task.files().install(file, fd_flags, limit)? as u64)
+}
+
 impl Task {
     /// Blocks `mask` until the call is over; a signal it lets through finds the old mask in its
     /// frame (Linux `set_user_sigmask`).
@@ -296,8 +317,7 @@ async fn sys_rt_sigtimedwait(task: &Rc<Task>, args: Args) -> SysResult {
     };
     let take = || {
         let others = SigSet::ALL.minus(which);
-        let signals = &task.signals.pending;
-        signals.take(others).or_else(|| task.group().pending.take(others))
+        task.dequeue_signal(others)
     };
     let mut found = take();
     if found.is_none() && timeout != Some(0) {

@@ -3,7 +3,8 @@
 use crate::syscall::Support;
 use crate::syscall::names::NAMES;
 use crate::syscall::{
-    Entry, fs, futex, ids, memory, pidfd, process, sched, shm, signal, system, time, unshare,
+    Entry, fs, futex, ids, memory, pidfd, posix_timers, process, sched, shm, signal, system, time,
+    unshare,
 };
 use std::sync::LazyLock;
 
@@ -17,6 +18,7 @@ fn all() -> impl Iterator<Item = &'static Entry> {
         ids::TABLE,
         memory::TABLE,
         pidfd::TABLE,
+        posix_timers::TABLE,
         process::TABLE,
         sched::TABLE,
         shm::TABLE,

@@ -9,6 +9,7 @@ use crate::signal::{SigInfo, Signal};
 use crate::syscall::{Args, Entry, Support, SysFuture, SysResult, waits};
 use crate::task::group::IntervalTimer;
 use crate::task::{Capability, Task, ThreadGroup};
+use crate::time::posix::CpuClock;
 use crate::time::{Nanos, SECOND};
 use kilburn_addr::{Errno, VirtAddr};
 use std::rc::{Rc, Weak};
@@ -115,10 +116,26 @@ impl ClockId {
             }
             Self::MONOTONIC_COARSE => kernel.now() / Self::COARSE * Self::COARSE,
             Self::PROCESS_CPU => task.group().cpu_time(),
-            Self::THREAD_CPU => task.usage.user.get() + task.usage.system.get(),
-            Self(dynamic) if dynamic < 0 => return read_cpu_clock(task, dynamic),
+            Self::THREAD_CPU => task.cpu_time(),
+            Self(dynamic) if dynamic < 0 => {
+                return dynamic_cpu_clock(task, dynamic)?.read().ok_or(Errno::EINVAL);
+            }
             _ => return Err(Errno::EINVAL),
         })
+    }
+
+    /// Whose CPU time the clock shows; `None` for the other clocks.
+    ///
+    /// # Errors
+    /// EINVAL for a clock there is not.
+    pub(crate) fn cpu_clock(self, task: &Rc<Task>) -> Result<Option<CpuClock>, Errno> {
+        match self {
+            Self::PROCESS_CPU => Ok(Some(CpuClock::Process(Rc::downgrade(task.group())))),
+            Self::THREAD_CPU => Ok(Some(CpuClock::Thread(Rc::downgrade(task)))),
+            Self(id) if id < 0 => dynamic_cpu_clock(task, id).map(Some),
+            Self(0 | 1 | 4..=9 | 11) => Ok(None),
+            _ => Err(Errno::EINVAL),
+        }
     }
 
     fn resolution(self) -> Result<Nanos, Errno> {
@@ -156,7 +173,7 @@ impl ClockId {
 }
 
 /// CPU-time clocks of a process or thread: `~pid << 3 | per_thread << 2 | which`.
-fn read_cpu_clock(task: &Task, id: i32) -> Result<Nanos, Errno> {
+fn dynamic_cpu_clock(task: &Task, id: i32) -> Result<CpuClock, Errno> {
     let pid = !(id >> 3);
     let per_thread = id & 4 != 0;
     if id & 3 == 3 || pid < 0 {
@@ -164,21 +181,18 @@ fn read_cpu_clock(task: &Task, id: i32) -> Result<Nanos, Errno> {
     }
     let kernel = task.kernel();
     if per_thread {
-        let thread = match pid {
-            0 => Some(task.tid()),
-            pid => Some(pid as u32),
-        };
-        let thread = thread.and_then(|tid| kernel.task(tid)).ok_or(Errno::EINVAL)?;
+        let tid = if pid == 0 { task.tid() } else { pid as u32 };
+        let thread = kernel.task(tid).ok_or(Errno::EINVAL)?;
         if !Rc::ptr_eq(thread.group(), task.group()) {
             return Err(Errno::EINVAL);
         }
-        Ok(thread.usage.user.get() + thread.usage.system.get())
+        Ok(CpuClock::Thread(Rc::downgrade(&thread)))
     } else {
         let group = match pid {
             0 => Rc::clone(task.group()),
             pid => kernel.group(pid as u32).ok_or(Errno::EINVAL)?,
         };
-        Ok(group.cpu_time())
+        Ok(CpuClock::Process(Rc::downgrade(&group)))
     }
 }
 
@@ -262,6 +276,36 @@ async fn sleep_until(task: &Rc<Task>, deadline: Nanos, remaining: Remaining) -> 
     }
 }
 
+/// Sleeps until others have used CPU time: the clock shows `deadline`.
+async fn sleep_by_cpu_time(
+    task: &Rc<Task>,
+    cpu: CpuClock,
+    deadline: Nanos,
+    remaining: Remaining,
+) -> SysResult {
+    loop {
+        // What has ended uses no more time; Linux lets the sleeper go as well.
+        let (Some(now), Some(group)) = (cpu.read(), cpu.group()) else { return Ok(0) };
+        if now >= deadline || group.is_zombie() {
+            return Ok(0);
+        }
+        let mut set = WaitSet::new(task);
+        set.add(&group.cpu_passed);
+        if set.wait(Sleep::Interruptible, None).await != Wake::Interrupted {
+            continue;
+        }
+        let Remaining::WriteTo(addr) = remaining else { return Err(SysError::RESTART_NOHAND) };
+        if addr != VirtAddr::ZERO {
+            let left = deadline.saturating_sub(cpu.read().unwrap_or(deadline));
+            task.write_struct(addr, &Timespec::from_nanos(left)).await?;
+        }
+        task.set_restart(Box::new(move |task| -> SysFuture<'_> {
+            Box::pin(sleep_by_cpu_time(task, cpu, deadline, remaining))
+        }));
+        return Err(SysError::Restart(Restart::Block));
+    }
+}
+
 async fn sys_nanosleep(task: &Rc<Task>, args: Args) -> SysResult {
     let time: Timespec = task.read_struct(args.addr(0)).await?;
     let time = time.to_nanos().ok_or(Errno::EINVAL)?;
@@ -276,14 +320,23 @@ async fn sys_clock_nanosleep(task: &Rc<Task>, args: Args) -> SysResult {
     let clock = ClockId(args.int(0));
     let time: Timespec = task.read_struct(args.addr(2)).await?;
     clock.read(task)?;
-    if !clock.can_wake() {
-        // DIVERGENCE(cpu-clock-sleep-absent): sleeping by CPU time is not supported; Linux
-        // answers this for CLOCK_THREAD_CPUTIME_ID and the coarse clocks.
-        return Err(
-            if clock == ClockId::THREAD_CPU { Errno::EINVAL } else { Errno::EOPNOTSUPP }.into()
-        );
+    let nanos = time.to_nanos().ok_or(Errno::EINVAL)?;
+    if clock == ClockId::THREAD_CPU {
+        // It would wait for itself.
+        return Err(Errno::EINVAL.into());
     }
-    let time = time.to_nanos().ok_or(Errno::EINVAL)?;
+    if let Some(cpu) = clock.cpu_clock(task)? {
+        let absolute = args.int(1) & TIMER_ABSTIME != 0;
+        let from = if absolute { 0 } else { cpu.read().ok_or(Errno::EINVAL)? };
+        let remaining =
+            if absolute { Remaining::Absolute } else { Remaining::WriteTo(args.addr(3)) };
+        return sleep_by_cpu_time(task, cpu, from.saturating_add(nanos), remaining).await;
+    }
+    if !clock.can_wake() {
+        // The coarse clocks and CLOCK_MONOTONIC_RAW.
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    let time = nanos;
     let kernel = task.kernel();
     if args.int(1) & TIMER_ABSTIME != 0 {
         let deadline = clock.to_monotonic(kernel, time);
@@ -299,6 +352,27 @@ async fn sys_clock_nanosleep(task: &Rc<Task>, args: Args) -> SysResult {
 struct Itimerval {
     interval: Timeval,
     value: Timeval,
+}
+
+/// `struct itimerspec`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Itimerspec {
+    interval: Timespec,
+    value: Timespec,
+}
+
+impl Itimerspec {
+    /// Interval and value in nanoseconds; `None` when one is no valid duration.
+    pub(crate) fn to_nanos(self) -> Option<(Nanos, Nanos)> {
+        Some((self.interval.to_nanos()?, self.value.to_nanos()?))
+    }
+}
+
+impl From<(Nanos, Nanos)> for Itimerspec {
+    fn from((interval, value): (Nanos, Nanos)) -> Self {
+        Self { interval: Timespec::from_nanos(interval), value: Timespec::from_nanos(value) }
+    }
 }
 
 /// Which interval timer; each goes by a clock of its own and sends a signal of its own.
@@ -343,49 +417,39 @@ impl Itimer {
         }
     }
 
-    /// Has the machine look again when the timer may be due. CPU time passes at most as fast as
-    /// time (times the number of harts), so looking early is right and looking late impossible.
+    /// Has the timer looked at when it may be due: the real one at its moment, the others as the
+    /// process uses CPU time.
     fn arm(self, kernel: &Kernel, group: &Rc<ThreadGroup>) {
         let state = self.cell(group).get();
         let Some(next) = state.next else { return };
-        let left = next.saturating_sub(self.clock(kernel, group));
-        let least = match self {
-            Self::Real => left,
-            Self::Virtual | Self::Prof => (left / kernel.cpus.count() as u64).max(1000),
-        };
+        if self != Self::Real {
+            group.watch_cpu_time(group);
+            return;
+        }
         let weak: Weak<ThreadGroup> = Rc::downgrade(group);
-        let timer = kernel.timers().start(
-            kernel.now().saturating_add(least),
-            Box::new(move |kernel| {
-                if let Some(group) = weak.upgrade() {
-                    self.look(kernel, &group);
-                }
-            }),
-        );
-        self.cell(group).set(IntervalTimer { timer: Some(timer), ..state });
+        let look = Box::new(move |kernel: &Kernel| {
+            if let Some(group) = weak.upgrade() {
+                self.look(kernel, &group);
+                self.arm(kernel, &group);
+            }
+        });
+        let timer = Some(kernel.timers().start(next, look));
+        self.cell(group).set(IntervalTimer { timer, ..state });
     }
 
+    /// Sends the signal if the timer is due.
     fn look(self, kernel: &Kernel, group: &Rc<ThreadGroup>) {
         let mut state = self.cell(group).get();
-        state.timer = None;
         let now = self.clock(kernel, group);
-        if let Some(next) = state.next
-            && next <= now
-        {
-            // SIGALRM and its like are no real-time signals: the queue limit is not theirs.
-            let _ = group.send(SigInfo::kernel(self.signal()));
-            state.next = (state.interval > 0).then(|| {
-                let missed = (now - next) / state.interval + 1;
-                next.saturating_add(missed.saturating_mul(state.interval))
-            });
-        }
+        let Some(next) = state.next.filter(|next| *next <= now) else { return };
+        // SIGALRM and its like are no real-time signals: the queue limit is not theirs.
+        let _ = group.send(SigInfo::kernel(self.signal()));
+        state.timer = None;
+        state.next = (state.interval > 0).then(|| {
+            let missed = (now - next) / state.interval + 1;
+            next.saturating_add(missed.saturating_mul(state.interval))
+        });
         self.cell(group).set(state);
-        // A process that uses no CPU time lets its CPU timers rest: they would keep an idle
-        // machine awake.
-        let idle = self != Self::Real && kernel.ready().is_empty();
-        if !idle {
-            self.arm(kernel, group);
-        }
     }
 
     fn read(self, kernel: &Kernel, group: &ThreadGroup) -> Itimerval {
@@ -397,6 +461,13 @@ impl Itimer {
             interval: Timeval::from_nanos(state.interval),
             value: Timeval::from_nanos(left),
         }
+    }
+}
+
+/// CPU time of `group` passed: its interval timers that go by it are looked at.
+pub(crate) fn check_cpu_itimers(kernel: &Kernel, group: &Rc<ThreadGroup>) {
+    for timer in [Itimer::Virtual, Itimer::Prof] {
+        timer.look(kernel, group);
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) enum Capability {
     Setgid = 6,
     Setuid = 7,
     Setpcap = 8,
+    NetBindService = 10,
     IpcLock = 14,
     IpcOwner = 15,
     SysRawio = 17,

@@ -249,6 +249,7 @@ impl ThreadGroup {
         }
         parent.child_changed.wake_all();
         self.thread_gone.wake_all();
+        self.cpu_passed.wake_all();
     }
 
     /// A zombie child was waited for: its figures are added to ours, and it is forgotten.

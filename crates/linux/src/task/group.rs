@@ -4,6 +4,7 @@
 //! it has threads it is alive; then it is a zombie, known by its id and its exit status alone.
 
 use crate::host::Mm;
+use crate::kernel::Kernel;
 use crate::report::ExitStatus;
 use crate::sched::wait::WaitQueue;
 use crate::signal::Signal;
@@ -11,6 +12,7 @@ use crate::signal::pending::Pending;
 use crate::task::limits::Limits;
 use crate::task::{Task, Tid};
 use crate::time::Nanos;
+use crate::time::posix::PosixTimers;
 use crate::time::timers::TimerId;
 use kilburn_mm::DumpFilter;
 use std::cell::{Cell, RefCell};
@@ -138,6 +140,11 @@ pub(crate) struct ThreadGroup {
     pub(crate) real_timer: Cell<IntervalTimer>,
     pub(crate) virtual_timer: Cell<IntervalTimer>,
     pub(crate) prof_timer: Cell<IntervalTimer>,
+    pub(crate) posix_timers: PosixTimers,
+    /// Processes with timers that go by this one's CPU time; looked at as it runs.
+    cpu_watchers: RefCell<Vec<Weak<ThreadGroup>>>,
+    /// Who sleeps until this process has used some CPU time.
+    pub(crate) cpu_passed: WaitQueue,
     /// Of threads that have ended.
     pub(crate) dead_threads: Cell<Totals>,
     /// Of children waited for.
@@ -194,6 +201,9 @@ impl ThreadGroup {
             real_timer: Cell::default(),
             virtual_timer: Cell::default(),
             prof_timer: Cell::default(),
+            posix_timers: PosixTimers::default(),
+            cpu_watchers: RefCell::default(),
+            cpu_passed: WaitQueue::new(),
             dead_threads: Cell::default(),
             waited: Cell::default(),
             is_subreaper: Cell::new(false),
@@ -291,6 +301,38 @@ impl ThreadGroup {
         totals.add(&self.figures_of(mm));
         self.dead_threads.set(totals);
         self.faults_before.set(faults(mm));
+    }
+
+    /// Has timers of `watcher` looked at while this process runs.
+    pub(crate) fn watch_cpu_time(&self, watcher: &Rc<Self>) {
+        let mut watchers = self.cpu_watchers.borrow_mut();
+        if !watchers.iter().any(|known| std::ptr::eq(known.as_ptr(), Rc::as_ptr(watcher))) {
+            watchers.push(Rc::downgrade(watcher));
+        }
+    }
+
+    /// Fires what is due by this process's CPU time; it is called before a thread runs user code.
+    pub(crate) fn check_cpu_timers(&self, kernel: &Kernel) {
+        if !self.cpu_passed.is_empty() {
+            self.cpu_passed.wake_all();
+        }
+        if self.cpu_watchers.borrow().is_empty() {
+            return;
+        }
+        let mut watchers = self.cpu_watchers.take();
+        watchers.retain(|watcher| {
+            watcher.upgrade().is_some_and(|group| {
+                group.check_posix_cpu_timers(kernel);
+                crate::syscall::time::check_cpu_itimers(kernel, &group);
+                group.goes_by_cpu_time()
+            })
+        });
+        self.cpu_watchers.borrow_mut().append(&mut watchers);
+    }
+
+    fn goes_by_cpu_time(&self) -> bool {
+        let armed = |timer: &Cell<IntervalTimer>| timer.get().next.is_some();
+        armed(&self.virtual_timer) || armed(&self.prof_timer) || self.has_posix_cpu_timer()
     }
 
     /// CPU time of all threads.

@@ -352,6 +352,11 @@ impl Task {
         self.group.limits.get(resource).soft
     }
 
+    /// CPU time it used.
+    pub(crate) fn cpu_time(&self) -> Nanos {
+        self.usage.user.get() + self.usage.system.get()
+    }
+
     /// Whether this task may look into `target` and steer it (`PTRACE_MODE_ATTACH_REALCREDS`).
     pub(crate) fn may_attach(&self, target: &Self) -> bool {
         let (own, other) = (self.creds(), target.creds());

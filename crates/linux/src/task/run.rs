@@ -37,6 +37,10 @@ pub(crate) async fn task_main(task: Rc<Task>) {
             }
             continue;
         }
+        task.group().check_cpu_timers(kernel);
+        if task.signal_pending() {
+            continue;
+        }
         task.update_rseq().await;
         match kernel.run_user(&task) {
             Trap::Quantum => (),

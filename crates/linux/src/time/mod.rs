@@ -2,8 +2,9 @@
 //!
 //! Time is derived from executed instructions, never from the host: the same run shows the same
 //! times. [`Nanos`] counts from the start of the machine (`CLOCK_MONOTONIC`). Neighbours:
-//! [`timers`] is the queue of things to do later; [`crate::sched`] moves the clock.
+//! [`timers`] is the queue of things to do later, [`posix`] the timers of a process; [`crate::sched`] moves the clock.
 
+pub(crate) mod posix;
 pub(crate) mod timers;
 
 pub(crate) use timers::{TimerId, Timers};

@@ -7,6 +7,7 @@ mod attr;
 mod control;
 mod descriptors;
 mod epoll;
+mod inet;
 mod io;
 mod iov;
 mod names;

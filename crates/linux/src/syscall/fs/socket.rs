@@ -1,11 +1,13 @@
 //! Sockets: the calls, their addresses and control messages.
 //!
-//! Only `AF_UNIX` exists; other families answer as a kernel built without them. Source: Linux 6.18
-//! net/socket.c, net/core/scm.c. Neighbours: [`crate::fs::UnixSocket`] does the work.
+//! `AF_UNIX` is here; [`super::inet`] has `AF_INET` and `AF_INET6`; other families answer as a kernel
+//! built without them. Source: Linux 6.18 net/socket.c, net/core/scm.c. Neighbours:
+//! [`crate::fs::UnixSocket`] does the work.
 
 use super::io::wait_for;
 use super::iov::UserIov;
-use super::{Caller, PathArg, file_arg, install};
+use super::{Caller, PathArg, file_arg, inet, install};
+use crate::fs::inet::Family;
 use crate::fs::{
     Address, At, BUFFER_BYTES, FileType, LastLink, May, NewKind, OpenFile, OpenFlags, Peek,
     PeerCred, Received, SocketFile, SocketKind, UnixSocket,
@@ -16,7 +18,7 @@ use crate::task::Task;
 use kilburn_addr::{Errno, VirtAddr};
 use std::rc::Rc;
 
-const FAMILY: &str = "AF_UNIX only";
+const FAMILY: &str = "AF_UNIX; AF_INET and AF_INET6 over the machine's own loopback";
 
 pub(super) const TABLE: &[Entry] = &[
     now(198, "socket", Support::Partial(FAMILY), sys_socket),
@@ -29,8 +31,13 @@ pub(super) const TABLE: &[Entry] = &[
     waits!(205, "getpeername", Support::Partial(FAMILY), sys_getpeername),
     waits!(206, "sendto", Support::Partial(FAMILY), sys_sendto),
     waits!(207, "recvfrom", Support::Partial(FAMILY), sys_recvfrom),
-    waits!(208, "setsockopt", Support::Partial("SO_PASSCRED and buffer sizes"), sys_setsockopt),
-    waits!(209, "getsockopt", Support::Partial("what AF_UNIX programs ask"), sys_getsockopt),
+    waits!(
+        208,
+        "setsockopt",
+        Support::Partial("options of those families, not all of AF_UNIX"),
+        sys_setsockopt
+    ),
+    waits!(209, "getsockopt", Support::Partial("what programs ask"), sys_getsockopt),
     now(210, "shutdown", Support::Partial(FAMILY), sys_shutdown),
     waits!(211, "sendmsg", Support::Partial(FAMILY), sys_sendmsg),
     waits!(212, "recvmsg", Support::Partial(FAMILY), sys_recvmsg),
@@ -38,14 +45,14 @@ pub(super) const TABLE: &[Entry] = &[
 ];
 
 const AF_UNIX: u16 = 1;
-const MSG_PEEK: u32 = 0x02;
+pub(super) const MSG_PEEK: u32 = 0x02;
 const MSG_CTRUNC: u32 = 0x08;
-const MSG_TRUNC: u32 = 0x20;
-const MSG_DONTWAIT: u32 = 0x40;
-const MSG_WAITALL: u32 = 0x100;
-const MSG_NOSIGNAL: u32 = 0x4000;
+pub(super) const MSG_TRUNC: u32 = 0x20;
+pub(super) const MSG_DONTWAIT: u32 = 0x40;
+pub(super) const MSG_WAITALL: u32 = 0x100;
+pub(super) const MSG_NOSIGNAL: u32 = 0x4000;
 const MSG_CMSG_CLOEXEC: u32 = 0x4000_0000;
-const SOL_SOCKET: i32 = 1;
+pub(super) const SOL_SOCKET: i32 = 1;
 const SCM_RIGHTS: i32 = 1;
 const SCM_CREDENTIALS: i32 = 2;
 /// Most descriptors in one message.
@@ -92,11 +99,17 @@ fn socket_arg(task: &Task, args: Args) -> Result<(Rc<OpenFile>, Rc<UnixSocket>),
 }
 
 fn sys_socket(task: &Rc<Task>, args: Args) -> SysResult {
+    if let Some(family) = Family::from_number(args.int(0)) {
+        return inet::socket(task, family, args);
+    }
     let (kind, flags) = kind_arg(args)?;
     Ok(open_socket(task, UnixSocket::new(kind, cred_of(task)), flags)?)
 }
 
 async fn sys_socketpair(task: &Rc<Task>, args: Args) -> SysResult {
+    if Family::from_number(args.int(0)).is_some() {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
     let (kind, flags) = kind_arg(args)?;
     let (a, b) = UnixSocket::pair(kind, cred_of(task));
     let a = open_socket(task, a, flags)?;
@@ -156,6 +169,10 @@ fn find_socket(task: &Rc<Task>, kind: SocketKind, name: &[u8]) -> Result<Rc<Unix
 }
 
 async fn sys_bind(task: &Rc<Task>, args: Args) -> SysResult {
+    if let Some((file, socket)) = inet::socket_arg(task, args)? {
+        drop(file);
+        return inet::bind(task, &socket, args).await;
+    }
     let (_, socket) = socket_arg(task, args)?;
     let name = read_address(task, args.addr(1), args.uint(2)).await?;
     let bound = !socket.name().is_empty();
@@ -193,12 +210,20 @@ async fn sys_bind(task: &Rc<Task>, args: Args) -> SysResult {
 }
 
 fn sys_listen(task: &Rc<Task>, args: Args) -> SysResult {
+    if let Some((file, socket)) = inet::socket_arg(task, args)? {
+        drop(file);
+        socket.listen(args.int(1))?;
+        return Ok(0);
+    }
     let (_, socket) = socket_arg(task, args)?;
     socket.listen(args.int(1))?;
     Ok(0)
 }
 
 async fn sys_connect(task: &Rc<Task>, args: Args) -> SysResult {
+    if let Some((file, socket)) = inet::socket_arg(task, args)? {
+        return inet::connect(task, (&file, &socket), args).await;
+    }
     let (file, socket) = socket_arg(task, args)?;
     let name = read_address(task, args.addr(1), args.uint(2)).await?;
     let to = find_socket(task, socket.kind(), &name)?;
@@ -226,6 +251,9 @@ async fn sys_accept4(task: &Rc<Task>, args: Args) -> SysResult {
 }
 
 async fn accept(task: &Rc<Task>, args: Args, flags: OpenFlags) -> SysResult {
+    if let Some((file, socket)) = inet::socket_arg(task, args)? {
+        return inet::accept(task, (&file, &socket), args, flags).await;
+    }
     let (file, socket) = socket_arg(task, args)?;
     if socket.kind() == SocketKind::Datagram {
         return Err(Errno::EOPNOTSUPP.into());
@@ -261,28 +289,41 @@ async fn write_address(
 }
 
 async fn sys_getsockname(task: &Rc<Task>, args: Args) -> SysResult {
+    if let Some((file, socket)) = inet::socket_arg(task, args)? {
+        drop(file);
+        return inet::name(task, &socket, args).await;
+    }
     let (_, socket) = socket_arg(task, args)?;
     write_address(task, &socket.name(), args.addr(1), args.addr(2)).await?;
     Ok(0)
 }
 
 async fn sys_getpeername(task: &Rc<Task>, args: Args) -> SysResult {
+    if let Some((file, socket)) = inet::socket_arg(task, args)? {
+        drop(file);
+        return inet::peer_name(task, &socket, args).await;
+    }
     let (_, socket) = socket_arg(task, args)?;
     write_address(task, &socket.peer_name()?, args.addr(1), args.addr(2)).await?;
     Ok(0)
 }
 
 fn sys_shutdown(task: &Rc<Task>, args: Args) -> SysResult {
+    if let Some((file, socket)) = inet::socket_arg(task, args)? {
+        drop(file);
+        socket.shutdown(args.int(1))?;
+        return Ok(0);
+    }
     let (_, socket) = socket_arg(task, args)?;
     socket.shutdown(args.int(1))?;
     Ok(0)
 }
 
 /// What a send has besides its bytes.
-struct Outgoing {
-    to: Option<Rc<UnixSocket>>,
-    files: Vec<Rc<OpenFile>>,
-    flags: u32,
+pub(super) struct Outgoing<To> {
+    pub(super) to: Option<To>,
+    pub(super) files: Vec<Rc<OpenFile>>,
+    pub(super) flags: u32,
 }
 
 async fn send(
@@ -290,7 +331,7 @@ async fn send(
     file: &OpenFile,
     socket: &Rc<UnixSocket>,
     from: &mut UserIov,
-    mut out: Outgoing,
+    mut out: Outgoing<Rc<UnixSocket>>,
 ) -> SysResult {
     let stream = socket.kind() == SocketKind::Stream;
     if !stream && from.left() > BUFFER_BYTES as u64 {
@@ -332,6 +373,9 @@ async fn send(
 }
 
 async fn sys_sendto(task: &Rc<Task>, args: Args) -> SysResult {
+    if let Some((file, socket)) = inet::socket_arg(task, args)? {
+        return inet::send_to(task, (&file, &socket), args).await;
+    }
     let (file, socket) = socket_arg(task, args)?;
     let mut to = None;
     if args.addr(4) != VirtAddr::ZERO {
@@ -388,6 +432,9 @@ async fn receive(
 }
 
 async fn sys_recvfrom(task: &Rc<Task>, args: Args) -> SysResult {
+    if let Some((file, socket)) = inet::socket_arg(task, args)? {
+        return inet::receive_from(task, (&file, &socket), args).await;
+    }
     let (file, socket) = socket_arg(task, args)?;
     let flags = args.uint(3);
     let mut to = UserIov::buffer(args.addr(1), args.raw(2));
@@ -400,22 +447,22 @@ async fn sys_recvfrom(task: &Rc<Task>, args: Args) -> SysResult {
 }
 
 /// `struct msghdr`, and where it is.
-struct Header {
+pub(super) struct Header {
     at: VirtAddr,
     words: [u64; 7],
 }
 
 impl Header {
-    async fn read(task: &Rc<Task>, at: VirtAddr) -> Result<Self, Errno> {
+    pub(super) async fn read(task: &Rc<Task>, at: VirtAddr) -> Result<Self, Errno> {
         let words = task.read_struct::<[u64; 7]>(at).await?;
         Ok(Self { at, words })
     }
 
-    fn name(&self) -> (VirtAddr, u32) {
+    pub(super) fn name(&self) -> (VirtAddr, u32) {
         (VirtAddr::new(self.words[0]), self.words[1] as u32)
     }
 
-    async fn iov(&self, task: &Rc<Task>) -> Result<UserIov, Errno> {
+    pub(super) async fn iov(&self, task: &Rc<Task>) -> Result<UserIov, Errno> {
         match UserIov::read(task, VirtAddr::new(self.words[2]), self.words[3]).await {
             Err(Errno::EINVAL) if self.words[3] > 1024 => Err(Errno::EMSGSIZE),
             iov => iov,
@@ -426,7 +473,7 @@ impl Header {
         (VirtAddr::new(self.words[4]), self.words[5])
     }
 
-    fn field(&self, offset: u64) -> Result<VirtAddr, Errno> {
+    pub(super) fn field(&self, offset: u64) -> Result<VirtAddr, Errno> {
         self.at.checked_add(offset).ok_or(Errno::EFAULT)
     }
 }
@@ -463,6 +510,9 @@ async fn files_sent(task: &Rc<Task>, header: &Header) -> Result<Vec<Rc<OpenFile>
 }
 
 async fn sys_sendmsg(task: &Rc<Task>, args: Args) -> SysResult {
+    if let Some((file, socket)) = inet::socket_arg(task, args)? {
+        return inet::send_message(task, (&file, &socket), args).await;
+    }
     let (file, socket) = socket_arg(task, args)?;
     let header = Header::read(task, args.addr(1)).await?;
     let mut to = None;
@@ -531,6 +581,9 @@ fn control_received(
 }
 
 async fn sys_recvmsg(task: &Rc<Task>, args: Args) -> SysResult {
+    if let Some((file, socket)) = inet::socket_arg(task, args)? {
+        return inet::receive_message(task, (&file, &socket), args).await;
+    }
     let (file, socket) = socket_arg(task, args)?;
     let header = Header::read(task, args.addr(1)).await?;
     let mut to = header.iov(task).await?;
@@ -570,6 +623,10 @@ const SO_PROTOCOL: i32 = 38;
 const SO_DOMAIN: i32 = 39;
 
 async fn sys_setsockopt(task: &Rc<Task>, args: Args) -> SysResult {
+    if let Some((file, socket)) = inet::socket_arg(task, args)? {
+        drop(file);
+        return inet::set_option(task, &socket, args).await;
+    }
     let (_, socket) = socket_arg(task, args)?;
     if args.int(1) != SOL_SOCKET {
         return Err(Errno::EOPNOTSUPP.into());
@@ -589,6 +646,10 @@ async fn sys_setsockopt(task: &Rc<Task>, args: Args) -> SysResult {
 }
 
 async fn sys_getsockopt(task: &Rc<Task>, args: Args) -> SysResult {
+    if let Some((file, socket)) = inet::socket_arg(task, args)? {
+        drop(file);
+        return inet::get_option(task, &socket, args).await;
+    }
     let (_, socket) = socket_arg(task, args)?;
     if args.int(1) != SOL_SOCKET {
         return Err(Errno::EOPNOTSUPP.into());
