@@ -87,6 +87,11 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FORM", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "text")]
     pub(crate) stats: Option<StatsForm>,
 
+    /// Print each system call and signal, in strace's format, on stderr or into a file of the host
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    #[expect(clippy::option_option, reason = "absent, without a file, with one")]
+    pub(crate) strace: Option<Option<PathBuf>>,
+
     /// Write the figures into this file of the host instead of stderr
     #[arg(long, value_name = "FILE")]
     pub(crate) stats_file: Option<PathBuf>,

@@ -258,6 +258,7 @@ mod tests {
     /// A run with a distinct figure everywhere it matters.
     pub(super) fn example() -> Figures {
         let config = MachineConfig {
+            strace: None,
             memory_bytes: 64 << 20,
             paging: Sv::SV39,
             harts: 1,

@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::figures::{Figures, HostTime};
 use kilburn_linux::{
     Aslr, ExitReport, ExitStatus, InitialFile, Machine, MachineConfig, RootConfig, StdioConfig,
+    TraceSink,
 };
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
@@ -102,6 +103,20 @@ fn configure(arguments: &RunArgs) -> Result<MachineConfig, Failure> {
         env: environment(&arguments.env),
         cwd: cwd.into(),
         stdio: StdioConfig::Host,
+        strace: trace_sink(arguments)?,
+    })
+}
+
+/// Where `--strace` goes.
+fn trace_sink(arguments: &RunArgs) -> Result<Option<TraceSink>, Failure> {
+    Ok(match &arguments.strace {
+        None => None,
+        Some(None) => Some(TraceSink::new(io::stderr())),
+        Some(Some(path)) => {
+            let file = std::fs::File::create(path)
+                .map_err(|e| Failure::usage(format!("--strace={}: {e}", path.display())))?;
+            Some(TraceSink::new(file))
+        }
     })
 }
 

@@ -5,7 +5,10 @@
 
 use kilburn_addr::Errno;
 use kilburn_paging::Sv;
+use parking_lot::Mutex;
+use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Everything a run depends on. The same value gives the same run, byte for byte, as long as the
 /// files under a host root and the bytes read from the host's stdin are the same.
@@ -33,6 +36,30 @@ pub struct MachineConfig {
     pub cwd: Vec<u8>,
     /// What descriptors 0, 1 and 2 are.
     pub stdio: StdioConfig,
+    /// Where system calls and signals are told as they happen; `None`: nowhere.
+    pub strace: Option<TraceSink>,
+}
+
+/// Takes the lines of a system call trace.
+#[derive(Clone)]
+pub struct TraceSink(Arc<Mutex<dyn Write + Send>>);
+
+impl TraceSink {
+    /// Lines go to `out`.
+    pub fn new(out: impl Write + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(out)))
+    }
+
+    /// Writes a line; one that cannot be written is lost, the run goes on.
+    pub(crate) fn write(&self, line: &[u8]) {
+        drop(self.0.lock().write_all(line));
+    }
+}
+
+impl std::fmt::Debug for TraceSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TraceSink")
+    }
 }
 
 /// Address space layout randomisation.

@@ -10,6 +10,7 @@ use crate::sched::cpu::Cpus;
 use crate::sched::ready::ReadyQueue;
 use crate::signal::Signal;
 use crate::signal::info::SigInfo;
+use crate::strace::Tracer;
 use crate::task::group::StopState;
 use crate::task::{Task, ThreadGroup, Tid};
 use crate::time::{BOOT_REALTIME, Nanos, Timers};
@@ -80,6 +81,8 @@ pub(crate) struct Kernel {
     random: RefCell<ChaCha12Rng>,
     pub(crate) shm: Segments,
     pub(crate) core_dumps: CoreSettings,
+    /// Told of calls and signals, when somebody wants to know.
+    pub(crate) tracer: Option<Tracer>,
     pub(crate) hostname: RefCell<Vec<u8>>,
     pub(crate) domainname: RefCell<Vec<u8>>,
     /// Offset of CLOCK_REALTIME to its value at boot, as clock_settime leaves it.
@@ -96,6 +99,7 @@ pub(crate) struct KernelParts {
     pub(crate) vfs: Rc<Vfs>,
     pub(crate) seed: u64,
     pub(crate) memory_bytes: u64,
+    pub(crate) strace: Option<crate::config::TraceSink>,
 }
 
 impl Kernel {
@@ -123,6 +127,7 @@ impl Kernel {
             random: RefCell::new(generator(parts.seed, Stream::Bytes)),
             shm: Segments::default(),
             core_dumps: CoreSettings::default(),
+            tracer: parts.strace.map(Tracer::new),
             hostname: RefCell::new(b"kilburn".to_vec()),
             domainname: RefCell::new(b"(none)".to_vec()),
             realtime_offset: Cell::new(0),

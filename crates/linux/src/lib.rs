@@ -10,7 +10,7 @@
 //! - `sched`: which task runs where and when; wait queues. `time`: virtual time and timers.
 //! - `exec`: a program file becomes an address space. `signal`: signals and their frames.
 //! - `syscall`: the system call table. `fs`: everything behind a descriptor or a path.
-//! - `ipc`: System V shared memory.
+//! - `ipc`: System V shared memory. `strace`: calls and signals as lines of text.
 //!
 //! Each task is one coroutine (`task::run`), polled by the scheduler. Task state is `Rc`, `Cell`
 //! and `RefCell`; what the memory manager holds on to (inodes, page cache) is `Arc` and locks.
@@ -28,12 +28,15 @@ mod machine;
 pub mod report;
 mod sched;
 mod signal;
+mod strace;
 mod syscall;
 mod task;
 mod time;
 mod user;
 
-pub use config::{Aslr, InitialFile, MachineConfig, MachineError, RootConfig, StdioConfig};
+pub use config::{
+    Aslr, InitialFile, MachineConfig, MachineError, RootConfig, StdioConfig, TraceSink,
+};
 use errno_text::errno_text;
 pub use machine::Machine;
 pub use report::{ExitReport, ExitStatus, Stats};

@@ -79,6 +79,7 @@ impl Machine {
             vfs,
             seed: config.seed,
             memory_bytes: bytes,
+            strace: config.strace.clone(),
         });
         kernel.vfs().attach(&kernel);
         let machine = start_first_program(&kernel, &config);

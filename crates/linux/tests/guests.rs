@@ -40,6 +40,7 @@ fn compile(name: &str, flags: &[&str]) -> Option<Vec<u8>> {
 fn config(elf: Vec<u8>) -> MachineConfig {
     let file = InitialFile { path: b"/root/guest".to_vec(), mode: 0o755, data: elf };
     MachineConfig {
+        strace: None,
         memory_bytes: 128 << 20,
         paging: Sv::SV57,
         harts: 2,

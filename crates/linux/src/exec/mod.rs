@@ -241,6 +241,9 @@ impl Task {
             let old = self.tid();
             self.become_leader();
             kernel.rename_task(old, self);
+            if let Some(tracer) = &kernel.tracer {
+                tracer.rename(old, self.tid());
+            }
         }
         self.group().exit_signal.set(Some(Signal::SIGCHLD));
         if Rc::strong_count(&self.sighand()) > 2 {

@@ -44,6 +44,9 @@ impl Task {
     }
 
     async fn act_on(self: &Rc<Self>, info: SigInfo) {
+        if let Some(tracer) = &self.kernel().tracer {
+            tracer.signal(self, &info);
+        }
         let sighand = self.sighand();
         let action = sighand.get(info.signal);
         match action.handler {

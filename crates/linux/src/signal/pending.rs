@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     fn rt(n: i32, pid: u32) -> SigInfo {
-        let payload = crate::signal::info::Payload::Sender { pid, uid: 0 };
+        let payload = Payload::Sender { pid, uid: 0 };
         SigInfo { signal: Signal::new(n).expect("valid"), code: -1, payload }
     }
 

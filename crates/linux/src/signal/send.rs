@@ -227,6 +227,10 @@ impl Task {
         {
             return false;
         }
+        // Who is traced is shown signals it would not notice otherwise.
+        if self.kernel().tracer.is_some() && signal != Signal::SIGKILL {
+            return false;
+        }
         let action = self.sighand().get(signal);
         if self.group().unkillable.get() && action.handler == SIG_DFL {
             return true;

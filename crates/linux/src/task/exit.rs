@@ -60,6 +60,9 @@ impl Task {
         group.threads.borrow_mut().retain(|thread| !Rc::ptr_eq(thread, self));
         kernel.forget_task(self.tid());
         group.thread_gone.wake_all();
+        if let Some(tracer) = &kernel.tracer {
+            tracer.exited(self.tid(), group.group_exit.get().unwrap_or(status));
+        }
         if group.threads.borrow().is_empty() {
             let status = group.group_exit.get().unwrap_or(status);
             kernel.reparent_children(&group);

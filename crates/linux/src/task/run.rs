@@ -80,13 +80,22 @@ async fn system_call(task: &Rc<Task>) {
     };
     kernel.charge(task, SYSCALL_COST_NS);
     add(&task.usage.syscalls, 1);
+    if let Some(tracer) = &kernel.tracer {
+        tracer.enter(task, number, args);
+    }
     if number == syscall::RT_SIGRETURN {
         // Sets all registers, the program counter included.
         kernel.count_syscall(number, false);
         task.pop_frame().await;
+        if let Some(tracer) = &kernel.tracer {
+            tracer.leave(task, &Ok(task.regs.borrow().x[Regs::A0]));
+        }
         return;
     }
     let result = syscall::dispatch(task, number, args).await;
+    if let Some(tracer) = &kernel.tracer {
+        tracer.leave(task, &result);
+    }
     kernel.count_syscall(number, result.is_err());
     kernel.note_page_tables();
     if result.is_ok() && syscall::EXECS.contains(&number) {
