@@ -21,6 +21,42 @@
 //! ```
 //!
 //! The gap search that uses a layout is in [`crate::areas`].
+//!
+//! # The 32-bit picture
+//!
+//! Four gigabytes, the last one the kernel's. With 8 MiB of stack and nothing random:
+//!
+//! ```text
+//!              i386, today                   i386, classic
+//!  0xffffffff  +------------------------+    +------------------------+
+//!              |  kernel, 1 GiB         |    |  kernel, 1 GiB         |
+//!  0xc0000000  +------------------------+    +------------------------+  TASK_SIZE
+//!              |  stack                 |    |  stack                 |
+//!              |  128 MiB kept for it   |    |          v             |
+//!  0xb8000000  +------------------------+    |                        |
+//!              |  mappings, downwards   |    |          ^             |
+//!              |          v             |    |  mappings, upwards     |
+//!              |                        |    +------------------------+  0x40000000, a third
+//!              |          ^             |    |          ^             |
+//!              |  heap                  |    |  heap                  |
+//!              |  program               |    |  program               |
+//!  0x08048000  +------------------------+    +------------------------+
+//! ```
+//!
+//! ```
+//! use kilburn_mm::layout::{Arch, Direction, Layout, LayoutRequest, LegacyLayout};
+//!
+//! let today = Layout::fixed(Arch::I386);
+//! assert_eq!(today.task_size().get(), 3 << 30);
+//! assert_eq!(today.stack_top().get(), 3 << 30);
+//! assert_eq!(today.mmap_base().get(), (3 << 30) - (128 << 20));
+//! assert_eq!(today.direction(), Direction::TopDown);
+//!
+//! let request = LayoutRequest { legacy: LegacyLayout::Always, ..LayoutRequest::default() };
+//! let classic = Layout::pick(Arch::I386, request);
+//! assert_eq!(classic.mmap_base().get(), (3 << 30) / 3);
+//! assert_eq!(classic.direction(), Direction::BottomUp);
+//! ```
 
 use kilburn_addr::{PAGE_SHIFT, PAGE_SIZE, VirtAddr};
 
@@ -46,6 +82,8 @@ pub enum Arch {
     Riscv32,
     /// x86-64 with four-level tables.
     X86_64,
+    /// x86-64 with five-level tables; addresses above 47 bits only by hint.
+    X86_64La57,
     /// i386 with the 3 GiB / 1 GiB split.
     I386,
 }
@@ -61,6 +99,7 @@ impl Arch {
             Self::Riscv32 => 0x9c80_0000,
             // arch/x86/include/asm/page_64_types.h: the last page stays unused.
             Self::X86_64 => (1 << 47) - PAGE_SIZE,
+            Self::X86_64La57 => (1 << 56) - PAGE_SIZE,
             Self::I386 => 0xc000_0000,
         })
     }
@@ -69,6 +108,7 @@ impl Arch {
     pub const fn stack_top(self) -> VirtAddr {
         match self {
             Self::RiscvSv57 => VirtAddr::new(1 << 47),
+            Self::X86_64La57 => Self::X86_64.task_size(),
             _ => self.task_size(),
         }
     }
@@ -78,7 +118,7 @@ impl Arch {
         let third = match self {
             // arch/riscv/include/asm/processor.h: of the smallest window, whatever the mode.
             Self::RiscvSv39 | Self::RiscvSv48 | Self::RiscvSv57 => (1 << 39) / 3,
-            _ => self.task_size().get() / 3,
+            _ => self.stack_top().get() / 3,
         };
         VirtAddr::new(third.next_multiple_of(PAGE_SIZE))
     }
@@ -95,7 +135,7 @@ impl Arch {
     pub const fn mmap_rnd_bits(self) -> u32 {
         match self {
             Self::RiscvSv39 | Self::RiscvSv48 | Self::RiscvSv57 => 18,
-            Self::X86_64 => 28,
+            Self::X86_64 | Self::X86_64La57 => 28,
             Self::Riscv32 | Self::I386 => 8,
         }
     }
@@ -104,7 +144,7 @@ impl Arch {
     pub const fn stack_rnd_mask_pages(self) -> u64 {
         match self {
             Self::RiscvSv39 | Self::RiscvSv48 | Self::RiscvSv57 => 0x3_ffff,
-            Self::X86_64 => 0x3f_ffff,
+            Self::X86_64 | Self::X86_64La57 => 0x3f_ffff,
             Self::Riscv32 | Self::I386 => 0x7ff,
         }
     }
@@ -125,7 +165,7 @@ impl Arch {
 
     /// Whether x86's placement rules hold instead of the generic ones.
     pub const fn is_x86(self) -> bool {
-        matches!(self, Self::X86_64 | Self::I386)
+        matches!(self, Self::X86_64 | Self::X86_64La57 | Self::I386)
     }
 
     /// Bytes in the table entry above the leaves: what huge pages are aligned to (`PMD_SIZE`).

@@ -191,6 +191,7 @@ impl<H: Host> Search<'_, H> {
     /// `arch_get_unmapped_area_topdown` and `arch_get_unmapped_area` of x86.
     fn find_x86(&self, len: u64) -> Result<u64, Errno> {
         let task_size = self.layout.task_size().get();
+        let default_end = self.layout.default_window().get();
         let PlaceRequest { addr, placement, window, .. } = *self.request;
         let addr = addr.get();
         if placement == Placement::Fixed {
@@ -198,20 +199,25 @@ impl<H: Host> Search<'_, H> {
         }
         if self.layout.direction() == Direction::TopDown && window != Window::Low2G {
             let hint = addr & PAGE_MASK;
+            // mmap_address_hint_valid: nothing lies on both sides of the default window's end.
             if hint != 0
                 && task_size.checked_sub(len).is_some_and(|last| hint <= last)
+                && (hint > default_end) == (hint + len > default_end)
                 && self.is_free_below(hint, len)
             {
                 return Ok(hint);
             }
             let low = if window == Window::Above4G { 1 << 32 } else { PAGE_SIZE };
-            if let Some(found) = self.highest(len, low, self.layout.mmap_base().get()) {
+            let above = if hint > default_end { task_size - default_end } else { 0 };
+            let base = self.layout.mmap_base().get() + above;
+            if let Some(found) = self.highest(len, low, base) {
                 return Ok(found);
             }
         }
         let (low, high) = match window {
             Window::Low2G => LOW_2G,
-            _ => (self.layout.fallback_base().get(), task_size),
+            _ if addr > default_end => (self.layout.fallback_base().get(), task_size),
+            _ => (self.layout.fallback_base().get(), default_end),
         };
         if len > high {
             return Err(Errno::ENOMEM);

@@ -74,7 +74,7 @@ fn three_mappings_go_where_real_kernels_put_them() {
 }
 
 #[test]
-fn hints_reach_above_the_window_on_sv57_only() {
+fn hints_reach_above_the_window_where_there_are_five_levels_only() {
     let taken = [
         // Seen on riscv64 6.12.
         (Arch::RiscvSv57, 0x8000_0000_0000, true),
@@ -86,6 +86,10 @@ fn hints_reach_above_the_window_on_sv57_only() {
         (Arch::RiscvSv39, 0x40_0000_0000, false),
         (Arch::X86_64, 0x7fff_ffff_f000, false),
         (Arch::X86_64, 0xffff_ffff_ffff_f000, false),
+        // From the source: no machine with five levels was asked.
+        (Arch::X86_64La57, 0x8000_0000_0000, true),
+        (Arch::X86_64La57, 0xff_ffff_ffff_e000, true),
+        (Arch::X86_64La57, 0x7fff_ffff_e000, true),
     ];
     for (arch, hint, taken) in taken {
         let layout = Layout::fixed(arch);
@@ -93,6 +97,25 @@ fn hints_reach_above_the_window_on_sv57_only() {
         let expect = if taken { hint } else { layout.mmap_base().get() - PAGE_SIZE };
         assert_eq!(at, Ok(VirtAddr::new(expect)), "{arch:?} {hint:#x}");
     }
+}
+
+#[test]
+fn a_hint_above_the_window_opens_all_of_user_space_of_five_levels() {
+    let layout = Layout::fixed(Arch::X86_64La57);
+    let mut areas = Areas::<Bare>::new();
+    let window = layout.default_window().get();
+    assert_eq!(window, Layout::fixed(Arch::X86_64).task_size().get());
+    let place = |areas: &Areas<Bare>, hint, len| {
+        areas.get_unmapped_area(&layout, &request(hint, len)).map(VirtAddr::get)
+    };
+    let base = layout.mmap_base().get();
+    // Not across the window's end; then as if there were no hint.
+    assert_eq!(place(&areas, window - PAGE_SIZE, 2 * PAGE_SIZE), Ok(base - 2 * PAGE_SIZE));
+    assert_eq!(place(&areas, 0, 1 << 47), Err(Errno::ENOMEM));
+    let high = base + layout.task_size().get() - window;
+    areas.insert(area(1 << 55, (1 << 55) + PAGE_SIZE, VmFlags::empty()));
+    assert_eq!(place(&areas, 1 << 55, PAGE_SIZE), Ok(high - PAGE_SIZE));
+    assert!(place(&areas, 1 << 55, 1 << 50).is_ok_and(|at| at > window));
 }
 
 #[test]
