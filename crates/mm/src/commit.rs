@@ -14,11 +14,7 @@ const fn kbytes_to_pages(kbytes: u64) -> u64 {
 impl<H: Host> Memory<H> {
     /// Most pages that may be promised in overcommit mode 2.
     pub(crate) fn commit_limit(&self) -> u64 {
-        let limit = match self.config().overcommit {
-            Overcommit::Never(limit) => limit,
-            Overcommit::Heuristic | Overcommit::Always => CommitLimit::Ratio(50),
-        };
-        match limit {
+        match self.tunables.commit_limit() {
             CommitLimit::Kbytes(kbytes) => kbytes_to_pages(kbytes),
             CommitLimit::Ratio(percent) => self.frames.total() * u64::from(percent) / 100,
         }
@@ -31,17 +27,17 @@ impl<H: Host> Memory<H> {
     pub(crate) fn charge(&self, caller: &Caller, total_vm: u64, pages: u64) -> Result<(), Errno> {
         let charged = pages as i64;
         let now = self.committed.fetch_add(charged, Ordering::Relaxed) + charged;
-        let allowed = match self.config().overcommit {
+        let config = self.config();
+        let allowed = match config.overcommit {
             Overcommit::Always => true,
             Overcommit::Heuristic => pages <= self.frames.total(),
             Overcommit::Never(_) => {
                 let mut limit = self.commit_limit();
                 if !caller.admin {
-                    limit =
-                        limit.saturating_sub(kbytes_to_pages(self.config().admin_reserve_kbytes));
+                    limit = limit.saturating_sub(kbytes_to_pages(config.admin_reserve_kbytes));
                 }
                 // Room for the user to end the process that takes everything.
-                let reserve = kbytes_to_pages(self.config().user_reserve_kbytes);
+                let reserve = kbytes_to_pages(config.user_reserve_kbytes);
                 limit = limit.saturating_sub(reserve.min(total_vm / 32));
                 now < limit as i64
             }

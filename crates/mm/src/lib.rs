@@ -73,6 +73,7 @@ mod pte;
 mod rmap;
 mod shared_anon;
 pub mod stats;
+mod sysctl;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod user;
@@ -98,5 +99,6 @@ pub use ops::shm::{Occupied, Reserve};
 pub use page_cache::{AddressSpace, BackingStore};
 pub use procfs::{ClearRefs, MmStatus, ShowFrames, Statm, Usage};
 pub use stats::MmStats;
+pub use sysctl::Sysctl;
 pub use user::{FutexKey, FutexScope, Partial, RemoteRights};
 pub use userfault::{UserfaultWait, UserfaultWatch, Userfaultfd};

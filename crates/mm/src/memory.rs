@@ -10,6 +10,7 @@ use crate::frames::{FrameMeta, FrameState, Frames};
 use crate::host::Host;
 use crate::ids::AsidPool;
 use crate::page_cache::AddressSpace;
+use crate::sysctl::Tunables;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -22,6 +23,7 @@ use lock_api::Mutex;
 pub struct Memory<H: Host> {
     host: H,
     config: MemoryConfig,
+    pub(crate) tunables: Tunables,
     pub(crate) frames: Frames<H::RawMutex>,
     zero_frame: Pfn,
     pub(crate) uses: Uses,
@@ -108,6 +110,7 @@ impl<H: Host> Memory<H> {
         uses.kernel.store(1, Ordering::Relaxed);
         Ok(Arc::new(Self {
             host,
+            tunables: Tunables::new(&config),
             config,
             frames,
             zero_frame,
@@ -128,10 +131,11 @@ impl<H: Host> Memory<H> {
         &self.host
     }
 
-    /// The settings it was made with.
+    /// The settings now: those it was made with, as changed since
+    /// ([`set_sysctl`](Self::set_sysctl)).
     #[inline]
-    pub fn config(&self) -> &MemoryConfig {
-        &self.config
+    pub fn config(&self) -> MemoryConfig {
+        self.tunables.apply(&self.config)
     }
 
     /// Counts of frames now.
