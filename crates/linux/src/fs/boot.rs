@@ -147,7 +147,7 @@ impl Vfs {
             let done = open.write(rest)?;
             rest = &rest[done..];
         }
-        self.chmod(&creds, open.inode(), file.mode)
+        self.chmod(&creds, open.path(), file.mode)
     }
 
     /// Connects the name space to the kernel.

@@ -2,12 +2,13 @@
 //!
 //! A [`Dentry`] is one name of one inode; it knows its parent, so that the path of an open file
 //! can be told at any time, renames included. Living dentries are found again through their
-//! parent's children (weak: a dentry lives as long as somebody uses it). A [`Mount`] is a tree
-//! put onto a dentry of another; a [`Path`] is a place: mount and dentry.
+//! parent's children (weak: a dentry lives as long as somebody uses it). A [`Path`] is a place:
+//! mount and dentry.
 //!
-//! Neighbours: [`crate::fs::walk`] makes dentries; [`crate::fs::vfs`] owns the mounts.
+//! Neighbours: [`crate::fs::walk`] makes dentries; [`crate::fs::mount`] joins trees.
 
-use crate::fs::inode::{FileSystem, InodeRef};
+use crate::fs::inode::InodeRef;
+use crate::fs::mount::Mount;
 use kilburn_addr::Errno;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
@@ -179,10 +180,20 @@ impl Dentry {
         !self.mounted.lock().is_empty()
     }
 
-    /// Takes away all mounts; the machine ends.
-    pub(crate) fn unmount_all(&self) {
-        let mounts = std::mem::take(&mut *self.mounted.lock());
-        drop(mounts);
+    /// Takes `mount` off this dentry.
+    pub(crate) fn detach(&self, mount: &Arc<Mount>) {
+        self.mounted.lock().retain(|known| !Arc::ptr_eq(known, mount));
+    }
+
+    /// Names from the root of the file system to here, as mountinfo shows the root of a mount.
+    pub(crate) fn path_in_file_system(self: &Arc<Self>) -> Vec<u8> {
+        let mut names = Vec::new();
+        let mut at = Arc::clone(self);
+        while let Some(parent) = at.parent() {
+            names.push(at.name());
+            at = parent;
+        }
+        joined(&names)
     }
 }
 
@@ -211,77 +222,6 @@ impl Drop for Dentry {
         while let Some(mut dentry) = next.and_then(Arc::into_inner) {
             next = dentry.leave();
         }
-    }
-}
-
-/// How a mount may be used (`MNT_*`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct MountFlags {
-    /// No set-ID execution.
-    pub(crate) nosuid: bool,
-    /// No device nodes.
-    pub(crate) nodev: bool,
-    /// No execution at all.
-    pub(crate) noexec: bool,
-}
-
-impl MountFlags {
-    /// As `/proc/mounts` writes them after `rw`.
-    pub(crate) fn words(self) -> String {
-        let word = |on, word| if on { word } else { "" };
-        let (suid, dev) = (word(self.nosuid, ",nosuid"), word(self.nodev, ",nodev"));
-        format!("{suid}{dev}{}", word(self.noexec, ",noexec"))
-    }
-
-    /// As `statfs` shows them (`ST_*`), with the access-time rule that all mounts have.
-    pub(crate) fn statfs_bits(self) -> u64 {
-        const ST_NOSUID: u64 = 2;
-        const ST_NODEV: u64 = 4;
-        const ST_NOEXEC: u64 = 8;
-        const ST_RELATIME: u64 = 4096;
-        let bit = |on, bit| if on { bit } else { 0 };
-        bit(self.nosuid, ST_NOSUID)
-            | bit(self.nodev, ST_NODEV)
-            | bit(self.noexec, ST_NOEXEC)
-            | ST_RELATIME
-    }
-}
-
-/// Number of every mount outside the name space.
-const PSEUDO_MOUNT_ID: u64 = 1;
-
-/// A tree put into the name space.
-pub(crate) struct Mount {
-    /// As `statx` and mountinfo number it.
-    pub(crate) id: u64,
-    /// The file system.
-    pub(crate) file_system: Arc<dyn FileSystem>,
-    /// Its root.
-    pub(crate) root: Arc<Dentry>,
-    /// Where it is; `None` for the root of everything and for pseudo mounts.
-    pub(crate) on: Option<(Weak<Mount>, Weak<Dentry>)>,
-    /// Restrictions.
-    pub(crate) flags: MountFlags,
-    /// First column of `/proc/mounts`.
-    pub(crate) source: &'static str,
-}
-
-impl Mount {
-    /// A mount outside the name space (pipes, sockets, anonymous inodes).
-    pub(crate) fn pseudo(file_system: Arc<dyn FileSystem>, root: Arc<Dentry>) -> Arc<Self> {
-        let flags = MountFlags::default();
-        Arc::new(Self { id: PSEUDO_MOUNT_ID, file_system, root, on: None, flags, source: "none" })
-    }
-
-    /// Whether it is outside the name space.
-    pub(crate) fn is_pseudo(&self) -> bool {
-        self.id == PSEUDO_MOUNT_ID
-    }
-
-    /// Where it is mounted.
-    pub(crate) fn parent(&self) -> Option<Path> {
-        let (mount, dentry) = self.on.as_ref()?;
-        Some(Path { mount: mount.upgrade()?, dentry: dentry.upgrade()? })
     }
 }
 
@@ -315,6 +255,14 @@ impl Path {
         Arc::ptr_eq(&self.mount.root, &self.dentry)
     }
 
+    /// Whether names and attributes here may be changed.
+    ///
+    /// # Errors
+    /// EROFS on a mount for reading only.
+    pub(crate) fn want_write(&self) -> Result<(), Errno> {
+        if self.mount.flags().readonly { Err(Errno::EROFS) } else { Ok(()) }
+    }
+
     /// Whether two paths are the same place.
     pub(crate) fn same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.mount, &other.mount) && Arc::ptr_eq(&self.dentry, &other.dentry)
@@ -331,14 +279,7 @@ impl Path {
         loop {
             let top = {
                 let mounted = here.dentry.mounted.lock();
-                mounted
-                    .iter()
-                    .rfind(|m| {
-                        m.on.as_ref().is_some_and(|(under, _)| {
-                            std::ptr::eq(under.as_ptr(), Arc::as_ptr(&here.mount))
-                        })
-                    })
-                    .map(Arc::clone)
+                mounted.iter().rfind(|m| m.is_on(&here.mount)).map(Arc::clone)
             };
             match top {
                 Some(mount) => {
@@ -357,7 +298,9 @@ impl Path {
             if here.same(root) {
                 return here;
             }
-            if let Some(parent) = here.dentry.parent() {
+            if !here.is_mount_root()
+                && let Some(parent) = here.dentry.parent()
+            {
                 let up = Self { mount: Arc::clone(&here.mount), dentry: parent };
                 return up.into_mounted();
             }
@@ -409,7 +352,9 @@ impl Path {
             if root.is_some_and(|root| here.same(root)) {
                 break;
             }
-            if let Some(parent) = here.dentry.parent() {
+            if !here.is_mount_root()
+                && let Some(parent) = here.dentry.parent()
+            {
                 names.push(here.dentry.name());
                 here.dentry = parent;
                 continue;
@@ -420,14 +365,19 @@ impl Path {
                 None => return None,
             }
         }
-        if names.is_empty() {
-            return Some(b"/".to_vec());
-        }
-        let mut text = Vec::new();
-        for name in names.iter().rev() {
-            text.push(b'/');
-            text.extend_from_slice(name);
-        }
-        Some(text)
+        Some(joined(&names))
     }
+}
+
+/// A path of `names`, the last one first.
+fn joined(names: &[Vec<u8>]) -> Vec<u8> {
+    if names.is_empty() {
+        return b"/".to_vec();
+    }
+    let mut text = Vec::new();
+    for name in names.iter().rev() {
+        text.push(b'/');
+        text.extend_from_slice(name);
+    }
+    text
 }

@@ -41,7 +41,7 @@ impl ExecFile {
 
     /// Permission and set-ID bits; no set-ID where the mount forbids it.
     pub(crate) fn mode(&self) -> u32 {
-        if self.place.mount.flags.nosuid { self.perm & 0o1777 } else { self.perm }
+        if self.place.mount.flags().nosuid { self.perm & 0o1777 } else { self.perm }
     }
 
     /// Owner.
@@ -91,7 +91,7 @@ impl Vfs {
             return Err(Errno::ELOOP);
         }
         let stat = inode.stat()?;
-        if stat.kind != FileType::Regular || place.mount.flags.noexec {
+        if stat.kind != FileType::Regular || place.mount.flags().noexec {
             return Err(Errno::EACCES);
         }
         may_access(creds, &stat, May::EXEC)?;
@@ -160,7 +160,7 @@ impl OpenFile {
             file,
             readable: flags.readable(),
             writable: flags.writable(),
-            noexec: self.path().mount.flags.noexec,
+            noexec: self.path().mount.flags().noexec,
             write_sealed: self.check_write_seal().is_err(),
         })
     }

@@ -41,20 +41,82 @@ pub(crate) struct MemFs {
 }
 
 impl MemFs {
-    /// An empty file system; `perm` is that of its root directory, which is the answer.
+    /// An empty file system; the answer is its root directory.
     pub(crate) fn mount(
         type_name: &'static str,
         device: Device,
-        pages_max: u64,
+        options: &MemFsOptions,
         caches: PageCaches,
         clock: Clock,
-        perm: u32,
     ) -> Arc<MemInode> {
         let next_ino = AtomicU64::new(1);
         let tree = Mutex::new(());
+        let pages_max = options.pages_max;
         let fs = Arc::new(Self { type_name, device, next_ino, pages_max, caches, clock, tree });
-        MemInode::new(&fs, &NewInode { what: NewKind::Directory, perm, uid: 0, gid: 0 })
+        let MemFsOptions { perm, uid, gid, .. } = *options;
+        MemInode::new(&fs, &NewInode { what: NewKind::Directory, perm, uid, gid })
     }
+}
+
+/// How a file system in memory is mounted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct MemFsOptions {
+    /// Permission bits of the root directory.
+    pub(crate) perm: u32,
+    /// Its owner.
+    pub(crate) uid: u32,
+    /// Its group.
+    pub(crate) gid: u32,
+    /// Pages it may hold, as `statfs` tells.
+    // DIVERGENCE(tmpfs-size): a tmpfs shows its size and does not enforce it; what ends it is the
+    // machine's memory.
+    pub(crate) pages_max: u64,
+}
+
+impl MemFsOptions {
+    /// As mounted without options in a machine with this much memory.
+    pub(crate) fn new(memory_bytes: u64) -> Self {
+        Self { perm: 0o1777, uid: 0, gid: 0, pages_max: memory_bytes / 2 / PAGE_SIZE }
+    }
+
+    /// Reads the options of mount(2), separated by commas (Linux `shmem_parse_one`).
+    ///
+    /// # Errors
+    /// EINVAL for an unknown one or a bad value.
+    pub(crate) fn parse(text: &[u8], memory_bytes: u64) -> Result<Self, Errno> {
+        let mut options = Self::new(memory_bytes);
+        let text = std::str::from_utf8(text).map_err(|_| Errno::EINVAL)?;
+        for option in text.split(',').filter(|option| !option.is_empty()) {
+            let (name, value) = option.split_once('=').unwrap_or((option, ""));
+            let number = |radix| u32::from_str_radix(value, radix).map_err(|_| Errno::EINVAL);
+            match name {
+                "mode" => options.perm = number(8)? & 0o7777,
+                "uid" => options.uid = number(10)?,
+                "gid" => options.gid = number(10)?,
+                "size" => options.pages_max = size(value, memory_bytes)?.div_ceil(PAGE_SIZE),
+                "nr_blocks" => options.pages_max = size(value, memory_bytes)?,
+                "inode64" if value.is_empty() => {}
+                _ => return Err(Errno::EINVAL),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// A size with its suffix: k, m, g, or a percentage of memory.
+fn size(text: &str, memory_bytes: u64) -> Result<u64, Errno> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, suffix) = text.split_at(split);
+    let number: u64 = digits.parse().map_err(|_| Errno::EINVAL)?;
+    let scaled = match suffix {
+        "" => Some(number),
+        "k" | "K" => number.checked_shl(10),
+        "m" | "M" => number.checked_shl(20),
+        "g" | "G" => number.checked_shl(30),
+        "%" => number.checked_mul(memory_bytes).map(|bytes| bytes / 100),
+        _ => None,
+    };
+    scaled.ok_or(Errno::EINVAL)
 }
 
 impl FileSystem for MemFs {

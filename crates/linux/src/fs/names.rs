@@ -76,6 +76,7 @@ impl Vfs {
         let mut walk = who.walk();
         let parent = walk.resolve_parent(at.from, at.text)?;
         let name = new_name(&mut walk, &parent, what.file_type() == FileType::Directory)?;
+        parent.dir.want_write()?;
         let is_whiteout =
             matches!(what, NewKind::Device(FileType::CharDevice, d) if d.encode() == 0);
         if matches!(what, NewKind::Device(..))
@@ -95,6 +96,7 @@ impl Vfs {
         let mut walk = who.walk();
         let parent = walk.resolve_parent(at.from, at.text)?;
         let name = new_name(&mut walk, &parent, false)?;
+        parent.dir.want_write()?;
         if !Arc::ptr_eq(&target.mount, &parent.dir.mount) && !target.mount.is_pseudo() {
             return Err(Errno::EXDEV);
         }
@@ -125,6 +127,7 @@ impl Vfs {
             (Last::Dot, Remove::Directory) => return Err(Errno::EINVAL),
             (Last::Root, Remove::Directory) => return Err(Errno::EBUSY),
         };
+        parent.dir.want_write()?;
         let victim = walk.child(&parent.dir, &name)?;
         let is_dir = victim.inode().kind() == FileType::Directory;
         if remove == Remove::File && parent.trailing_slash {
@@ -168,6 +171,7 @@ impl Vfs {
         let Last::Name(name) = &to.last else {
             return Err(if mode == RenameMode::NoReplace { Errno::EEXIST } else { Errno::EBUSY });
         };
+        from.dir.want_write()?;
         let moved = walk.child(&from.dir, old_name)?;
         let target = match walk.child(&to.dir, name) {
             Err(Errno::ENOENT) => None,
@@ -191,7 +195,9 @@ impl Vfs {
     ///
     /// # Errors
     /// EPERM when not the owner, or when execute bits are sealed; EOPNOTSUPP for symbolic links.
-    pub(crate) fn chmod(&self, creds: &Creds, inode: &InodeRef, perm: u32) -> Result<(), Errno> {
+    pub(crate) fn chmod(&self, creds: &Creds, place: &Path, perm: u32) -> Result<(), Errno> {
+        place.want_write()?;
+        let inode = place.inode();
         let stat = inode.stat()?;
         if inode.kind() == FileType::Symlink {
             return Err(Errno::EOPNOTSUPP);
@@ -216,10 +222,12 @@ impl Vfs {
     pub(crate) fn chown(
         &self,
         creds: &Creds,
-        inode: &InodeRef,
+        place: &Path,
         uid: Option<u32>,
         gid: Option<u32>,
     ) -> Result<(), Errno> {
+        place.want_write()?;
+        let inode = place.inode();
         let stat = inode.stat()?;
         if !creds.has_cap(Capability::Chown) {
             let owner = creds.fsuid == stat.uid;
@@ -241,10 +249,12 @@ impl Vfs {
     pub(crate) fn set_times(
         &self,
         creds: &Creds,
-        inode: &InodeRef,
+        place: &Path,
         atime: NewTime,
         mtime: NewTime,
     ) -> Result<(), Errno> {
+        place.want_write()?;
+        let inode = place.inode();
         if (atime, mtime) == (NewTime::Keep, NewTime::Keep) {
             return Ok(());
         }
@@ -272,7 +282,9 @@ impl Vfs {
     ///
     /// # Errors
     /// EISDIR, EINVAL for what has no size, EACCES, what the store answers.
-    pub(crate) fn truncate(&self, creds: &Creds, inode: &InodeRef, size: u64) -> Result<(), Errno> {
+    pub(crate) fn truncate(&self, creds: &Creds, place: &Path, size: u64) -> Result<(), Errno> {
+        place.want_write()?;
+        let inode = place.inode();
         match inode.kind() {
             FileType::Directory => return Err(Errno::EISDIR),
             FileType::Regular => {}
@@ -335,8 +347,12 @@ impl Vfs {
     /// EACCES.
     pub(crate) fn access(&self, creds: &Creds, place: &Path, want: May) -> Result<(), Errno> {
         let stat = place.inode().stat()?;
-        if want.contains(May::EXEC) && place.mount.flags.noexec && stat.kind == FileType::Regular {
+        if want.contains(May::EXEC) && place.mount.flags().noexec && stat.kind == FileType::Regular
+        {
             return Err(Errno::EACCES);
+        }
+        if want.contains(May::WRITE) && !stat.kind.is_special() {
+            place.want_write()?;
         }
         may_access(creds, &stat, want)
     }

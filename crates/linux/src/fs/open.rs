@@ -152,6 +152,7 @@ impl Vfs {
             let exclusive = how.flags.contains(OpenFlags::EXCL);
             let found = match walk.child(&parent.dir, &name) {
                 Err(Errno::ENOENT) => {
+                    parent.dir.want_write()?;
                     let made =
                         self.make(creds, fs, &parent.dir, &name, NewKind::Regular, how.perm)?;
                     return Ok((made, Origin::Made));
@@ -217,6 +218,7 @@ impl Vfs {
         if dir.inode().kind() != FileType::Directory {
             return Err(Errno::ENOTDIR);
         }
+        dir.want_write()?;
         may_access(creds, &dir.inode().stat()?, May::WRITE | May::EXEC)?;
         let perm = how.perm & !fs.umask();
         let new = NewInode { what: NewKind::Regular, perm, uid: creds.fsuid, gid: creds.fsgid };
@@ -320,13 +322,16 @@ fn may_open(creds: &Creds, place: &Path, how: OpenHow) -> Result<(), Errno> {
         {
             return Err(Errno::EISDIR);
         }
-        FileType::CharDevice | FileType::BlockDevice if place.mount.flags.nodev => {
+        FileType::CharDevice | FileType::BlockDevice if place.mount.flags().nodev => {
             return Err(Errno::EACCES);
         }
         _ => {}
     }
     let stat = inode.stat()?;
     may_access(creds, &stat, wanted)?;
+    if wanted.contains(May::WRITE) && !stat.kind.is_special() {
+        place.want_write()?;
+    }
     if how.flags.contains(OpenFlags::NOATIME) && !owner_or_capable(creds, &stat) {
         return Err(Errno::EPERM);
     }

@@ -79,7 +79,7 @@ trait Side {
 /// Names and types in one line; the order is each file system's own affair. What the kernel mounts
 /// over our root is not in the other folder.
 fn listing(names: impl Iterator<Item = (Vec<u8>, u8)>) -> String {
-    let ours: [&[u8]; 4] = [b"dev", b"run", b"tmp", b"proc"];
+    let ours: [&[u8]; 5] = [b"dev", b"run", b"sys", b"tmp", b"proc"];
     let mut names: Vec<_> = names.filter(|(name, _)| !ours.contains(&&name[..])).collect();
     names.sort();
     names.iter().map(|(name, kind)| format!("{}:{kind} ", String::from_utf8_lossy(name))).collect()
@@ -232,7 +232,7 @@ impl Side for Ours {
             Op::Truncate(p, size) => {
                 let flags = OpenFlags::WRONLY | OpenFlags::NONBLOCK;
                 let file = self.open(p, flags.bits(), 0)?;
-                done(self.vfs.truncate(&self.creds, file.inode(), *size))
+                done(self.vfs.truncate(&self.creds, file.path(), *size))
             }
             Op::Rename(a, b, mode) => {
                 let mode = match mode {
@@ -274,7 +274,7 @@ impl Side for Ours {
             }
             Op::Chmod(p, mode) => {
                 let place = self.vfs.lookup(who, place(&cwd, p), LastLink::Follow)?;
-                done(self.vfs.chmod(&self.creds, place.inode(), *mode))
+                done(self.vfs.chmod(&self.creds, &place, *mode))
             }
         }
     }

@@ -9,7 +9,9 @@
 
 use crate::fs::file::{FileOps, IoctlAnswer, IoctlRequest, OpenFile, OpenFlags, PollEvents};
 use crate::fs::inode::{InodeRef, Touch};
+use crate::fs::pipe_pages::Charge;
 use crate::sched::wait::WaitQueue;
+use crate::task::Creds;
 use kilburn_addr::{Errno, PAGE_SIZE};
 use parking_lot::Mutex;
 use std::any::Any;
@@ -19,7 +21,9 @@ use std::sync::Arc;
 /// Longest write that is atomic.
 pub(crate) const PIPE_BUF: usize = PAGE_SIZE as usize;
 /// Buffers of a new pipe.
-const BUFFERS: usize = 16;
+pub(crate) const BUFFERS: usize = 16;
+/// Buffers of a new pipe whose user has too many (`PIPE_MIN_DEF_BUFFERS`).
+pub(crate) const BUFFERS_MIN: usize = 2;
 /// Largest pipe without `CAP_SYS_RESOURCE`, bytes (`/proc/sys/fs/pipe-max-size`).
 pub(crate) const PIPE_MAX_SIZE: usize = 1 << 20;
 /// `ioctl`: bytes that can be read.
@@ -37,6 +41,9 @@ struct Buffer {
 struct Ring {
     buffers: VecDeque<Buffer>,
     limit: usize,
+    /// What its user pays for the buffers.
+    // DIVERGENCE(fifo-pages): named pipes count for nobody.
+    charge: Option<Charge>,
     readers: u32,
     writers: u32,
     /// How many readers and writers there ever were; `open` waits for these to move.
@@ -69,12 +76,23 @@ impl Fifo {
         let ring = Ring {
             buffers: VecDeque::new(),
             limit: BUFFERS,
+            charge: None,
             readers: 0,
             writers: 0,
             readers_ever: 0,
             writers_ever: 0,
         };
         Self(Arc::new(Shared { ring: Mutex::new(ring), queue: WaitQueue::new(), naming }))
+    }
+
+    /// An empty anonymous pipe of the buffers that `charge` counts.
+    pub(crate) fn charged(charge: Charge) -> Self {
+        let fifo = Self::new(Naming::Anonymous);
+        let mut ring = fifo.0.ring.lock();
+        ring.limit = usize::try_from(charge.count()).unwrap_or(BUFFERS);
+        ring.charge = Some(charge);
+        drop(ring);
+        fifo
     }
 
     /// Opens an end (Linux `fifo_open`). The open may be incomplete: see
@@ -155,8 +173,9 @@ impl Fifo {
     /// `F_SETPIPE_SZ`: at least `bytes`, a power of two of pages. Answers the new capacity.
     ///
     /// # Errors
-    /// EINVAL for sizes out of range; EBUSY when more buffers than that are full.
-    pub(crate) fn set_capacity(&self, bytes: usize) -> Result<usize, Errno> {
+    /// EINVAL for sizes out of range; EBUSY when more buffers than that are full; EPERM when the
+    /// user has too many.
+    pub(crate) fn set_capacity(&self, creds: &Creds, bytes: usize) -> Result<usize, Errno> {
         if bytes > 1 << 31 {
             return Err(Errno::EINVAL);
         }
@@ -164,6 +183,9 @@ impl Fifo {
         let mut ring = self.0.ring.lock();
         if buffers < ring.buffers.len() {
             return Err(Errno::EBUSY);
+        }
+        if let Some(charge) = &mut ring.charge {
+            charge.set(creds, buffers as u64)?;
         }
         ring.limit = buffers;
         drop(ring);
@@ -426,9 +448,9 @@ mod tests {
     fn a_pipe_shrinks_only_to_what_it_holds() {
         let fifo = open_pipe();
         fifo.put(&[0; 3 * 4096], false).unwrap();
-        assert_eq!(fifo.set_capacity(1), Err(Errno::EBUSY));
-        assert_eq!(fifo.set_capacity(4097), Err(Errno::EBUSY));
-        assert_eq!(fifo.set_capacity(3 * 4096), Ok(4 * 4096));
+        assert_eq!(fifo.set_capacity(&Creds::root(), 1), Err(Errno::EBUSY));
+        assert_eq!(fifo.set_capacity(&Creds::root(), 4097), Err(Errno::EBUSY));
+        assert_eq!(fifo.set_capacity(&Creds::root(), 3 * 4096), Ok(4 * 4096));
         assert_eq!(fifo.peek(5), Ok(vec![0; 5]));
     }
 }

@@ -4,9 +4,10 @@
 //! Neighbours: [`crate::fs::vfs`] makes open files of them.
 
 use crate::fs::clock::Clock;
-use crate::fs::dentry::{Dentry, Mount, Path};
+use crate::fs::dentry::{Dentry, Path};
 use crate::fs::file::{FileOps, OpenFlags};
 use crate::fs::inode::{FileSystem, Inode, InodeRef, SetAttr, Touch};
+use crate::fs::mount::Mount;
 use crate::fs::pipe::Fifo;
 use crate::fs::stat::{Device, FileType, Kstat, Kstatfs, Timespec};
 use kilburn_addr::{Errno, PAGE_SIZE};

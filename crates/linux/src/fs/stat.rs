@@ -62,6 +62,12 @@ impl FileType {
         })
     }
 
+    /// Whether its bytes are not the file system's: a read-only one may be written (Linux
+    /// `special_file`).
+    pub(crate) const fn is_special(self) -> bool {
+        !matches!(self, Self::Regular | Self::Directory | Self::Symlink)
+    }
+
     /// `d_type` of a directory entry (`DT_*`).
     pub(crate) const fn dirent_type(self) -> u8 {
         (self.mode_bits() >> 12) as u8

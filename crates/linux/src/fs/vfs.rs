@@ -7,25 +7,30 @@
 
 use crate::fs::boot::{KernelLink, Stdio};
 use crate::fs::clock::Clock;
-use crate::fs::dentry::{Dentry, Mount, MountFlags, Path};
+use crate::fs::dentry::{Dentry, Path};
 use crate::fs::devices;
 use crate::fs::file::{OpenFile, OpenFlags};
 use crate::fs::hostfs::HostFs;
 use crate::fs::inet::Network;
 use crate::fs::inode::{InodeRef, NewInode, NewKind};
 use crate::fs::locks::LockTable;
-use crate::fs::memfs::{MemFs, MemInode};
+use crate::fs::memfs::{MemFs, MemFsOptions, MemInode};
+use crate::fs::mount::{Mount, MountFlags};
+use crate::fs::mounting::MountTable;
 use crate::fs::page_cache::PageCaches;
-use crate::fs::pipe::{self, Fifo, Naming};
+use crate::fs::pipe::{self, Fifo};
+use crate::fs::pipe_pages::PipePages;
 use crate::fs::procfs::{ProcFs, uuid};
 use crate::fs::pseudo::{Opener, PseudoFs};
 use crate::fs::random::Random;
 use crate::fs::regular::RegularFile;
 use crate::fs::stat::{Device, FileType};
+use crate::fs::sysfs::SysFs;
 use crate::fs::unix::{Address, UnixNames, UnixSocket};
 use crate::fs::write_access::Writers;
-use kilburn_addr::{Errno, PAGE_SIZE};
-use std::cell::{Cell, OnceCell, RefCell};
+use crate::task::Creds;
+use kilburn_addr::Errno;
+use std::cell::{Cell, OnceCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -69,11 +74,10 @@ pub(crate) struct Vfs {
     memory_bytes: u64,
     stdio: Stdio,
     link: KernelLink,
-    mounts: RefCell<Vec<Arc<Mount>>>,
-    /// Dentries that mounts sit on, kept alive.
-    mount_points: RefCell<Vec<Path>>,
+    mounts: MountTable,
     next_minor: Cell<u32>,
     pipes: Arc<PseudoFs>,
+    pipe_pages: Arc<PipePages>,
     /// Standard streams of the host.
     streams: Arc<PseudoFs>,
     sockets: Arc<PseudoFs>,
@@ -103,28 +107,26 @@ impl Vfs {
             PseudoFs::new(name, Device::new(0, minor), magic, clock.clone(), &numbers)
         };
         let anon = pseudo("anon_inodefs", 15, 0x0904_1934);
-        let pages = memory_bytes / 2 / PAGE_SIZE;
         let memfs = |name, minor, perm| {
-            MemFs::mount(name, Device::new(0, minor), pages, caches.clone(), clock.clone(), perm)
+            let options = MemFsOptions { perm, ..MemFsOptions::new(memory_bytes) };
+            MemFs::mount(name, Device::new(0, minor), &options, caches.clone(), clock.clone())
         };
         let (root_inode, source) = match root {
             RootSource::Host(path) => {
-                (HostFs::mount(&path, caches.clone(), clock.clone())?, "root")
+                (HostFs::mount(&path, caches.clone(), clock.clone())?, b"root".as_slice())
             }
-            RootSource::Memory => (memfs("tmpfs", FIRST_MINOR, 0o755) as InodeRef, "rootfs"),
+            RootSource::Memory => {
+                (memfs("tmpfs", FIRST_MINOR, 0o755) as InodeRef, b"rootfs".as_slice())
+            }
         };
         let root_dentry = Dentry::root(Arc::clone(&root_inode));
-        let root_mount = Arc::new(Mount {
-            id: 20,
-            file_system: root_inode.file_system(),
-            root: Arc::clone(&root_dentry),
-            on: None,
-            flags: MountFlags::default(),
-            source,
-        });
+        let mounts = MountTable::new();
+        let flags = MountFlags::default();
+        let root_mount = mounts.add(Arc::clone(&root_dentry), source, flags, None);
         let vfs = Self {
-            root: Path { mount: Arc::clone(&root_mount), dentry: root_dentry },
+            root: Path { mount: root_mount, dentry: root_dentry },
             anon_inode: anon.inode(FileType::Anonymous, 0o600, None),
+            pipe_pages: PipePages::new(),
             pipes: pseudo("pipefs", 14, 0x5049_5045),
             sockets: pseudo("sockfs", 8, 0x534f_434b),
             anon,
@@ -136,8 +138,7 @@ impl Vfs {
             stdio,
             link,
             streams: pseudo("pipefs", 13, 0x5049_5045),
-            mounts: RefCell::new(vec![root_mount]),
-            mount_points: RefCell::default(),
+            mounts,
             next_minor: Cell::new(FIRST_MINOR + 1),
             locks: Rc::default(),
             boot_id: OnceCell::new(),
@@ -152,25 +153,60 @@ impl Vfs {
     }
 
     fn mount_kernel_trees(&self) {
-        let plain = MountFlags::default();
-        let proc = ProcFs::mount(self.new_device(), self.link.clone());
-        self.mount(b"/proc", proc, "proc", plain);
-        let dev = self.tmpfs("devtmpfs", 0o755);
-        devices::populate(&dev);
-        self.mount(b"/dev", dev, "dev", plain);
-        let pts = self.tmpfs("devpts", 0o755);
-        devices::populate_pts(&pts, self.stdio.tty());
-        self.mount(b"/dev/pts", pts, "devpts", plain);
-        for (path, perm) in [(b"/dev/shm" as &[u8], 0o1777), (b"/run", 0o755), (b"/tmp", 0o1777)] {
-            self.mount(path, self.tmpfs("tmpfs", perm), "tmpfs", plain);
+        let trees: [(&[u8], &[u8], &[u8], &[u8]); 7] = [
+            (b"/proc", b"proc", b"proc", b""),
+            (b"/sys", b"sysfs", b"sysfs", b""),
+            (b"/dev", b"devtmpfs", b"dev", b""),
+            (b"/dev/pts", b"devpts", b"devpts", b""),
+            (b"/dev/shm", b"tmpfs", b"tmpfs", b""),
+            (b"/run", b"tmpfs", b"tmpfs", b"mode=755"),
+            (b"/tmp", b"tmpfs", b"tmpfs", b""),
+        ];
+        for (path, kind, source, options) in trees {
+            let tree = self.tree_of_type(kind, options);
+            let tree = tree.expect("these types and options are there");
+            self.mounts.add(tree, source, MountFlags::default(), Some(self.stand_in(path)));
+        }
+    }
+
+    /// The root of a file system of type `kind`: a new one, or the only one.
+    ///
+    /// # Errors
+    /// ENODEV for a type there is not; EINVAL for options it does not have.
+    pub(crate) fn tree_of_type(&self, kind: &[u8], options: &[u8]) -> Result<Arc<Dentry>, Errno> {
+        let shared = |name, make: &dyn Fn() -> InodeRef| {
+            // Options of what exists already change nothing, as on Linux.
+            Ok(self.mounts.shared_tree(name, || Dentry::root(make())))
+        };
+        match kind {
+            b"tmpfs" => {
+                let options = MemFsOptions::parse(options, self.memory_bytes)?;
+                Ok(Dentry::root(self.memfs("tmpfs", &options)))
+            }
+            b"proc" => shared("proc", &|| ProcFs::mount(self.new_device(), self.link.clone())),
+            b"sysfs" => shared("sysfs", &|| SysFs::mount(self.new_device(), self.link.clone())),
+            b"devtmpfs" => shared("devtmpfs", &|| {
+                let dev = self.tmpfs("devtmpfs", 0o755);
+                devices::populate(&dev);
+                dev
+            }),
+            b"devpts" => shared("devpts", &|| {
+                let pts = self.tmpfs("devpts", 0o755);
+                devices::populate_pts(&pts, self.stdio.tty());
+                pts
+            }),
+            _ => Err(Errno::ENODEV),
         }
     }
 
     /// The root directory of a new file system in memory.
-    pub(crate) fn tmpfs(&self, type_name: &'static str, perm: u32) -> InodeRef {
+    fn tmpfs(&self, type_name: &'static str, perm: u32) -> InodeRef {
+        self.memfs(type_name, &MemFsOptions { perm, ..MemFsOptions::new(self.memory_bytes) })
+    }
+
+    fn memfs(&self, type_name: &'static str, options: &MemFsOptions) -> InodeRef {
         let device = self.new_device();
-        let pages = self.memory_bytes / 2 / PAGE_SIZE;
-        MemFs::mount(type_name, device, pages, self.caches.clone(), self.clock.clone(), perm)
+        MemFs::mount(type_name, device, options, self.caches.clone(), self.clock.clone())
     }
 
     /// A device number for one more file system without a device.
@@ -180,14 +216,8 @@ impl Vfs {
         Device::new(0, minor)
     }
 
-    /// Mounts the tree of `root` on the directory `path`, made of plain names, from the root.
-    pub(crate) fn mount(
-        &self,
-        path: &[u8],
-        root: InodeRef,
-        source: &'static str,
-        flags: MountFlags,
-    ) {
+    /// The directory `path`, made of plain names, from the root, to mount on.
+    fn stand_in(&self, path: &[u8]) -> Path {
         let mut place = self.root.clone();
         for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
             let known = place.dentry.known_child(name);
@@ -198,23 +228,9 @@ impl Vfs {
                 let inode = inode.unwrap_or_else(|| self.tmpfs("tmpfs", 0o755));
                 place.dentry.child(name, inode)
             });
-            place = Path { mount: Arc::clone(&place.mount), dentry };
-            let below = place.clone().into_mounted();
-            if !below.same(&place) {
-                place = below;
-            }
+            place = Path { mount: Arc::clone(&place.mount), dentry }.into_mounted();
         }
-        let mount = Arc::new(Mount {
-            id: 20 + self.mounts.borrow().len() as u64,
-            file_system: root.file_system(),
-            root: Dentry::root(root),
-            on: Some((Arc::downgrade(&place.mount), Arc::downgrade(&place.dentry))),
-            flags,
-            source,
-        });
-        place.attach(Arc::clone(&mount));
-        self.mounts.borrow_mut().push(mount);
-        self.mount_points.borrow_mut().push(place);
+        place
     }
 
     /// The machine's root directory.
@@ -224,7 +240,12 @@ impl Vfs {
 
     /// All mounts, oldest first.
     pub(crate) fn mounts(&self) -> Vec<Arc<Mount>> {
-        self.mounts.borrow().clone()
+        self.mounts.all()
+    }
+
+    /// What is mounted.
+    pub(crate) fn mount_table(&self) -> &MountTable {
+        &self.mounts
     }
 
     /// All locks on files.
@@ -283,9 +304,14 @@ impl Vfs {
     /// Both ends of a new pipe; `flags` are `O_NONBLOCK` and `O_DIRECT`.
     ///
     /// # Errors
-    /// None today.
-    pub(crate) fn pipe(&self, flags: OpenFlags) -> Result<(Rc<OpenFile>, Rc<OpenFile>), Errno> {
-        let fifo = Fifo::new(Naming::Anonymous);
+    /// ENFILE when the user has too many.
+    pub(crate) fn pipe(
+        &self,
+        creds: &Creds,
+        flags: OpenFlags,
+    ) -> Result<(Rc<OpenFile>, Rc<OpenFile>), Errno> {
+        let (wanted, least) = (pipe::BUFFERS as u64, pipe::BUFFERS_MIN as u64);
+        let fifo = Fifo::charged(self.pipe_pages.charge(creds, wanted, least)?);
         let inode = self.pipes.inode(FileType::Fifo, 0o600, Some(fifo.clone()));
         let text = format!("pipe:[{}]", inode.stat()?.ino).into_bytes();
         let (read, write) = pipe::pipe(&fifo, &inode)?;
@@ -326,6 +352,11 @@ impl Vfs {
     /// The loopback inside the machine.
     pub(crate) fn network(&self) -> &Rc<Network> {
         &self.network
+    }
+
+    /// Pages of pipes that each user has.
+    pub(crate) fn pipe_pages(&self) -> &Arc<PipePages> {
+        &self.pipe_pages
     }
 
     /// Bound sockets.
@@ -395,10 +426,7 @@ impl Vfs {
     /// The first failure to write back.
     pub(crate) fn shutdown(&self) -> Result<(), Errno> {
         let result = self.sync();
-        for place in self.mount_points.take() {
-            place.dentry.unmount_all();
-        }
-        for mount in self.mounts.take() {
+        for mount in self.mounts.clear() {
             mount.file_system.drop_caches();
         }
         if let Some(root) = self.root.inode().as_any().downcast_ref::<MemInode>() {

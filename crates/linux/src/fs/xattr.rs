@@ -2,6 +2,7 @@
 //!
 //! Source: Linux 6.18 fs/xattr.c: `xattr_permission`. Neighbours: inodes store them.
 
+use crate::fs::dentry::Path;
 use crate::fs::inode::{InodeRef, XattrMode};
 use crate::fs::perm::{May, may_access, owner_or_capable};
 use crate::fs::stat::{FileType, S_ISVTX};
@@ -56,11 +57,13 @@ impl Vfs {
     pub(crate) fn set_xattr(
         &self,
         creds: &Creds,
-        inode: &InodeRef,
+        place: &Path,
         name: &[u8],
         value: &[u8],
         mode: XattrMode,
     ) -> Result<(), Errno> {
+        place.want_write()?;
+        let inode = place.inode();
         may_use(creds, inode, name, May::WRITE)?;
         inode.set_xattr(name, value, mode)
     }
@@ -72,9 +75,11 @@ impl Vfs {
     pub(crate) fn remove_xattr(
         &self,
         creds: &Creds,
-        inode: &InodeRef,
+        place: &Path,
         name: &[u8],
     ) -> Result<(), Errno> {
+        place.want_write()?;
+        let inode = place.inode();
         may_use(creds, inode, name, May::WRITE)?;
         inode.remove_xattr(name)
     }

@@ -17,7 +17,7 @@ pub(crate) mod run;
 pub(crate) mod stop;
 pub(crate) mod wait;
 
-use crate::fs::{ExecFile, FdTable, FsStruct};
+use crate::fs::{ExecFile, FdTable, FsStruct, Ids, may_inspect};
 use crate::host::Mm;
 use crate::kernel::Kernel;
 use crate::report::ExitStatus;
@@ -359,10 +359,7 @@ impl Task {
 
     /// Whether this task may look into `target` and steer it (`PTRACE_MODE_ATTACH_REALCREDS`).
     pub(crate) fn may_attach(&self, target: &Self) -> bool {
-        let (own, other) = (self.creds(), target.creds());
-        let same = [other.uid, other.euid, other.suid].iter().all(|id| *id == own.uid)
-            && [other.gid, other.egid, other.sgid].iter().all(|id| *id == own.gid);
-        Rc::ptr_eq(self.group(), target.group()) || same || own.has_cap(Capability::SysPtrace)
+        may_inspect(self, target, Ids::Real)
     }
 
     /// How the memory manager is to judge this task's calls.

@@ -4,11 +4,16 @@
 //! the kernel's state at that moment. Files are text made when read from the start
 //! ([`ProcFile`]); links of a task jump ([`Target::Jump`]) to what they name.
 //!
-//! - [`task`]: the text of `/proc/PID/*`. [`sysvipc`], [`system`]: that of everything else.
+//! - [`task`], [`status`]: the text of `/proc/PID/*`; [`access`]: who may read it.
+//! - [`system`]: that of everything else; [`sysctl`]: `/proc/sys`; [`sysvipc`], [`kconfig`].
 //!
 //! Formats: Linux 6.18 fs/proc/, checked on a real riscv64 kernel. Neighbours: [`crate::kernel`].
 
+mod access;
 mod file;
+mod kconfig;
+mod status;
+mod sysctl;
 mod system;
 mod sysvipc;
 mod task;
@@ -19,10 +24,13 @@ use crate::fs::file::{FileOps, OpenFlags};
 use crate::fs::inode::{DirEntry, FileSystem, Inode, InodeRef, SetAttr, Target};
 use crate::fs::stat::{Device, FileType, Kstat, Kstatfs, Timespec};
 use crate::kernel::Kernel;
-use crate::task::{Task, ThreadGroup, Tid};
+use crate::sched::wait::WaitQueue;
+use crate::task::{Capability, Task, ThreadGroup, Tid};
 use crate::time::BOOT_REALTIME;
-use file::ProcFile;
+pub(crate) use access::{Ids, may_inspect};
+use file::{MemFile, PagemapFile, ProcFile, Reading};
 use kilburn_addr::{Errno, PAGE_SIZE};
+use kilburn_mm::ShowFrames;
 use parking_lot::Mutex;
 use send_wrapper::SendWrapper;
 use std::any::Any;
@@ -30,6 +38,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 pub(crate) use system::uuid;
+pub(in crate::fs) use system::{cpu_list, cpu_mask};
 use task::TaskFile;
 
 /// Magic number of procfs.
@@ -59,10 +68,23 @@ pub(super) enum Node {
     FdInfo(Owner, i32),
     /// A folder of `/proc/sys`, by its place in [`system::DIRS`].
     Dir(usize),
-    /// A file outside the task folders, by its place in [`system::FILES`].
+    /// A file outside the task folders, by its number.
     System(usize),
     /// `/proc/mounts`
     MountsLink,
+}
+
+impl Node {
+    /// How it is read in pieces.
+    fn reading(self) -> Reading {
+        match self {
+            Self::System(number) => {
+                system::by_number(number).map_or(Reading::Sequence, |file| file.reading)
+            }
+            Self::File(_, file) => file.reading(),
+            _ => Reading::Sequence,
+        }
+    }
 }
 
 /// Whose folder: a process, or one thread in its process's folder.
@@ -142,10 +164,7 @@ impl ProcFs {
                 let task = self.task(owner)?;
                 task::fdinfo(&task, fd)
             }
-            Node::System(index) => {
-                let file = system::FILES.get(index).ok_or(Errno::ENOENT)?;
-                (file.text)(&kernel)
-            }
+            Node::System(number) => (system::by_number(number)?.text)(&kernel),
             _ => Err(Errno::EISDIR),
         }
     }
@@ -153,17 +172,65 @@ impl ProcFs {
     fn write(&self, node: Node, text: &[u8]) -> Result<(), Errno> {
         match node {
             Node::File(owner, file) => task::write(&*self.task(owner)?, file, text),
-            Node::System(index) => {
-                let file = system::FILES.get(index).ok_or(Errno::ENOENT)?;
-                let write = file.write.ok_or(Errno::EIO)?;
+            Node::System(number) => {
+                let write = system::by_number(number)?.write.ok_or(Errno::EIO)?;
                 write(&*self.kernel()?, text)
             }
             _ => Err(Errno::EIO),
         }
     }
 
+    /// Whether the caller may see what only a debugger sees of a task.
+    ///
+    /// # Errors
+    /// EACCES.
+    fn check_inspect(&self, task: &Task) -> Result<(), Errno> {
+        if may_inspect(&*self.current()?, task, Ids::FileSystem) {
+            Ok(())
+        } else {
+            Err(Errno::EACCES)
+        }
+    }
+
+    /// How often the mount table changed.
+    fn mount_changes(&self) -> u64 {
+        self.kernel().map_or(0, |kernel| kernel.vfs().mount_table().changes())
+    }
+
+    /// Woken when the mount table changes.
+    fn mount_queue(&self) -> Option<WaitQueue> {
+        Some(self.kernel().ok()?.vfs().mount_table().queue().clone())
+    }
+
+    /// Opens a file of a task's folder.
+    fn open_task_file(
+        self: &Arc<Self>,
+        owner: Owner,
+        file: TaskFile,
+    ) -> Result<Box<dyn FileOps>, Errno> {
+        let node = Node::File(owner, file);
+        // A zombie has the files, and nothing in those about memory.
+        let task = self.task(owner).ok();
+        if let Some(task) = &task
+            && file.is_guarded()
+        {
+            self.check_inspect(task)?;
+        }
+        let mm = task.and_then(|task| task.mm());
+        match file {
+            TaskFile::Mem => Ok(Box::new(MemFile::new(mm.as_ref()))),
+            TaskFile::Pagemap => {
+                let admin = self.current()?.creds().has_cap(Capability::SysAdmin);
+                let show = if admin { ShowFrames::Yes } else { ShowFrames::No };
+                Ok(Box::new(PagemapFile::new(mm.as_ref(), show)))
+            }
+            _ => Ok(Box::new(ProcFile::new(Arc::clone(self), node))),
+        }
+    }
+
     fn place_of(&self, owner: Owner, file: TaskFile) -> Result<Path, Errno> {
         let task = self.task(owner)?;
+        self.check_inspect(&task)?;
         match file {
             TaskFile::Cwd => Ok(task.fs().cwd()),
             TaskFile::Root => Ok(task.fs().root()),
@@ -178,6 +245,12 @@ impl ProcFs {
     fn fd_place(&self, owner: Owner, fd: i32) -> Result<Path, Errno> {
         let files = self.task(owner)?.try_files().ok_or(Errno::ENOENT)?;
         Ok(files.get_any(fd).map_err(|_| Errno::ENOENT)?.path().clone())
+    }
+
+    /// Where a descriptor's link leads, if the caller may know.
+    fn fd_target(&self, owner: Owner, fd: i32) -> Result<Path, Errno> {
+        self.check_inspect(&*self.task(owner)?)?;
+        self.fd_place(owner, fd)
     }
 
     /// A link's text, as the caller's root shows it.
@@ -345,9 +418,7 @@ impl ProcInode {
             }
             Node::File(_, file) => file.perm(),
             Node::FdInfo(..) => 0o444,
-            Node::System(index) => system::FILES
-                .get(index)
-                .map_or(0, |file| if file.write.is_some() { 0o644 } else { file.perm }),
+            Node::System(number) => system::by_number(number).map_or(0, |file| file.perm),
             _ => 0o555,
         }
     }
@@ -426,6 +497,10 @@ impl Inode for ProcInode {
             _ => None,
         };
         let creds = owner.and_then(|owner| self.fs.task(owner).ok()).map(|task| task.creds());
+        // What a process that its user may not debug shows belongs to root, but for its folders.
+        let dumpable = owner.and_then(|owner| self.fs.group(owner).ok());
+        let dumpable = dumpable.is_none_or(|group| group.dumpable.get() == access::SUID_DUMP_USER);
+        let creds = creds.filter(|_| dumpable || matches!(self.node, Node::Task(_)));
         let (uid, gid) = creds.map_or((0, 0), |creds| (creds.euid, creds.egid));
         let size = match self.node {
             Node::Fd(..) => 64,
@@ -485,7 +560,7 @@ impl Inode for ProcInode {
                 Ok(format!("{}/task/{}", task.tgid(), task.tid()).into_bytes())
             }
             Node::MountsLink => Ok(b"self/mounts".to_vec()),
-            Node::Fd(owner, fd) => Ok(self.fs.shown(&self.fs.fd_place(owner, fd)?)),
+            Node::Fd(owner, fd) => Ok(self.fs.shown(&self.fs.fd_target(owner, fd)?)),
             Node::File(owner, file) => Ok(self.fs.shown(&self.fs.place_of(owner, file)?)),
             _ => Err(Errno::EINVAL),
         }
@@ -493,7 +568,7 @@ impl Inode for ProcInode {
 
     fn follow(&self) -> Result<Target, Errno> {
         match self.node {
-            Node::Fd(owner, fd) => Ok(Target::Jump(self.fs.fd_place(owner, fd)?)),
+            Node::Fd(owner, fd) => Ok(Target::Jump(self.fs.fd_target(owner, fd)?)),
             Node::File(owner, file) if file.is_link() => {
                 Ok(Target::Jump(self.fs.place_of(owner, file)?))
             }
@@ -505,17 +580,23 @@ impl Inode for ProcInode {
         matches!(self.node, Node::Fd(..) | Node::File(..))
     }
 
-    fn open(&self, _flags: OpenFlags) -> Option<Result<Box<dyn FileOps>, Errno>> {
+    fn open(&self, flags: OpenFlags) -> Option<Result<Box<dyn FileOps>, Errno>> {
         if self.kind() != FileType::Regular {
             return None;
         }
-        if let Node::File(owner, TaskFile::Mem) = self.node {
-            return Some(self.fs.task(owner).and_then(|task| {
-                let mm = task.mm().ok_or(Errno::ESRCH)?;
-                Ok(Box::new(file::MemFile::new(mm)) as Box<dyn FileOps>)
-            }));
-        }
-        Some(Ok(Box::new(ProcFile::new(Arc::clone(&self.fs), self.node))))
+        Some(match self.node {
+            Node::File(owner, file) => self.fs.open_task_file(owner, file),
+            // Linux fs/proc/proc_sysctl.c: sysctl_perm: what cannot be written is not opened for
+            // it, not even by root.
+            Node::System(number)
+                if flags.writable()
+                    && self.perm() & 0o222 == 0
+                    && system::by_number(number).is_ok_and(|file| file.is_setting()) =>
+            {
+                Err(Errno::EACCES)
+            }
+            _ => Ok(Box::new(ProcFile::new(Arc::clone(&self.fs), self.node))),
+        })
     }
 
     fn as_any(&self) -> &dyn Any {

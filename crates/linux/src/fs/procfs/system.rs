@@ -1,9 +1,10 @@
 //! The text of `/proc` files that belong to no task.
 //!
-//! [`FILES`] lists them with their folder; [`DIRS`] lists the folders. Figures are the machine's
+//! [`TABLES`] lists them with their folder; [`DIRS`] lists the folders. Figures are the machine's
 //! true ones; what the machine does not have is not listed. Source: Linux 6.18 fs/proc/, mm/.
 
-use super::{Node, sysvipc};
+use super::file::Reading;
+use super::{Node, kconfig, sysctl, sysvipc};
 use crate::kernel::Kernel;
 use crate::syscall::system::{RELEASE, VERSION};
 use crate::time::{BOOT_REALTIME, SECOND, USER_HZ};
@@ -12,29 +13,18 @@ use std::fmt::Write as _;
 
 /// The folder `/proc` itself, as the parent of others.
 pub(super) const TOP: usize = 0;
-const SYS: usize = 1;
-const SYS_FS: usize = 2;
-pub(super) const SYS_KERNEL: usize = 3;
-const SYS_VM: usize = 4;
-const SYS_RANDOM: usize = 5;
-const SYSVIPC: usize = 6;
 
-/// Folders: name, and the folder they are in.
-pub(super) const DIRS: &[(&str, usize)] = &[
-    ("", usize::MAX),
-    ("sys", TOP),
-    ("fs", SYS),
-    ("kernel", SYS),
-    ("vm", SYS),
-    ("random", SYS_KERNEL),
-    ("sysvipc", TOP),
-];
+/// Folders, by path.
+pub(super) const DIRS: &[&str] =
+    &["", "fs", "sys", "sys/fs", "sys/kernel", "sys/kernel/random", "sys/vm", "sysvipc"];
 
 /// A file outside the task folders.
 pub(super) struct SystemFile {
-    pub(super) dir: usize,
+    /// Path of its folder, one of [`DIRS`].
+    pub(super) dir: &'static str,
     pub(super) name: &'static str,
     pub(super) perm: u32,
+    pub(super) reading: Reading,
     pub(super) text: Text,
     pub(super) write: Option<Write>,
 }
@@ -44,111 +34,47 @@ type Text = fn(&Kernel) -> Result<Vec<u8>, Errno>;
 /// Takes what a program writes.
 type Write = fn(&Kernel, &[u8]) -> Result<(), Errno>;
 
-const fn file(
-    dir: usize,
-    name: &'static str,
-    text: fn(&Kernel) -> Result<Vec<u8>, Errno>,
-) -> SystemFile {
-    SystemFile { dir, name, perm: 0o444, text, write: None }
+impl SystemFile {
+    /// Whether it is a setting, below `/proc/sys`.
+    pub(super) fn is_setting(&self) -> bool {
+        self.dir.starts_with("sys/")
+    }
 }
 
-macro_rules! constant {
-    ($dir:expr, $name:literal, $text:expr) => {
-        file($dir, $name, |_| Ok(format!("{}\n", $text).into_bytes()))
-    };
+const fn file(name: &'static str, text: Text) -> SystemFile {
+    SystemFile { dir: "", name, perm: 0o444, reading: Reading::Sequence, text, write: None }
 }
 
-/// What a core file is called.
-const CORE_PATTERN: SystemFile = SystemFile {
-    dir: SYS_KERNEL,
-    name: "core_pattern",
-    perm: 0o644,
-    text: |k| Ok(line(&k.core_dumps.pattern.borrow())),
-    write: Some(|k, text| {
-        // proc_dostring: up to the first zero or new line, at most CORENAME_MAX_SIZE - 1.
-        let end = text.iter().position(|byte| matches!(byte, 0 | b'\n')).unwrap_or(text.len());
-        k.core_dumps.pattern.replace(text[..end.min(127)].to_vec());
-        Ok(())
-    }),
-};
-
-/// Whether its name ends in the process id when the pattern has none.
-const CORE_USES_PID: SystemFile = SystemFile {
-    dir: SYS_KERNEL,
-    name: "core_uses_pid",
-    perm: 0o644,
-    text: |k| Ok(line(if k.core_dumps.uses_pid.get() { b"1" } else { b"0" })),
-    write: Some(|k, text| {
-        let text = std::str::from_utf8(text).map_err(|_| Errno::EINVAL)?;
-        let value: i32 = text.trim().parse().map_err(|_| Errno::EINVAL)?;
-        k.core_dumps.uses_pid.set(value != 0);
-        Ok(())
-    }),
-};
+/// The files of `/proc` itself.
+const TOP_FILES: &[SystemFile] = &[
+    file("cmdline", |_| Ok(b"\n".to_vec())),
+    SystemFile { reading: Reading::Bytes, ..file("config.gz", kconfig::gzipped) },
+    file("cpuinfo", cpuinfo),
+    file("filesystems", filesystems),
+    file("loadavg", loadavg),
+    file("meminfo", meminfo),
+    file("partitions", partitions),
+    file("stat", stat),
+    file("swaps", swaps),
+    file("uptime", uptime),
+    file("version", version),
+    file("vmstat", vmstat),
+];
 
 /// All files.
-pub(super) const FILES: &[SystemFile] = &[
-    file(TOP, "cpuinfo", cpuinfo),
-    file(TOP, "filesystems", filesystems),
-    file(TOP, "loadavg", loadavg),
-    file(TOP, "meminfo", meminfo),
-    file(TOP, "stat", stat),
-    file(TOP, "swaps", swaps),
-    file(TOP, "uptime", uptime),
-    file(TOP, "version", version),
-    file(TOP, "vmstat", vmstat),
-    constant!(TOP, "cmdline", ""),
-    constant!(SYS_FS, "file-max", u64::MAX >> 1),
-    constant!(SYS_FS, "nr_open", crate::fs::fd_table::NR_OPEN),
-    constant!(SYS_FS, "pipe-max-size", crate::fs::pipe::PIPE_MAX_SIZE),
-    constant!(SYS_FS, "protected_fifos", 1),
-    constant!(SYS_FS, "protected_hardlinks", 1),
-    constant!(SYS_FS, "protected_regular", 2),
-    constant!(SYS_FS, "protected_symlinks", 1),
-    constant!(SYS_FS, "suid_dumpable", 0),
-    constant!(SYS_KERNEL, "cap_last_cap", 40),
-    CORE_PATTERN,
-    CORE_USES_PID,
-    constant!(SYS_KERNEL, "ngroups_max", 65536),
-    constant!(SYS_KERNEL, "osrelease", RELEASE),
-    constant!(SYS_KERNEL, "ostype", "Linux"),
-    constant!(SYS_KERNEL, "overflowgid", 65534),
-    constant!(SYS_KERNEL, "overflowuid", 65534),
-    constant!(SYS_KERNEL, "pid_max", crate::kernel::PID_MAX),
-    constant!(SYS_KERNEL, "version", VERSION),
-    file(SYS_KERNEL, "domainname", |k| Ok(line(&k.domainname.borrow()))),
-    file(SYS_KERNEL, "hostname", |k| Ok(line(&k.hostname.borrow()))),
-    file(SYS_KERNEL, "randomize_va_space", |k| {
-        let on = k.aslr == crate::config::Aslr::Seeded;
-        Ok(line(if on { b"2" } else { b"0" }))
-    }),
-    file(SYSVIPC, "shm", sysvipc::shm),
-    sysvipc::SHMALL,
-    sysvipc::SHMMAX,
-    sysvipc::SHMMNI,
-    sysvipc::SHM_NEXT_ID,
-    file(SYS_RANDOM, "boot_id", |k| Ok(k.vfs().boot_id())),
-    file(SYS_RANDOM, "uuid", |k| Ok(uuid(k))),
-    constant!(SYS_RANDOM, "entropy_avail", 256),
-    constant!(SYS_RANDOM, "poolsize", 256),
-    file(SYS_VM, "max_map_count", |k| {
-        Ok(line(k.memory.config().max_map_count.to_string().as_bytes()))
-    }),
-    file(SYS_VM, "mmap_min_addr", |k| {
-        Ok(line(k.memory.config().mmap_min_addr.to_string().as_bytes()))
-    }),
-    file(SYS_VM, "overcommit_memory", |k| {
-        use kilburn_mm::Overcommit;
-        let mode: &[u8] = match k.memory.config().overcommit {
-            Overcommit::Heuristic => b"0",
-            Overcommit::Always => b"1",
-            Overcommit::Never { .. } => b"2",
-        };
-        Ok(line(mode))
-    }),
-    constant!(SYS_VM, "overcommit_ratio", 50),
-    constant!(SYS_VM, "overcommit_kbytes", 0),
-];
+const TABLES: &[&[SystemFile]] = &[TOP_FILES, sysctl::FILES, sysvipc::FILES];
+
+fn all() -> impl Iterator<Item = &'static SystemFile> {
+    TABLES.iter().copied().flatten()
+}
+
+/// The file with this number.
+///
+/// # Errors
+/// ENOENT when there is none.
+pub(super) fn by_number(number: usize) -> Result<&'static SystemFile, Errno> {
+    all().nth(number).ok_or(Errno::ENOENT)
+}
 
 /// The child `name` of folder `dir`.
 pub(super) fn lookup(dir: usize, name: &[u8]) -> Option<Node> {
@@ -157,16 +83,20 @@ pub(super) fn lookup(dir: usize, name: &[u8]) -> Option<Node> {
 
 /// All children of folder `dir`.
 pub(super) fn names(dir: usize) -> Vec<(Vec<u8>, Node)> {
-    let dirs = DIRS.iter().enumerate().filter(|(_, (_, parent))| *parent == dir);
-    let dirs = dirs.map(|(i, (name, _))| (name.as_bytes().to_vec(), Node::Dir(i)));
-    let files = FILES.iter().enumerate().filter(|(_, file)| file.dir == dir);
+    let Some(here) = DIRS.get(dir) else { return Vec::new() };
+    let dirs = DIRS.iter().enumerate().filter_map(|(i, path)| {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        (parent == *here && !name.is_empty()).then(|| (name.as_bytes().to_vec(), Node::Dir(i)))
+    });
+    let files = all().enumerate().filter(|(_, file)| file.dir == *here);
     let files = files.map(|(i, file)| (file.name.as_bytes().to_vec(), Node::System(i)));
     let mut names: Vec<_> = dirs.chain(files).collect();
     names.sort();
     names
 }
 
-fn line(text: &[u8]) -> Vec<u8> {
+/// `text` and the end of the line.
+pub(super) fn line(text: &[u8]) -> Vec<u8> {
     let mut line = text.to_vec();
     line.push(b'\n');
     line
@@ -190,7 +120,7 @@ pub(crate) fn uuid(kernel: &Kernel) -> Vec<u8> {
 }
 
 /// A set of processors as `%*pbl` prints it.
-pub(super) fn cpu_list(mask: u64) -> String {
+pub(in crate::fs) fn cpu_list(mask: u64) -> String {
     let mut text = String::new();
     let mut cpu = 0;
     while cpu < 64 {
@@ -210,6 +140,15 @@ pub(super) fn cpu_list(mask: u64) -> String {
             if first == last { write!(text, "{first}") } else { write!(text, "{first}-{last}") };
     }
     text
+}
+
+/// A set of `harts` processors as `%*pb` prints it.
+pub(in crate::fs) fn cpu_mask(mask: u64, harts: usize) -> String {
+    if harts > 32 {
+        format!("{:0width$x},{:08x}", mask >> 32, mask as u32, width = (harts - 32).div_ceil(4))
+    } else {
+        format!("{mask:0width$x}", width = harts.div_ceil(4))
+    }
 }
 
 fn cpuinfo(kernel: &Kernel) -> Result<Vec<u8>, Errno> {
@@ -232,7 +171,7 @@ fn cpuinfo(kernel: &Kernel) -> Result<Vec<u8>, Errno> {
 }
 
 fn filesystems(_: &Kernel) -> Result<Vec<u8>, Errno> {
-    let types = ["tmpfs", "proc", "devtmpfs", "sockfs", "pipefs", "devpts", "hostfs"];
+    let types = ["sysfs", "tmpfs", "proc", "devtmpfs", "sockfs", "pipefs", "devpts", "hostfs"];
     Ok(types.iter().map(|name| format!("nodev\t{name}\n")).collect::<String>().into_bytes())
 }
 
@@ -285,6 +224,12 @@ fn stat(kernel: &Kernel) -> Result<Vec<u8>, Errno> {
 
 fn swaps(_: &Kernel) -> Result<Vec<u8>, Errno> {
     Ok(b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_vec())
+}
+
+/// There is no block device.
+fn partitions(_: &Kernel) -> Result<Vec<u8>, Errno> {
+    // The heading comes with the first device.
+    Ok(Vec::new())
 }
 
 fn version(_: &Kernel) -> Result<Vec<u8>, Errno> {
@@ -363,38 +308,55 @@ fn vmstat(kernel: &Kernel) -> Result<Vec<u8>, Errno> {
 
 fn mount_lines(
     kernel: &Kernel,
-    line: impl Fn(&crate::fs::dentry::Mount, &str) -> String,
+    line: impl Fn(&crate::fs::mount::Mount, &str, &str) -> String,
 ) -> Vec<u8> {
     let root = kernel.current().map(|task| task.fs().root());
     let root = root.unwrap_or_else(|| kernel.vfs().root().clone());
     let mut text = String::new();
     for mount in kernel.vfs().mounts() {
         let place = crate::fs::Path { dentry: mount.root.clone(), mount: mount.clone() };
-        let path = String::from_utf8_lossy(&place.text(&root)).into_owned();
-        // As seq_path: characters that separate fields are written in octal.
-        let path = path.replace('\\', "\\134").replace(' ', "\\040").replace('\n', "\\012");
-        text.push_str(&line(&mount, &path.replace('\t', "\\011")));
+        text.push_str(&line(&mount, &escaped(&place.text(&root)), &escaped(&mount.source)));
     }
     text.into_bytes()
 }
 
+/// As `seq_path` writes names: what separates fields is in octal.
+fn escaped(name: &[u8]) -> String {
+    let mut text = String::new();
+    for c in String::from_utf8_lossy(name).chars() {
+        match c {
+            ' ' | '\t' | '\n' | '\\' | '#' => {
+                let _ = write!(text, "\\{:03o}", u32::from(c));
+            }
+            c => text.push(c),
+        }
+    }
+    text
+}
+
 /// `/proc/PID/mounts`.
 pub(super) fn mounts(kernel: &Kernel) -> Vec<u8> {
-    mount_lines(kernel, |mount, path| {
+    mount_lines(kernel, |mount, path, source| {
         let kind = mount.file_system.type_name();
-        format!("{} {path} {kind} rw{},relatime 0 0\n", mount.source, mount.flags.words())
+        format!("{source} {path} {kind} {} 0 0\n", mount.flags().words())
     })
 }
 
 /// `/proc/PID/mountinfo`.
 pub(super) fn mountinfo(kernel: &Kernel) -> Vec<u8> {
-    mount_lines(kernel, |mount, path| {
+    mount_lines(kernel, |mount, path, source| {
         let device = mount.file_system.device();
-        let under = mount.on.as_ref().and_then(|(under, _)| under.upgrade());
-        let parent = under.map_or(1, |under| under.id);
-        let (kind, flags) = (mount.file_system.type_name(), mount.flags.words());
+        let parent = mount.parent().map_or(1, |under| under.mount.id);
+        let (kind, flags) = (mount.file_system.type_name(), mount.flags().words());
         let (id, major, minor) = (mount.id, device.major, device.minor);
-        let source = mount.source;
-        format!("{id} {parent} {major}:{minor} / {path} rw{flags},relatime - {kind} {source} rw\n")
+        let root = escaped(&mount.root.path_in_file_system());
+        format!("{id} {parent} {major}:{minor} {root} {path} {flags} - {kind} {source} rw\n")
+    })
+}
+
+/// `/proc/PID/mountstats`.
+pub(super) fn mountstats(kernel: &Kernel) -> Vec<u8> {
+    mount_lines(kernel, |mount, path, source| {
+        format!("device {source} mounted on {path} with fstype {}\n", mount.file_system.type_name())
     })
 }

@@ -1,56 +1,51 @@
 //! `/proc/sysvipc/shm` and the limits of System V shared memory in `/proc/sys/kernel`
 //! (Linux 6.18 ipc/shm.c, ipc/ipc_sysctl.c).
 
-use super::system::{SYS_KERNEL, SystemFile};
+use super::file::Reading;
+use super::sysctl::{number, parse};
+use super::system::SystemFile;
 use crate::ipc::ids::MNI;
 use crate::kernel::Kernel;
 use kilburn_addr::{Errno, PAGE_SIZE};
 use std::fmt::Write as _;
-use std::ops::RangeInclusive;
-use std::str::FromStr;
 
-/// Largest segment in bytes.
-pub(super) const SHMMAX: SystemFile = SystemFile {
-    dir: SYS_KERNEL,
-    name: "shmmax",
-    perm: 0o644,
-    text: |k| Ok(format!("{}\n", k.shm.limits.max.get()).into_bytes()),
-    write: Some(|k, text| number(text, 0..=u64::MAX).map(|value| k.shm.limits.max.set(value))),
-};
+const KERNEL: &str = "sys/kernel";
 
-/// Most pages of all segments.
-pub(super) const SHMALL: SystemFile = SystemFile {
-    dir: SYS_KERNEL,
-    name: "shmall",
-    perm: 0o644,
-    text: |k| Ok(format!("{}\n", k.shm.limits.all.get()).into_bytes()),
-    write: Some(|k, text| number(text, 0..=u64::MAX).map(|value| k.shm.limits.all.set(value))),
-};
-
-/// Most segments.
-pub(super) const SHMMNI: SystemFile = SystemFile {
-    dir: SYS_KERNEL,
-    name: "shmmni",
-    perm: 0o644,
-    text: |k| Ok(format!("{}\n", k.shm.limits.mni.get()).into_bytes()),
-    write: Some(|k, text| number(text, 0..=MNI).map(|value| k.shm.limits.mni.set(value))),
-};
-
-/// The id the next segment shall get; -1 for any.
-pub(super) const SHM_NEXT_ID: SystemFile = SystemFile {
-    dir: SYS_KERNEL,
-    name: "shm_next_id",
-    perm: 0o644,
-    text: |k| Ok(format!("{}\n", k.shm.next_id().unwrap_or(-1)).into_bytes()),
-    write: Some(|k, text| number(text, 0..=i32::MAX).map(|value| k.shm.set_next_id(value))),
-};
-
-/// A number written to a file of `/proc/sys`.
-fn number<T: FromStr + PartialOrd>(text: &[u8], range: RangeInclusive<T>) -> Result<T, Errno> {
-    let text = str::from_utf8(text).map_err(|_| Errno::EINVAL)?;
-    let number = text.trim_ascii().parse().map_err(|_| Errno::EINVAL)?;
-    if range.contains(&number) { Ok(number) } else { Err(Errno::EINVAL) }
-}
+/// `/proc/sysvipc`, the limits and the id the next segment shall get (-1: any).
+pub(super) const FILES: &[SystemFile] = &[
+    SystemFile {
+        dir: "sysvipc",
+        name: "shm",
+        perm: 0o444,
+        reading: Reading::Sequence,
+        text: shm,
+        write: None,
+    },
+    number(
+        KERNEL,
+        "shmall",
+        |k| Ok(format!("{}\n", k.shm.limits.all.get()).into_bytes()),
+        Some(|k, text| parse(text, 0..=u64::MAX).map(|value| k.shm.limits.all.set(value))),
+    ),
+    number(
+        KERNEL,
+        "shmmax",
+        |k| Ok(format!("{}\n", k.shm.limits.max.get()).into_bytes()),
+        Some(|k, text| parse(text, 0..=u64::MAX).map(|value| k.shm.limits.max.set(value))),
+    ),
+    number(
+        KERNEL,
+        "shmmni",
+        |k| Ok(format!("{}\n", k.shm.limits.mni.get()).into_bytes()),
+        Some(|k, text| parse(text, 0..=MNI).map(|value| k.shm.limits.mni.set(value))),
+    ),
+    number(
+        KERNEL,
+        "shm_next_id",
+        |k| Ok(format!("{}\n", k.shm.next_id().unwrap_or(-1)).into_bytes()),
+        Some(|k, text| parse(text, 0..=i32::MAX).map(|value| k.shm.set_next_id(value))),
+    ),
+];
 
 /// `/proc/sysvipc/shm` (`sysvipc_shm_proc_show`).
 pub(super) fn shm(kernel: &Kernel) -> Result<Vec<u8>, Errno> {

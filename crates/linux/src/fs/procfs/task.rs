@@ -3,6 +3,7 @@
 //! [`TaskFile`] lists the files; [`text`] makes each from the task's own state. What comes from
 //! the address space is the memory manager's text. Source: Linux 6.18 fs/proc/array.c, base.c.
 
+use super::file::Reading;
 use crate::fs::fd_table::FdFlags;
 use crate::fs::file::OpenFlags;
 use crate::kernel::Kernel;
@@ -30,7 +31,6 @@ macro_rules! task_files {
 
 task_files! {
     Auxv = "auxv", 0o400;
-    Cgroup = "cgroup", 0o444;
     Cmdline = "cmdline", 0o444;
     Comm = "comm", 0o644;
     CoredumpFilter = "coredump_filter", 0o644;
@@ -43,9 +43,11 @@ task_files! {
     Mem = "mem", 0o600;
     Mountinfo = "mountinfo", 0o444;
     Mounts = "mounts", 0o444;
+    Mountstats = "mountstats", 0o400;
     OomAdj = "oom_adj", 0o644;
     OomScore = "oom_score", 0o444;
     OomScoreAdj = "oom_score_adj", 0o644;
+    Pagemap = "pagemap", 0o400;
     Personality = "personality", 0o400;
     Root = "root", 0o777;
     Schedstat = "schedstat", 0o444;
@@ -79,6 +81,40 @@ impl TaskFile {
     pub(super) fn is_link(self) -> bool {
         matches!(self, Self::Cwd | Self::Exe | Self::Root)
     }
+
+    /// Whether it is about the mount table.
+    pub(super) fn shows_mounts(self) -> bool {
+        matches!(self, Self::Mountinfo | Self::Mounts | Self::Mountstats)
+    }
+
+    /// Whether only who may debug the task opens it (`PTRACE_MODE_READ`).
+    pub(super) fn is_guarded(self) -> bool {
+        matches!(
+            self,
+            Self::Auxv
+                | Self::Environ
+                | Self::Maps
+                | Self::Mem
+                | Self::Pagemap
+                | Self::Personality
+                | Self::Smaps
+                | Self::SmapsRollup
+        )
+    }
+
+    /// How it is read in pieces.
+    pub(super) fn reading(self) -> Reading {
+        match self {
+            Self::Auxv
+            | Self::Cmdline
+            | Self::Environ
+            | Self::Loginuid
+            | Self::OomAdj
+            | Self::OomScoreAdj
+            | Self::Sessionid => Reading::Bytes,
+            _ => Reading::Sequence,
+        }
+    }
 }
 
 /// What `file` of a task's folder says; `task` is `None` for a zombie.
@@ -94,7 +130,7 @@ pub(super) fn text(
     let mut out = String::new();
     match file {
         TaskFile::Stat => stat(kernel, group, task, &mut out),
-        TaskFile::Status => status(kernel, group, task, &mut out),
+        TaskFile::Status => super::status::status(kernel, group, task, &mut out),
         TaskFile::Statm => statm(task, &mut out),
         TaskFile::Maps => with_mm(task, |mm| mm.write_maps(&mut out)),
         TaskFile::Smaps => with_mm(task, |mm| mm.write_smaps(&mut out)),
@@ -106,7 +142,6 @@ pub(super) fn text(
         TaskFile::Comm => {
             let _ = writeln!(out, "{}", comm(group, task));
         }
-        TaskFile::Cgroup => {}
         TaskFile::CoredumpFilter => {
             if task.is_some_and(|task| task.mm().is_some()) {
                 let _ = writeln!(out, "{:08x}", group.core_filter.get().bits());
@@ -141,10 +176,11 @@ pub(super) fn text(
         }
         TaskFile::Mounts => return Ok(super::system::mounts(kernel)),
         TaskFile::Mountinfo => return Ok(super::system::mountinfo(kernel)),
+        TaskFile::Mountstats => return Ok(super::system::mountstats(kernel)),
         TaskFile::Cmdline => return Ok(strings(task, Strings::Arguments)),
         TaskFile::Environ => return Ok(strings(task, Strings::Environment)),
         TaskFile::Auxv => return Ok(auxv(task)),
-        TaskFile::Cwd | TaskFile::Exe | TaskFile::Root | TaskFile::Mem => {
+        TaskFile::Cwd | TaskFile::Exe | TaskFile::Root | TaskFile::Mem | TaskFile::Pagemap => {
             return Err(Errno::EINVAL);
         }
     }
@@ -154,7 +190,7 @@ pub(super) fn text(
 /// Takes what a program writes to `file`.
 ///
 /// # Errors
-/// EIO where writing means nothing; EINVAL.
+/// EINVAL, also where writing means nothing.
 pub(super) fn write(task: &Task, file: TaskFile, text: &[u8]) -> Result<(), Errno> {
     let number = || -> Result<i32, Errno> {
         let text = std::str::from_utf8(text).map_err(|_| Errno::EINVAL)?;
@@ -191,7 +227,7 @@ pub(super) fn write(task: &Task, file: TaskFile, text: &[u8]) -> Result<(), Errn
             task.group().oom_score_adj.set(if adj == 15 { 1000 } else { adj * 1000 / 17 });
             Ok(())
         }
-        _ => Err(Errno::EIO),
+        _ => Err(Errno::EINVAL),
     }
 }
 
@@ -202,12 +238,12 @@ fn with_mm(task: Option<&Rc<Task>>, write: impl FnOnce(&crate::host::Mm) -> std:
     }
 }
 
-fn comm(group: &ThreadGroup, task: Option<&Rc<Task>>) -> String {
+pub(super) fn comm(group: &ThreadGroup, task: Option<&Rc<Task>>) -> String {
     task.map_or_else(|| group.name.borrow().clone(), |task| task.comm_text())
 }
 
 /// State letter and word.
-fn state(group: &ThreadGroup, task: Option<&Rc<Task>>) -> (char, &'static str) {
+pub(super) fn state(group: &ThreadGroup, task: Option<&Rc<Task>>) -> (char, &'static str) {
     let Some(task) = task else { return ('Z', "zombie") };
     if matches!(group.stop.get(), StopState::Stopped(_)) {
         return ('T', "stopped");
@@ -220,7 +256,7 @@ fn state(group: &ThreadGroup, task: Option<&Rc<Task>>) -> (char, &'static str) {
 }
 
 /// Signals that the process ignores and catches.
-fn dispositions(task: Option<&Rc<Task>>) -> (SigSet, SigSet) {
+pub(super) fn dispositions(task: Option<&Rc<Task>>) -> (SigSet, SigSet) {
     task.map_or((SigSet::EMPTY, SigSet::EMPTY), |task| task.sighand().ignored_and_caught())
 }
 
@@ -339,113 +375,6 @@ fn statm(task: Option<&Rc<Task>>, out: &mut String) {
         "{} {} {} {} 0 {} 0",
         statm.size, statm.resident, statm.shared, statm.text, statm.data
     );
-}
-
-/// `/proc/PID/status`.
-fn status(kernel: &Kernel, group: &ThreadGroup, task: Option<&Rc<Task>>, out: &mut String) {
-    let tid = task.map_or(group.tgid(), |task| task.tid());
-    let (letter, word) = state(group, task);
-    let creds =
-        task.map(|task| task.creds()).unwrap_or_else(|| Rc::new(crate::task::Creds::root()));
-    let _ = writeln!(out, "Name:\t{}", comm(group, task));
-    if let Some(task) = task {
-        let _ = writeln!(out, "Umask:\t{:04o}", task.fs().umask());
-    }
-    let _ =
-        writeln!(out, "State:\t{letter} ({word})\nTgid:\t{}\nNgid:\t0\nPid:\t{tid}", group.tgid());
-    let _ = writeln!(out, "PPid:\t{}\nTracerPid:\t0", group.ppid());
-    let c = &creds;
-    let _ = writeln!(out, "Uid:\t{}\t{}\t{}\t{}", c.uid, c.euid, c.suid, c.fsuid);
-    let _ = writeln!(out, "Gid:\t{}\t{}\t{}\t{}", c.gid, c.egid, c.sgid, c.fsgid);
-    let size = task.and_then(|task| task.try_files()).map_or(0, |files| files.size());
-    let _ = write!(out, "FDSize:\t{size}\nGroups:\t");
-    for gid in creds.groups.iter() {
-        let _ = write!(out, "{gid} ");
-    }
-    if creds.groups.is_empty() {
-        out.push(' ');
-    }
-    let (pgid, sid) = (group.pgid.get(), group.sid.get());
-    let _ =
-        writeln!(out, "\nNStgid:\t{}\nNSpid:\t{tid}\nNSpgid:\t{pgid}\nNSsid:\t{sid}", group.tgid());
-    let _ = writeln!(out, "Kthread:\t0");
-    if let Some(mm) = task.and_then(|task| task.mm()) {
-        memory_lines(&mm.status(), out);
-    }
-    let _ = writeln!(out, "Threads:\t{}", group.living().len());
-    signal_lines(group, task, out);
-    for (name, set) in [
-        ("CapInh", c.cap_inheritable),
-        ("CapPrm", c.cap_permitted),
-        ("CapEff", c.cap_effective),
-        ("CapBnd", c.cap_bounding),
-        ("CapAmb", c.cap_ambient),
-    ] {
-        let _ = writeln!(out, "{name}:\t{set:016x}");
-    }
-    let _ = writeln!(out, "NoNewPrivs:\t{}", u32::from(creds.no_new_privs));
-    out.push_str("Seccomp:\t0\nSeccomp_filters:\t0\nSpeculation_Store_Bypass:\tunknown\n");
-    out.push_str("SpeculationIndirectBranch:\tunsupported\n");
-    let harts = kernel.cpus.count();
-    let all = if harts >= 64 { u64::MAX } else { (1 << harts) - 1 };
-    let allowed = task.map_or(all, |task| task.affinity.get() & all);
-    let _ = writeln!(out, "Cpus_allowed:\t{}", cpu_mask(allowed, harts));
-    let _ = writeln!(out, "Cpus_allowed_list:\t{}", super::system::cpu_list(allowed));
-    out.push_str("Mems_allowed:\t1\nMems_allowed_list:\t0\n");
-    let (voluntary, involuntary) = task.map_or((0, 0), |task| {
-        (task.usage.voluntary_switches.get(), task.usage.involuntary_switches.get())
-    });
-    let _ = writeln!(out, "voluntary_ctxt_switches:\t{voluntary}");
-    let _ = writeln!(out, "nonvoluntary_ctxt_switches:\t{involuntary}");
-}
-
-/// A processor mask as `%*pb` prints it.
-fn cpu_mask(mask: u64, harts: usize) -> String {
-    if harts > 32 {
-        format!("{:0width$x},{:08x}", mask >> 32, mask as u32, width = (harts - 32).div_ceil(4))
-    } else {
-        format!("{mask:0width$x}", width = harts.div_ceil(4))
-    }
-}
-
-fn memory_lines(status: &kilburn_mm::MmStatus, out: &mut String) {
-    let s = status;
-    for (name, bytes) in [
-        ("VmPeak", s.vm_peak),
-        ("VmSize", s.vm_size),
-        ("VmLck", s.vm_lck),
-        ("VmPin", s.vm_pin),
-        ("VmHWM", s.vm_hwm),
-        ("VmRSS", s.vm_rss),
-        ("RssAnon", s.rss_anon),
-        ("RssFile", s.rss_file),
-        ("RssShmem", s.rss_shmem),
-        ("VmData", s.vm_data),
-        ("VmStk", s.vm_stk),
-        ("VmExe", s.vm_exe),
-        ("VmLib", s.vm_lib),
-        ("VmPTE", s.vm_pte),
-        ("VmSwap", s.vm_swap),
-        ("HugetlbPages", 0),
-    ] {
-        let _ = writeln!(out, "{name}:\t{:8} kB", bytes >> 10);
-    }
-    out.push_str("CoreDumping:\t0\nTHP_enabled:\t0\nuntag_mask:\t0xffffffffffffffff\n");
-}
-
-fn signal_lines(group: &ThreadGroup, task: Option<&Rc<Task>>, out: &mut String) {
-    let queued = group.pending.len() + task.map_or(0, |task| task.signals.pending.len());
-    let _ = writeln!(out, "SigQ:\t{queued}/{}", group.limits.get(Resource::Sigpending).soft);
-    let (ignored, caught) = dispositions(task);
-    for (name, set) in [
-        ("SigPnd", task.map_or(SigSet::EMPTY, |task| task.signals.pending.set())),
-        ("ShdPnd", group.pending.set()),
-        ("SigBlk", task.map_or(SigSet::EMPTY, |task| task.signals.blocked.get())),
-        ("SigIgn", ignored),
-        ("SigCgt", caught),
-    ] {
-        let _ = writeln!(out, "{name}:\t{:016x}", set.bits());
-    }
 }
 
 /// `/proc/PID/limits`.

@@ -1,7 +1,9 @@
 //! Changing files: mode, owner, times, size, extended attributes; making them durable.
 
 use super::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, Caller, file_arg, place_of};
-use crate::fs::{FileType, InodeRef, LastLink, NewTime, OpenFile, Timespec, Touch, XattrMode};
+use crate::fs::{
+    FileType, InodeRef, LastLink, NewTime, OpenFile, Path, Timespec, Touch, XattrMode,
+};
 use crate::signal::Signal;
 use crate::syscall::{Args, Entry, Support, SysResult, now, waits};
 use crate::task::Task;
@@ -43,7 +45,7 @@ pub(super) const TABLE: &[Entry] = &[
 fn sys_fchmod(task: &Rc<Task>, args: Args) -> SysResult {
     let file = file_arg(task, args, 0)?;
     let caller = Caller::new(task);
-    caller.vfs.chmod(&caller.creds, file.inode(), args.uint(1))?;
+    caller.vfs.chmod(&caller.creds, file.path(), args.uint(1))?;
     Ok(0)
 }
 
@@ -61,7 +63,7 @@ async fn chmod_at(task: &Rc<Task>, args: Args, flags: u32) -> SysResult {
     }
     let place = place_of(task, args.int(0), args.addr(1), flags, LastLink::Follow).await?;
     let caller = Caller::new(task);
-    caller.vfs.chmod(&caller.creds, place.inode(), args.uint(2))?;
+    caller.vfs.chmod(&caller.creds, &place, args.uint(2))?;
     Ok(0)
 }
 
@@ -73,7 +75,7 @@ fn id_arg(args: Args, i: usize) -> Option<u32> {
 fn sys_fchown(task: &Rc<Task>, args: Args) -> SysResult {
     let file = file_arg(task, args, 0)?;
     let caller = Caller::new(task);
-    caller.vfs.chown(&caller.creds, file.inode(), id_arg(args, 1), id_arg(args, 2))?;
+    caller.vfs.chown(&caller.creds, file.path(), id_arg(args, 1), id_arg(args, 2))?;
     Ok(0)
 }
 
@@ -84,7 +86,7 @@ async fn sys_fchownat(task: &Rc<Task>, args: Args) -> SysResult {
     }
     let place = place_of(task, args.int(0), args.addr(1), flags, LastLink::Follow).await?;
     let caller = Caller::new(task);
-    caller.vfs.chown(&caller.creds, place.inode(), id_arg(args, 2), id_arg(args, 3))?;
+    caller.vfs.chown(&caller.creds, &place, id_arg(args, 2), id_arg(args, 3))?;
     Ok(0)
 }
 
@@ -123,11 +125,11 @@ async fn sys_utimensat(task: &Rc<Task>, args: Args) -> SysResult {
             return Err(Errno::EINVAL.into());
         }
         let file = file_arg(task, args, 0)?;
-        caller.vfs.set_times(&caller.creds, file.inode(), atime, mtime)?;
+        caller.vfs.set_times(&caller.creds, file.path(), atime, mtime)?;
         return Ok(0);
     }
     let place = place_of(task, args.int(0), args.addr(1), flags, LastLink::Follow).await?;
-    caller.vfs.set_times(&caller.creds, place.inode(), atime, mtime)?;
+    caller.vfs.set_times(&caller.creds, &place, atime, mtime)?;
     Ok(0)
 }
 
@@ -148,7 +150,7 @@ async fn sys_truncate(task: &Rc<Task>, args: Args) -> SysResult {
     let place = place_of(task, AT_FDCWD, args.addr(0), 0, LastLink::Follow).await?;
     let caller = Caller::new(task);
     check_size(task, place.inode(), size)?;
-    caller.vfs.truncate(&caller.creds, place.inode(), size)?;
+    caller.vfs.truncate(&caller.creds, &place, size)?;
     Ok(0)
 }
 
@@ -293,9 +295,8 @@ const XATTR_NAME_MAX: usize = 255;
 /// Longest value.
 const XATTR_SIZE_MAX: u64 = 65536;
 
-async fn by_path(task: &Rc<Task>, args: Args, last: LastLink) -> Result<InodeRef, Errno> {
-    let place = place_of(task, AT_FDCWD, args.addr(0), 0, last).await?;
-    Ok(place.inode().clone())
+async fn by_path(task: &Rc<Task>, args: Args, last: LastLink) -> Result<Path, Errno> {
+    place_of(task, AT_FDCWD, args.addr(0), 0, last).await
 }
 
 async fn name_arg(task: &Rc<Task>, addr: VirtAddr) -> Result<Vec<u8>, Errno> {
@@ -307,7 +308,7 @@ async fn name_arg(task: &Rc<Task>, addr: VirtAddr) -> Result<Vec<u8>, Errno> {
     }
 }
 
-async fn set(task: &Rc<Task>, inode: &InodeRef, args: Args) -> SysResult {
+async fn set(task: &Rc<Task>, place: &Path, args: Args) -> SysResult {
     let mode = match args.uint(4) {
         0 => XattrMode::Either,
         1 => XattrMode::Create,
@@ -321,7 +322,7 @@ async fn set(task: &Rc<Task>, inode: &InodeRef, args: Args) -> SysResult {
     let mut value = vec![0; args.raw(3) as usize];
     task.copy_in(args.addr(2), &mut value).await?;
     let caller = Caller::new(task);
-    caller.vfs.set_xattr(&caller.creds, inode, &name, &value, mode)?;
+    caller.vfs.set_xattr(&caller.creds, place, &name, &value, mode)?;
     Ok(0)
 }
 
@@ -336,26 +337,26 @@ async fn answer(task: &Rc<Task>, bytes: &[u8], to: VirtAddr, size: u64) -> SysRe
     Ok(bytes.len() as u64)
 }
 
-async fn get(task: &Rc<Task>, inode: &InodeRef, args: Args) -> SysResult {
+async fn get(task: &Rc<Task>, place: &Path, args: Args) -> SysResult {
     let name = name_arg(task, args.addr(1)).await?;
     let caller = Caller::new(task);
-    let value = caller.vfs.get_xattr(&caller.creds, inode, &name)?;
+    let value = caller.vfs.get_xattr(&caller.creds, place.inode(), &name)?;
     answer(task, &value, args.addr(2), args.raw(3)).await
 }
 
-async fn list(task: &Rc<Task>, inode: &InodeRef, args: Args) -> SysResult {
+async fn list(task: &Rc<Task>, place: &Path, args: Args) -> SysResult {
     let mut names = Vec::new();
-    for name in inode.list_xattr()? {
+    for name in place.inode().list_xattr()? {
         names.extend_from_slice(&name);
         names.push(0);
     }
     answer(task, &names, args.addr(1), args.raw(2)).await
 }
 
-async fn remove(task: &Rc<Task>, inode: &InodeRef, args: Args) -> SysResult {
+async fn remove(task: &Rc<Task>, place: &Path, args: Args) -> SysResult {
     let name = name_arg(task, args.addr(1)).await?;
     let caller = Caller::new(task);
-    caller.vfs.remove_xattr(&caller.creds, inode, &name)?;
+    caller.vfs.remove_xattr(&caller.creds, place, &name)?;
     Ok(0)
 }
 
@@ -371,7 +372,7 @@ macro_rules! xattr_calls {
 
         async fn $by_fd(task: &Rc<Task>, args: Args) -> SysResult {
             let file = file_arg(task, args, 0)?;
-            $does(task, file.inode(), args).await
+            $does(task, file.path(), args).await
         }
     )*};
 }

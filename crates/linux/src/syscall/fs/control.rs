@@ -103,7 +103,7 @@ fn set_pipe_size(task: &Task, file: &OpenFile, bytes: u64) -> SysResult {
     if bytes > PIPE_MAX_SIZE && bytes > pipe.fifo().capacity() && !privileged {
         return Err(Errno::EPERM.into());
     }
-    Ok(pipe.fifo().set_capacity(bytes)? as u64)
+    Ok(pipe.fifo().set_capacity(&task.creds(), bytes)? as u64)
 }
 
 const F_RDLCK: i16 = 0;

@@ -141,7 +141,7 @@ async fn sys_pipe2(task: &Rc<Task>, args: Args) -> SysResult {
     let allowed = OpenFlags::CLOEXEC | OpenFlags::NONBLOCK | OpenFlags::DIRECT;
     let flags = OpenFlags::from_bits(args.uint(1)).filter(|flags| allowed.contains(*flags));
     let flags = flags.ok_or(Errno::EINVAL)?;
-    let (read, write) = task.kernel().vfs().pipe(flags)?;
+    let (read, write) = task.kernel().vfs().pipe(&task.creds(), flags)?;
     let files = task.files();
     let read = install(task, read, flags)?;
     let write = match install(task, write, flags) {

@@ -173,11 +173,9 @@ async fn sys_memfd_create(task: &Rc<Task>, args: Args) -> SysResult {
     const EXEC: u32 = 16;
     const NAME_MAX: usize = 249;
     let flags = args.uint(1);
-    if flags & HUGETLB != 0 {
-        // As a machine with an empty pool of huge pages.
-        return Err(Errno::ENOMEM.into());
-    }
-    let known = CLOEXEC | ALLOW_SEALING | NOEXEC_SEAL | EXEC;
+    // With MFD_HUGETLB the upper bits are the size of a page.
+    let sizes = if flags & HUGETLB != 0 { 0x3f << 26 } else { 0 };
+    let known = CLOEXEC | ALLOW_SEALING | HUGETLB | NOEXEC_SEAL | EXEC | sizes;
     if flags & !known != 0 || flags & (EXEC | NOEXEC_SEAL) == EXEC | NOEXEC_SEAL {
         return Err(Errno::EINVAL.into());
     }
@@ -185,6 +183,10 @@ async fn sys_memfd_create(task: &Rc<Task>, args: Args) -> SysResult {
         Err(Errno::ENAMETOOLONG) => return Err(Errno::EINVAL.into()),
         name => name?,
     };
+    if flags & HUGETLB != 0 {
+        // As a kernel without hugetlbfs.
+        return Err(Errno::ENOSYS.into());
+    }
     let text = [b"/memfd:" as &[u8], &name, b" (deleted)"].concat();
     let creds = task.creds();
     let perm = if flags & NOEXEC_SEAL != 0 { 0o666 } else { 0o777 };

@@ -10,6 +10,7 @@ mod epoll;
 mod inet;
 mod io;
 mod iov;
+mod mount;
 mod names;
 mod poll;
 mod query;
@@ -32,6 +33,7 @@ pub(crate) const TABLES: &[&[Entry]] = &[
     descriptors::TABLE,
     epoll::TABLE,
     io::TABLE,
+    mount::TABLE,
     names::TABLE,
     poll::TABLE,
     query::TABLE,

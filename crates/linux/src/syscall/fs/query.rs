@@ -58,7 +58,7 @@ async fn sys_statx(task: &Rc<Task>, args: Args) -> SysResult {
 
 async fn statfs(task: &Rc<Task>, place: &Path, to: VirtAddr) -> SysResult {
     let mut figures = place.inode().file_system().statfs()?;
-    figures.flags |= place.mount.flags.statfs_bits();
+    figures.flags |= place.mount.flags().statfs_bits();
     task.copy_out(to, &figures.to_statfs()).await?;
     Ok(0)
 }
