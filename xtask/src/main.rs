@@ -3,6 +3,7 @@
 //! - [`tidy`]: the structure check (arrows between crates, unsafe policy, file heads, sizes, ...).
 //! - [`fidelity`]: docs/fidelity.md from the source and its claims, and whether the claims hold.
 //! - [`e2e`]: asks a real riscv64 kernel what the end-to-end cases print.
+//! - [`ltp`]: runs the Linux Test Project's programs.
 //! - [`programs`]: rebuilds the guest programs and compares them with the committed ELFs.
 //!
 //! Nothing here is part of what users run.
@@ -10,6 +11,7 @@
 
 mod e2e;
 mod fidelity;
+mod ltp;
 mod programs;
 mod tidy;
 mod tree;
@@ -48,6 +50,8 @@ enum Chore {
         #[arg(long)]
         update: bool,
     },
+    /// Run the Linux Test Project's programs of a folder; fails when one should pass and does not.
+    Ltp(ltp::Args),
     /// Rebuild programs/*.c and compare with the committed ELFs.
     Programs {
         /// Replace the committed ELFs instead.
@@ -87,6 +91,7 @@ fn run(chore: Chore) -> Result<()> {
             let answers = if update { e2e::Answers::Update } else { e2e::Answers::Compare };
             e2e::run(&root, &real, &debian_root, answers)
         }
+        Chore::Ltp(args) => ltp::run(&root, &args),
         Chore::Programs { write: true } => programs::write(&root),
         Chore::Programs { write: false } => programs::compare(&root),
     }

@@ -83,6 +83,7 @@ pub(crate) struct Kernel {
     pub(crate) core_dumps: CoreSettings,
     /// Told of calls and signals, when somebody wants to know.
     pub(crate) tracer: Option<Tracer>,
+    pub(crate) userfaults: crate::fs::Userfaults,
     pub(crate) hostname: RefCell<Vec<u8>>,
     pub(crate) domainname: RefCell<Vec<u8>>,
     /// Offset of CLOCK_REALTIME to its value at boot, as clock_settime leaves it.
@@ -128,6 +129,7 @@ impl Kernel {
             shm: Segments::default(),
             core_dumps: CoreSettings::default(),
             tracer: parts.strace.map(Tracer::new),
+            userfaults: crate::fs::Userfaults::default(),
             hostname: RefCell::new(b"kilburn".to_vec()),
             domainname: RefCell::new(b"(none)".to_vec()),
             realtime_offset: Cell::new(0),

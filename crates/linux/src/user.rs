@@ -3,8 +3,10 @@
 //! All are `async`: a page may have to come from swap. A fault the guest's rights or layout cause
 //! is EFAULT, as in Linux (lib/usercopy.c); the guest gets no signal.
 
+use crate::sched::wait::{Sleep, WaitSet, Wake};
 use crate::task::Task;
 use kilburn_addr::{Errno, VirtAddr};
+use kilburn_mm::{Caller, Fault, Partial};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Longest path a call accepts, its final zero included.
@@ -13,20 +15,66 @@ pub(crate) const PATH_MAX: usize = 4096;
 impl Task {
     /// Copies user memory at `addr` into `into`; answers how many bytes came before a fault.
     pub(crate) async fn copy_in_partial(&self, addr: VirtAddr, into: &mut [u8]) -> usize {
-        let done = self.with_mm(|mm| match mm.read(&self.caller(), addr, into) {
-            Ok(()) => into.len(),
-            Err(partial) => partial.done,
-        });
-        done.unwrap_or(0)
+        let mut done = 0;
+        loop {
+            let at = addr.get().wrapping_add(done as u64);
+            let rest = &mut into[done..];
+            let stop =
+                self.with_mm(|mm| mm.read(&self.waiting_caller(), VirtAddr::new(at), rest).err());
+            match stop {
+                None => return done,
+                Some(None) => return into.len(),
+                Some(Some(Partial { done: more, fault })) => {
+                    done += more;
+                    if !self.wait_for_monitor(fault, Sleep::Killable).await {
+                        return done;
+                    }
+                }
+            }
+        }
     }
 
     /// Copies `from` to user memory at `addr`; answers how many bytes went before a fault.
     pub(crate) async fn copy_out_partial(&self, addr: VirtAddr, from: &[u8]) -> usize {
-        let done = self.with_mm(|mm| match mm.write(&self.caller(), addr, from) {
-            Ok(()) => from.len(),
-            Err(partial) => partial.done,
-        });
-        done.unwrap_or(0)
+        let mut done = 0;
+        loop {
+            let at = addr.get().wrapping_add(done as u64);
+            let stop = self.with_mm(|mm| {
+                mm.write(&self.waiting_caller(), VirtAddr::new(at), &from[done..]).err()
+            });
+            match stop {
+                None => return done,
+                Some(None) => return from.len(),
+                Some(Some(Partial { done: more, fault })) => {
+                    done += more;
+                    if !self.wait_for_monitor(fault, Sleep::Killable).await {
+                        return done;
+                    }
+                }
+            }
+        }
+    }
+
+    /// As [`caller`](Self::caller), for an access that can wait for a userfaultfd's monitor.
+    pub(crate) fn waiting_caller(&self) -> Caller {
+        Caller { userfault_thread: Some(self.tid()), ..self.caller() }
+    }
+
+    /// Waits until a monitor has resolved `fault`; false when it is not one for a monitor, or a
+    /// signal ended the wait.
+    pub(crate) async fn wait_for_monitor(&self, fault: Fault, sleep: Sleep) -> bool {
+        let Fault::Userfault(wait) = fault else { return false };
+        let kernel = self.kernel();
+        let (Some(mm), Some(task)) = (self.mm(), kernel.task(self.tid())) else { return false };
+        while mm.userfault_waits(wait) {
+            let mut set = WaitSet::new(&task);
+            set.add(&kernel.userfaults.woken);
+            if set.wait(sleep, None).await == Wake::Interrupted {
+                mm.cancel_userfault(wait);
+                return false;
+            }
+        }
+        true
     }
 
     /// Copies user memory at `addr` into `into`.

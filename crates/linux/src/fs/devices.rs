@@ -10,6 +10,7 @@ use crate::fs::random::Random;
 use crate::fs::stat::{Device, FileType};
 use crate::fs::stdio::Standard;
 use crate::fs::tty::{Tty, TtyFile};
+use crate::fs::userfaultfd::MonitorDevice;
 use kilburn_addr::Errno;
 use std::any::Any;
 use std::rc::Rc;
@@ -29,12 +30,15 @@ pub(crate) const TTY: Device = Device::new(5, 0);
 /// The system console.
 pub(crate) const CONSOLE: Device = Device::new(5, 1);
 
+/// Makes userfaultfds.
+pub(crate) const USERFAULTFD: Device = Device::new(10, 257);
+
 /// The terminal as a pseudo terminal.
 pub(crate) const PTS_0: Device = Device::new(136, 0);
 
 /// Makes the nodes and links of `/dev`.
 pub(crate) fn populate(dev: &InodeRef) {
-    let nodes: [(&[u8], Device, u32, u32); 7] = [
+    let nodes: [(&[u8], Device, u32, u32); 8] = [
         (b"null", NULL, 0o666, 0),
         (b"zero", ZERO, 0o666, 0),
         (b"full", FULL, 0o666, 0),
@@ -42,6 +46,7 @@ pub(crate) fn populate(dev: &InodeRef) {
         (b"urandom", URANDOM, 0o666, 0),
         (b"tty", TTY, 0o666, 5),
         (b"console", CONSOLE, 0o600, 5),
+        (b"userfaultfd", USERFAULTFD, 0o600, 0),
     ];
     for (name, device, perm, gid) in nodes {
         let what = NewKind::Device(FileType::CharDevice, device);
@@ -90,6 +95,7 @@ pub(crate) fn open(
         FULL => Box::new(Zero { writable: false }),
         RANDOM | URANDOM => Box::new(RandomDevice(random.clone())),
         TTY | CONSOLE | PTS_0 => Box::new(TtyFile::new(tty.ok_or(Errno::ENXIO)?, Standard::Output)),
+        USERFAULTFD => Box::new(MonitorDevice),
         _ => return Err(Errno::ENXIO),
     })
 }

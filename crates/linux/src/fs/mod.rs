@@ -46,6 +46,7 @@ mod sysfs;
 mod timerfd;
 mod tty;
 mod unix;
+mod userfaultfd;
 mod vfs;
 mod walk;
 mod write_access;
@@ -76,5 +77,6 @@ pub(crate) use timerfd::TimerFd;
 pub(crate) use unix::{
     Address, BUFFER_BYTES, Peek, PeerCred, Received, SocketFile, SocketKind, UnixSocket,
 };
+pub(crate) use userfaultfd::{Monitor, MonitorDevice, Userfaults};
 pub(crate) use vfs::Vfs;
 pub(crate) use walk::{LastLink, Resolve};

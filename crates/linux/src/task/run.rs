@@ -1,6 +1,7 @@
 //! The loop every task's coroutine is: run user code, serve what stopped it, look after signals.
 
 use crate::sched::SysError;
+use crate::sched::wait::Sleep;
 use crate::signal::Signal;
 use crate::signal::info::{SigInfo, code};
 use crate::syscall::{self, Args};
@@ -120,10 +121,15 @@ async fn page_fault(task: &Rc<Task>, addr: VirtAddr, access: Access) {
     let kernel = task.kernel();
     kernel.charge(task, FAULT_COST_NS);
     let Some(mm) = task.mm() else { return };
-    match mm.handle_fault(&task.caller(), addr, access) {
+    match mm.handle_fault(&task.waiting_caller(), addr, access) {
         Ok(done) => {
             kernel.count_fault(&done);
             kernel.note_page_tables();
+        }
+        // The access is made again, after a signal too.
+        Err(fault @ Fault::Userfault(_)) => {
+            drop(mm);
+            task.wait_for_monitor(fault, Sleep::Interruptible).await;
         }
         Err(fault) => {
             kernel.count_refused(fault);
@@ -143,7 +149,7 @@ impl Task {
             Fault::Segv(SegvCode::AccErr) => {
                 self.force(SigInfo::fault(Signal::SIGSEGV, code::SEGV_ACCERR, addr));
             }
-            // On riscv a poisoned page is told as any bus error; nobody waits for a monitor yet.
+            // On riscv a poisoned page is told as any bus error; faults for a monitor wait.
             Fault::Bus | Fault::Poisoned | Fault::Userfault(_) => {
                 self.force(SigInfo::fault(Signal::SIGBUS, code::BUS_ADRERR, addr))
             }

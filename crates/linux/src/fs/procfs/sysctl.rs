@@ -172,6 +172,15 @@ pub(super) const FILES: &[SystemFile] = &[
     memory!("overcommit_kbytes", OvercommitKbytes),
     memory!("overcommit_memory", OvercommitMemory),
     memory!("overcommit_ratio", OvercommitRatio),
+    number(
+        VM,
+        "unprivileged_userfaultfd",
+        |k| Ok(format!("{}\n", u32::from(k.userfaults.unprivileged.get())).into_bytes()),
+        Some(|k, text| {
+            k.userfaults.unprivileged.set(parse(text, 0..=1)? == 1);
+            Ok(())
+        }),
+    ),
     memory!("user_reserve_kbytes", UserReserveKbytes),
 ];
 

@@ -300,6 +300,9 @@ async fn sys_ioctl(task: &Rc<Task>, args: Args) -> SysResult {
         }
         _ => {}
     }
+    if let Some(answer) = super::userfaultfd::ioctl(task, &file, args) {
+        return answer;
+    }
     let mut input = vec![0; input_size(command)];
     task.copy_in(args.addr(2), &mut input).await?;
     match command {

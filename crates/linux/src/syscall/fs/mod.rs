@@ -16,6 +16,7 @@ mod poll;
 mod query;
 mod socket;
 mod transfer;
+mod userfaultfd;
 
 use crate::fs::{At, FdFlags, OpenFile, OpenFlags, Path, Vfs, Who};
 use crate::signal::SigSet;
@@ -39,6 +40,7 @@ pub(crate) const TABLES: &[&[Entry]] = &[
     query::TABLE,
     socket::TABLE,
     transfer::TABLE,
+    userfaultfd::TABLE,
 ];
 
 /// "Relative to the working directory."
