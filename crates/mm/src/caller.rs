@@ -40,6 +40,9 @@ impl Caller {
         userfault_thread: None,
     };
 
+    /// A task of an ordinary user, with the same limits.
+    pub const USER: Self = Self { can_lock: false, admin: false, raw_io: false, ..Self::ROOT };
+
     /// Work of the kernel's own, on nobody's behalf.
     pub(crate) const KERNEL: Self = Self { admin: false, ..Self::ROOT };
 }

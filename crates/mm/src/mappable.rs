@@ -53,7 +53,8 @@ pub trait Mappable<H: Host>: Send + Sync {
     /// Whatever mmap shall answer.
     fn mmap(&self, range: AddrRange, pgoff: u64, flags: VmFlags) -> Result<VmFlags, Errno>;
 
-    /// An area that maps this came to be, by fork, split or mremap.
+    /// An area that maps this came to be: by mmap, fork, split or mremap. (A Linux driver's mmap
+    /// counts its first area itself; here every area that is closed was opened.)
     fn open(&self, range: AddrRange) {
         let _ = range;
     }

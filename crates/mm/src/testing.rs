@@ -11,101 +11,36 @@ use crate::layout::{Arch, Layout};
 use crate::ops::mmap::{FileForMap, MmapRequest};
 use crate::page_cache::BackingStore;
 use crate::{
-    AddressSpace, Caller, FileIdentity, Host, MappedFile, Memory, MemoryConfig, Mm, TlbFlush,
+    AddressSpace, BoxedRam, Caller, FileIdentity, Host, MappedFile, Memory, MemoryConfig, Mm,
+    TlbFlush,
 };
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
-use kilburn_addr::{Errno, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
-use kilburn_paging::{PhysMem, Sv};
+use kilburn_addr::{Errno, PAGE_SIZE, Pfn, VirtAddr};
+use kilburn_paging::Sv;
 use parking_lot::Mutex;
 
 /// Where the memory of a test machine starts.
 pub const FIRST_FRAME: u64 = 0x8_0000;
 
-/// Memory in a boxed slice of words.
-pub struct Ram(Box<[AtomicU64]>);
-
-impl Ram {
-    fn word(&self, at: u64) -> &AtomicU64 {
-        &self.0[((at - FIRST_FRAME * PAGE_SIZE) / 8) as usize]
-    }
-
-    fn frame(&self, frame: Pfn) -> &[AtomicU64] {
-        let first = (frame.get() - FIRST_FRAME) as usize * 512;
-        &self.0[first..first + 512]
-    }
-}
-
-impl PhysMem for Ram {
-    #[inline]
-    fn load(&self, at: PhysAddr) -> u64 {
-        self.word(at.get()).load(Ordering::Acquire)
-    }
-
-    #[inline]
-    fn store(&self, at: PhysAddr, value: u64) {
-        self.word(at.get()).store(value, Ordering::Release);
-    }
-
-    #[inline]
-    fn compare_exchange(&self, at: PhysAddr, current: u64, new: u64) -> Result<(), u64> {
-        self.word(at.get())
-            .compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
-            .map(|_| ())
-    }
-
-    fn read(&self, at: PhysAddr, into: &mut [u8]) {
-        for (at, byte) in (at.get()..).zip(into) {
-            *byte = (self.word(at).load(Ordering::Relaxed) >> (at % 8 * 8)) as u8;
-        }
-    }
-
-    fn write(&self, at: PhysAddr, from: &[u8]) {
-        if at.get().is_multiple_of(8) && from.len().is_multiple_of(8) {
-            for (at, bytes) in (at.get()..).step_by(8).zip(from.chunks_exact(8)) {
-                let word = u64::from_le_bytes(bytes.try_into().expect("8 bytes"));
-                self.word(at).store(word, Ordering::Relaxed);
-            }
-            return;
-        }
-        for (at, &byte) in (at.get()..).zip(from) {
-            let (word, shift) = (self.word(at), at % 8 * 8);
-            let kept = word.load(Ordering::Relaxed) & !(0xff << shift);
-            word.store(kept | u64::from(byte) << shift, Ordering::Relaxed);
-        }
-    }
-
-    fn zero(&self, frame: Pfn) {
-        for word in self.frame(frame) {
-            word.store(0, Ordering::Relaxed);
-        }
-    }
-
-    fn copy(&self, from: Pfn, to: Pfn) {
-        for (from, to) in self.frame(from).iter().zip(self.frame(to)) {
-            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-    }
-}
-
 /// A machine for tests.
 pub struct TestHost {
-    ram: Ram,
+    ram: BoxedRam,
     format: Sv,
     random: AtomicU64,
     flushes: Mutex<Vec<TlbFlush>>,
 }
 
 impl Host for TestHost {
-    type Mem = Ram;
+    type Mem = BoxedRam;
     type Format = Sv;
     type RawMutex = parking_lot::RawMutex;
     type RawRwLock = parking_lot::RawRwLock;
 
-    fn mem(&self) -> &Ram {
+    fn mem(&self) -> &BoxedRam {
         &self.ram
     }
 
@@ -126,7 +61,7 @@ impl TestHost {
     /// A machine of `frames` frames with Sv39.
     pub fn new(frames: u64) -> Self {
         Self {
-            ram: Ram((0..frames * 512).map(|_| AtomicU64::new(0)).collect()),
+            ram: BoxedRam::new(Pfn::new(FIRST_FRAME)..Pfn::new(FIRST_FRAME + frames)),
             format: Sv::SV39,
             random: AtomicU64::new(1),
             flushes: Mutex::new(Vec::new()),

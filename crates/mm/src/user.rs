@@ -5,6 +5,7 @@
 
 use crate::fault::{Fault, SegvCode};
 use crate::{Caller, Host, Mm};
+use core::fmt;
 use kilburn_addr::{Access, Errno, PAGE_SIZE, PhysAddr, VirtAddr, VmFlags};
 use kilburn_paging::walk::walk;
 use kilburn_paging::{Entry, PhysMem};
@@ -17,6 +18,14 @@ pub struct Partial {
     /// What stopped it.
     pub fault: Fault,
 }
+
+impl fmt::Display for Partial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes copied, then {}", self.done, self.fault)
+    }
+}
+
+impl core::error::Error for Partial {}
 
 /// What `access_remote` may override.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -84,10 +84,10 @@ fn functions_after_test(tokens: TokenStream) -> Vec<String> {
             {
                 is_test = true;
             }
-            [TokenTree::Ident(word), TokenTree::Ident(name)] if word == "fn" => {
-                if std::mem::take(&mut is_test) {
-                    names.push(name.to_string());
-                }
+            [TokenTree::Ident(word), TokenTree::Ident(name)]
+                if word == "fn" && std::mem::take(&mut is_test) =>
+            {
+                names.push(name.to_string());
             }
             _ => {}
         }

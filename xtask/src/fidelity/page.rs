@@ -125,7 +125,7 @@ impl Page<'_> {
             match &entry.support {
                 Support::Full => full.push(format!("`{}`", entry.name)),
                 Support::Partial(why) => {
-                    rest.push(format!("| `{}` | partial | {why} |", entry.name))
+                    rest.push(format!("| `{}` | partial | {why} |", entry.name));
                 }
                 Support::Absent(why) => rest.push(format!("| `{}` | absent | {why} |", entry.name)),
             }

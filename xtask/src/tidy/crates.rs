@@ -84,6 +84,11 @@ fn dependencies<'a>(
 pub(super) fn arrows_point_down(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (path, name, manifest) in manifests(tree) {
+        // An example with a package of its own uses what an embedder uses: what its crate stands on.
+        let (name, is_example) = match name.split_once("/examples/") {
+            Some((host, _)) => (host, true),
+            None => (name, false),
+        };
         if name != "xtask" && !LAYERS.iter().any(|l| l.name == name) {
             findings.push(Finding::file(
                 path,
@@ -100,7 +105,8 @@ pub(super) fn arrows_point_down(tree: &Tree) -> Vec<Finding> {
                 let for_this_test = for_tests && (target == "model" || target == name);
                 // The chores ask the oracle's generator what it makes (docs/fidelity.md).
                 let for_chores = name == "xtask" && target == "model";
-                if !allowed.contains(target) && !for_this_test && !for_chores {
+                let its_host = is_example && target == name;
+                if !allowed.contains(target) && !for_this_test && !for_chores && !its_host {
                     findings.push(Finding::file(
                         path,
                         format!("{name} may not use {target} ({section})"),
@@ -229,12 +235,17 @@ mod tests {
             ),
             ("crates/paging/Cargo.toml", "[dependencies]\nkilburn-model.workspace = true\n"),
             ("crates/stray/Cargo.toml", ""),
+            (
+                "crates/mm/examples/own/Cargo.toml",
+                "[dependencies]\nkilburn-mm.workspace = true\nkilburn-linux.workspace = true\n",
+            ),
         ]);
         assert_eq!(
             whats(arrows_point_down(&tree)),
             [
                 "addr may not use mm (dev-dependencies)",
                 "mm may not use mmu (dependencies)",
+                "mm may not use linux (dependencies)",
                 "paging may not use model (dependencies)",
                 "crate stray has no layer in xtask/src/tidy/crates.rs",
             ]

@@ -27,6 +27,7 @@ use crate::mm::State;
 use crate::pte::Marker;
 use crate::userfault::{UserfaultWait, Waiter};
 use crate::{Caller, Host, Mm};
+use core::fmt;
 use core::sync::atomic::Ordering;
 use kilburn_addr::{Access, Errno, PhysAddr, VirtAddr, VmFlags};
 use kilburn_paging::tables::NoTable;
@@ -97,6 +98,21 @@ pub enum SegvCode {
     /// `SEGV_ACCERR`: the area does not permit the access.
     AccErr,
 }
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Segv(SegvCode::MapErr) => "SIGSEGV: nothing is mapped there (SEGV_MAPERR)",
+            Self::Segv(SegvCode::AccErr) => "SIGSEGV: the area does not permit it (SEGV_ACCERR)",
+            Self::Bus => "SIGBUS: nothing is behind the page (BUS_ADRERR)",
+            Self::Poisoned => "SIGBUS: the page is poisoned",
+            Self::Oom => "out of memory",
+            Self::Userfault(_) => "waits for the monitor of a userfaultfd",
+        })
+    }
+}
+
+impl core::error::Error for Fault {}
 
 impl From<NoFrame> for Fault {
     fn from(_: NoFrame) -> Self {

@@ -17,6 +17,7 @@ mod munmap;
 mod populate;
 pub mod process_madvise;
 mod remap_file_pages;
+mod request;
 pub mod shm;
 
 pub(crate) use brk::DATA_FLAGS;

@@ -54,11 +54,11 @@ pub struct MmStatus {
 /// Memory in use by one address space, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Usage {
-    /// Pages mapped.
+    /// Resident set size: bytes of the pages mapped.
     pub rss: u64,
-    /// Pages mapped, each divided by the number of its mappings.
+    /// Proportional set size: the same, each page divided by the number of its mappings.
     pub pss: u64,
-    /// Pages nobody else maps.
+    /// Unique set size: bytes of the pages nobody else maps.
     pub uss: u64,
 }
 
