@@ -5,15 +5,16 @@ use super::tree::{NONE, Tree};
 use alloc::format;
 use alloc::string::String;
 
-impl<const N: usize> Tree<N> {
+impl<V: Copy + Default, const LEAF: usize, const FAN: usize> Tree<V, LEAF, FAN> {
     /// Walks everything; the error says what is wrong.
     pub(super) fn check(&self) -> Result<(), String> {
-        if self.root == NONE {
-            return if self.len() == 0 { Ok(()) } else { Err("areas without a root".into()) };
+        if self.len() == 0 {
+            let bare = self.height == 0 && (self.root == NONE || self.leaves[self.root].len() == 0);
+            return if bare { Ok(()) } else { Err("nodes without areas".into()) };
         }
         let mut walk = Walk { last_end: 0, last_leaf: NONE, count: 0 };
         self.check_node(self.root, self.height, &mut walk)?;
-        if self.leaves[walk.last_leaf as usize].next != NONE {
+        if self.leaves[walk.last_leaf].next != NONE {
             return Err("the last leaf has a successor".into());
         }
         if walk.count != self.len() {
@@ -26,7 +27,7 @@ impl<const N: usize> Tree<N> {
         if height == 0 {
             return self.check_leaf(node, walk);
         }
-        let inner = &self.inners[node as usize];
+        let inner = &self.inners[node];
         if inner.len() == 0 || (node == self.root && inner.len() == 1) {
             return Err(format!("node with {} children", inner.len()));
         }
@@ -51,7 +52,7 @@ impl<const N: usize> Tree<N> {
     }
 
     fn check_leaf(&self, node: u32, walk: &mut Walk) -> Result<Summary, String> {
-        let leaf = &self.leaves[node as usize];
+        let leaf = &self.leaves[node];
         if leaf.len() == 0 {
             return Err("empty leaf".into());
         }

@@ -26,7 +26,7 @@ impl Wanted {
     }
 }
 
-impl<const N: usize> Tree<N> {
+impl<V: Copy + Default, const LEAF: usize, const FAN: usize> Tree<V, LEAF, FAN> {
     /// The usable part of the highest gap with enough room, as start and end.
     pub(super) fn highest_gap(&self, wanted: Wanted) -> Option<(u64, u64)> {
         let Some((start, end)) = self.extent() else {

@@ -5,6 +5,7 @@
 //! from areas that have no owner yet: joining them would make the short-lived child's pages hang
 //! off the parent's owner (`vma_is_fork_child`).
 
+use super::AreaHead;
 use super::vma::{Vma, VmaName};
 use crate::Host;
 use crate::anon_vma::AnonVma;
@@ -37,6 +38,14 @@ pub(super) struct Proposed<'a, H: Host> {
     pub(super) name: &'a VmaName,
     pub(super) userfault: Option<&'a Arc<Userfaultfd<H>>>,
     pub(super) source: Source,
+}
+
+impl AreaHead {
+    /// Whether an area with these flags may be one with such a one: what can be said without
+    /// looking at more of it.
+    pub(super) fn may_merge(&self, flags: VmFlags) -> bool {
+        (self.flags ^ flags).difference(IGNORED).is_empty()
+    }
 }
 
 impl<H: Host> Vma<H> {

@@ -4,13 +4,15 @@
 //! functions (`plan_*`, in [`plan`]) and applied afterwards (`commit_*`), which cannot fail. Where
 //! Linux leaves something behind when it refuses a call, the refusal says so ([`Refused`]).
 //!
-//! - `tree`, `node`, `gaps`: a B+-tree that knows the largest gap of every subtree.
+//! - `tree`, `node`, `gaps`: a B+-tree of ranges and rights that knows the largest gap of every
+//!   subtree. `arena`: where its nodes lie, and the areas.
 //! - `merge`: which areas belong together (Linux 6.18 mm/vma.c: `is_mergeable_vma` and
 //!   `is_mergeable_anon_vma`).
 //! - [`place`]: where a mapping goes (`get_unmapped_area`).
 //!
 //! Invariants: **no-vma-overlap**, **gaps-are-exact** ([`Areas::check`]).
 
+mod arena;
 mod check;
 mod gaps;
 mod merge;
@@ -34,23 +36,46 @@ pub use vma::{Vma, VmaName};
 use crate::Host;
 use crate::layout::STACK_GUARD_GAP_BYTES;
 use alloc::string::{String, ToString};
-use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
+use arena::Arena;
+use core::ops::{Deref, DerefMut};
 use kilburn_addr::{AddrRange, PAGE_SHIFT, VirtAddr, VmFlags};
 use node::Span;
 use tree::{Cursor, Tree};
 
+/// Areas in a leaf: few enough that taking one out moves little, enough that a search ends in two
+/// adjacent cache lines. docs/decisions/0005 has figures.
+const LEAF: usize = 16;
+/// Children of a node above the leaves: with 128, two levels hold 100,000 areas.
+const FAN: usize = 128;
+
 /// The areas of an address space.
+///
+/// The tree knows of each area what most questions are about: its range and its flags. The area
+/// itself is another cache line or two, read when more is asked.
 pub struct Areas<H: Host> {
-    tree: Tree<64>,
-    slots: Vec<Option<Vma<H>>>,
-    free: Vec<u32>,
+    tree: Tree<Head, LEAF, FAN>,
+    vmas: Arena<Option<Vma<H>>, 16>,
     guard_gap_bytes: u64,
     /// Areas that grow down, and so keep a guard gap.
     growing: usize,
-    /// Slot of the area found last: most look-ups ask for it again. It may be out of date: then
-    /// the slot is empty or its area does not contain the address, because areas never overlap.
-    last_found: AtomicU32,
+}
+
+/// What the tree keeps of an area besides its range. Packed: leaves are what caches hold.
+#[derive(Clone, Copy, Default)]
+#[repr(C, packed(4))]
+struct Head {
+    flags: u64,
+    /// Where the area lies.
+    slot: u32,
+}
+
+/// An area's range and flags, without the rest of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AreaHead {
+    /// Pages it covers.
+    pub range: AddrRange,
+    /// `VM_*` flags.
+    pub flags: VmFlags,
 }
 
 impl<H: Host> Default for Areas<H> {
@@ -67,14 +92,7 @@ impl<H: Host> Areas<H> {
 
     /// No areas; growing stacks keep `guard_gap_bytes` free below them (Linux `stack_guard_gap`).
     pub const fn with_guard_gap(guard_gap_bytes: u64) -> Self {
-        Self {
-            tree: Tree::new(),
-            slots: Vec::new(),
-            free: Vec::new(),
-            guard_gap_bytes,
-            growing: 0,
-            last_found: AtomicU32::new(0),
-        }
+        Self { tree: Tree::new(), vmas: Arena::new(), guard_gap_bytes, growing: 0 }
     }
 
     /// Bytes kept free below growing stacks.
@@ -96,25 +114,27 @@ impl<H: Host> Areas<H> {
     /// The area that contains `addr` (Linux `vma_lookup`).
     #[inline]
     pub fn containing(&self, addr: VirtAddr) -> Option<&Vma<H>> {
-        let last = self.last_found.load(Ordering::Relaxed);
-        if let Some(Some(vma)) = self.slots.get(last as usize)
-            && vma.range.contains(addr)
-        {
-            return Some(vma);
-        }
-        let slot = self.tree.slot(self.tree.find(addr.get())?);
-        let vma = self.in_slot(slot);
-        if !vma.range.contains(addr) {
-            return None;
-        }
-        self.last_found.store(slot, Ordering::Relaxed);
-        Some(vma)
+        self.find(addr).filter(|vma| vma.start() <= addr)
     }
 
     /// The first area that ends above `addr` (Linux `find_vma`).
     #[inline]
     pub fn find(&self, addr: VirtAddr) -> Option<&Vma<H>> {
+        self.tree.near(addr.get()).map(|cursor| self.at(cursor))
+    }
+
+    /// As [`Self::find`], for many threads at once: nothing is written, not even a note of where
+    /// the area was found.
+    #[inline]
+    pub(crate) fn find_shared(&self, addr: VirtAddr) -> Option<&Vma<H>> {
         self.tree.find(addr.get()).map(|cursor| self.at(cursor))
+    }
+
+    /// Range and flags of the first area that ends above `addr`: a good deal cheaper than
+    /// [`Self::find`] when there are many areas.
+    #[inline]
+    pub fn head(&self, addr: VirtAddr) -> Option<AreaHead> {
+        self.tree.near(addr.get()).map(|cursor| self.head_at(cursor))
     }
 
     /// The last area that starts below `addr`, which it may contain (Linux `find_vma_prev`'s
@@ -125,31 +145,46 @@ impl<H: Host> Areas<H> {
 
     /// The last area that starts below `addr`, and the first one that starts there or above.
     pub fn neighbours(&self, addr: VirtAddr) -> (Option<&Vma<H>>, Option<&Vma<H>>) {
-        let Some(found) = self.tree.find(addr.get()) else {
-            return (self.tree.last().map(|cursor| self.at(cursor)), None);
+        let (before, after) = self.around(addr);
+        (before.map(|cursor| self.at(cursor)), after.map(|cursor| self.at(cursor)))
+    }
+
+    /// As [`Self::neighbours`], range and flags alone.
+    pub fn neighbour_heads(&self, addr: VirtAddr) -> (Option<AreaHead>, Option<AreaHead>) {
+        let (before, after) = self.around(addr);
+        (before.map(|cursor| self.head_at(cursor)), after.map(|cursor| self.head_at(cursor)))
+    }
+
+    fn around(&self, addr: VirtAddr) -> (Option<Cursor>, Option<Cursor>) {
+        let Some(found) = self.tree.near(addr.get()) else {
+            return (self.tree.last(), None);
         };
-        let vma = self.at(found);
-        let (before, after) = if vma.start() < addr {
+        if self.tree.span(found).start < addr.get() {
             (Some(found), self.tree.next(found))
         } else {
             (self.tree.prev(found), Some(found))
-        };
-        (before.map(|cursor| self.at(cursor)), after.map(|cursor| self.at(cursor)))
+        }
     }
 
     /// The areas that share an address with `range`, in order.
     pub fn overlapping(&self, range: AddrRange) -> impl Iterator<Item = &Vma<H>> {
-        let first = if range.is_empty() { None } else { self.tree.find(range.start().get()) };
-        self.starting_from(first).take_while(move |vma| vma.start() < range.end())
+        self.cursors_in(range).map(|cursor| self.at(cursor))
+    }
+
+    /// As [`Self::overlapping`], range and flags alone.
+    pub fn heads_overlapping(&self, range: AddrRange) -> impl Iterator<Item = AreaHead> {
+        self.cursors_in(range).map(|cursor| self.head_at(cursor))
+    }
+
+    fn cursors_in(&self, range: AddrRange) -> impl Iterator<Item = Cursor> {
+        let first = if range.is_empty() { None } else { self.tree.near(range.start().get()) };
+        core::iter::successors(first, |&cursor| self.tree.next(cursor))
+            .take_while(move |&cursor| self.tree.span(cursor).start < range.end().get())
     }
 
     /// All areas, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Vma<H>> {
-        self.starting_from(self.tree.find(0))
-    }
-
-    fn starting_from(&self, first: Option<Cursor>) -> impl Iterator<Item = &Vma<H>> {
-        core::iter::successors(first, |&cursor| self.tree.next(cursor))
+        core::iter::successors(self.tree.find(0), |&cursor| self.tree.next(cursor))
             .map(|cursor| self.at(cursor))
     }
 
@@ -158,21 +193,17 @@ impl<H: Host> Areas<H> {
     /// # Panics
     /// When it is empty or overlaps another: the caller's plan was wrong.
     pub fn insert(&mut self, vma: Vma<H>) {
+        self.place(vma);
+    }
+
+    /// Adds an area; where it is then.
+    fn place(&mut self, vma: Vma<H>) -> Cursor {
         assert!(!vma.range.is_empty(), "an area is never empty");
         assert!(self.is_free(vma.range), "areas do not overlap");
-        let mut span = Span { start: vma.start().get(), end: vma.end().get(), slot: 0 };
         self.growing += usize::from(vma.flags.contains(VmFlags::GROWSDOWN));
-        span.slot = match self.free.pop() {
-            Some(slot) => {
-                self.slots[slot as usize] = Some(vma);
-                slot
-            }
-            None => {
-                self.slots.push(Some(vma));
-                u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 areas")
-            }
-        };
-        self.tree.insert(span);
+        let (span, flags) = (span(vma.range), vma.flags.bits());
+        let slot = self.vmas.place(Some(vma));
+        self.tree.insert(span, Head { flags, slot })
     }
 
     /// Takes out the area that starts at `start`.
@@ -180,18 +211,17 @@ impl<H: Host> Areas<H> {
     /// # Panics
     /// When there is none.
     pub fn remove(&mut self, start: VirtAddr) -> Vma<H> {
-        assert!(self.starting_at(start).is_some(), "an area starts there");
-        let span = self.tree.remove(start.get());
-        self.free.push(span.slot);
-        let vma = self.slots[span.slot as usize].take().expect("a slot in the tree is filled");
+        let cursor = self.starting_at(start).expect("an area starts there");
+        let (_, Head { slot, .. }) = self.tree.remove(cursor);
+        let vma = self.vmas.take(slot).expect("what the tree names is there");
         self.growing -= usize::from(vma.flags.contains(VmFlags::GROWSDOWN));
         vma
     }
 
     /// The lowest address that a mapping below `vma` may not reach (Linux `vm_start_gap`).
-    fn guarded_start(&self, vma: &Vma<H>) -> u64 {
-        let grows = vma.flags.contains(VmFlags::GROWSDOWN);
-        vma.start().get().saturating_sub(if grows { self.guard_gap_bytes } else { 0 })
+    fn guarded_start(&self, area: &AreaHead) -> u64 {
+        let grows = area.flags.contains(VmFlags::GROWSDOWN);
+        area.range.start().get().saturating_sub(if grows { self.guard_gap_bytes } else { 0 })
     }
 
     /// Gives the area that starts at `start` the range `to`; its page offset moves along with its
@@ -205,24 +235,23 @@ impl<H: Host> Areas<H> {
         let below = self.tree.next(cursor).map_or(u64::MAX, |next| self.tree.span(next).start);
         assert!(above <= to.start().get() && to.end().get() <= below, "areas do not overlap");
         assert!(!to.is_empty(), "an area is never empty");
-        let vma = self.slots[self.tree.slot(cursor) as usize].as_mut();
-        let vma = vma.expect("a slot in the tree is filled");
+        let vma = self.at_mut(cursor);
         let moved = (to.start().get() as i64).wrapping_sub(start.get() as i64) >> PAGE_SHIFT;
         vma.pgoff = vma.pgoff.wrapping_add(moved as u64);
         vma.range = to;
-        self.tree.set_range(start.get(), to.start().get(), to.end().get());
+        self.tree.set_range(cursor, span(to));
     }
 
     /// The area that starts at `start`, to change anything but its range, its page offset and
     /// `GROWSDOWN`.
-    pub fn get_mut(&mut self, start: VirtAddr) -> Option<&mut Vma<H>> {
-        let slot = self.tree.slot(self.starting_at(start)?);
-        self.slots[slot as usize].as_mut()
+    pub fn get_mut(&mut self, start: VirtAddr) -> Option<VmaMut<'_, H>> {
+        let cursor = self.starting_at(start)?;
+        Some(VmaMut { areas: self, cursor })
     }
 
     /// Whether no area shares an address with `range` (Linux `find_vma_intersection`).
     pub fn is_free(&self, range: AddrRange) -> bool {
-        self.find(range.start()).is_none_or(|vma| range.end() <= vma.start())
+        self.head(range.start()).is_none_or(|next| range.end() <= next.range.start())
     }
 
     /// Checks order, gaps and values; the error says what is wrong.
@@ -236,7 +265,8 @@ impl<H: Host> Areas<H> {
         while let Some(at) = cursor {
             let (span, vma) = (self.tree.span(at), self.at(at));
             growing += usize::from(vma.flags.contains(VmFlags::GROWSDOWN));
-            if (span.start, span.end) != (vma.start().get(), vma.end().get())
+            if span != self::span(vma.range)
+                || self.head_at(at).flags != vma.flags
                 || !vma.start().is_page_aligned()
                 || !vma.end().is_page_aligned()
             {
@@ -244,7 +274,7 @@ impl<H: Host> Areas<H> {
             }
             cursor = self.tree.next(at);
         }
-        if self.slots.len() - self.free.len() != self.tree.len() {
+        if self.vmas.len() != self.tree.len() {
             return Err("no-vma-overlap: an area is not in the tree".to_string());
         }
         if growing != self.growing {
@@ -254,17 +284,58 @@ impl<H: Host> Areas<H> {
     }
 
     fn starting_at(&self, start: VirtAddr) -> Option<Cursor> {
-        let cursor = self.tree.find(start.get())?;
-        (self.at(cursor).start() == start).then_some(cursor)
+        let cursor = self.tree.near(start.get())?;
+        (self.tree.span(cursor).start == start.get()).then_some(cursor)
     }
 
     #[inline]
     fn at(&self, cursor: Cursor) -> &Vma<H> {
-        self.in_slot(self.tree.slot(cursor))
+        let slot = self.tree.value(cursor).slot;
+        self.vmas[slot].as_ref().expect("what the tree names is there")
     }
 
     #[inline]
-    fn in_slot(&self, slot: u32) -> &Vma<H> {
-        self.slots[slot as usize].as_ref().expect("a slot in the tree is filled")
+    fn at_mut(&mut self, cursor: Cursor) -> &mut Vma<H> {
+        let slot = self.tree.value(cursor).slot;
+        self.vmas[slot].as_mut().expect("what the tree names is there")
     }
+
+    #[inline]
+    fn head_at(&self, cursor: Cursor) -> AreaHead {
+        let Span { start, end } = self.tree.span(cursor);
+        let range = AddrRange::new(VirtAddr::new(start), VirtAddr::new(end)).unwrap_or_default();
+        AreaHead { range, flags: VmFlags::from_bits_retain(self.tree.value(cursor).flags) }
+    }
+}
+
+/// An area being changed.
+pub struct VmaMut<'a, H: Host> {
+    areas: &'a mut Areas<H>,
+    cursor: Cursor,
+}
+
+impl<H: Host> Deref for VmaMut<'_, H> {
+    type Target = Vma<H>;
+
+    fn deref(&self) -> &Vma<H> {
+        self.areas.at(self.cursor)
+    }
+}
+
+impl<H: Host> DerefMut for VmaMut<'_, H> {
+    fn deref_mut(&mut self) -> &mut Vma<H> {
+        self.areas.at_mut(self.cursor)
+    }
+}
+
+impl<H: Host> Drop for VmaMut<'_, H> {
+    /// The tree learns of the flags.
+    fn drop(&mut self) {
+        let head = Head { flags: self.flags.bits(), ..self.areas.tree.value(self.cursor) };
+        self.areas.tree.set_value(self.cursor, head);
+    }
+}
+
+fn span(range: AddrRange) -> Span {
+    Span { start: range.start().get(), end: range.end().get() }
 }

@@ -1,9 +1,12 @@
-//! Nodes of the area tree: wide, in order, each knowing the largest gap below it.
+//! Nodes of the area tree: in order, each knowing the largest gap below it.
 //!
 //! ```text
-//!  Leaf   | start end slot | start end slot | ...      one entry an area
-//!  Inner  | start end gap child | ...                  one entry a node below
+//!  Leaf   | ends ... | values ... | starts ... |              one of each an area
+//!  Inner  | ends ... | children ... | starts ... | gaps ... |  one of each a node below
 //! ```
+//!
+//! What a search compares lies together: the ends of a leaf are two cache lines. Unused ends are
+//! [`UNUSED`], which lets a search look at all of them and never at the length.
 //!
 //! A *gap* runs from an area's end to the next one's start. A node's `max_gap` is the largest gap
 //! between two areas below it; gaps before its first and after its last area belong to the node
@@ -20,29 +23,33 @@ pub(super) struct Summary {
     pub(super) gap: u64,
 }
 
-/// An area as the tree sees it.
+/// Where an area lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Span {
     /// First address.
     pub(super) start: u64,
     /// First address past it.
     pub(super) end: u64,
-    /// Where its value lies.
-    pub(super) slot: u32,
 }
 
-/// Number of leading `ends` that are at most `addr`: the index of the first entry that ends above.
+/// The end of an entry that is not there: above every address of a user.
+const UNUSED: u64 = i64::MAX as u64;
+
+/// Ends in a cache line.
+const LINE: usize = 8;
+/// Most lines of ends in an inner node.
+const LINES: usize = 16;
+
+/// Number of leading ends that are at most `addr`: the index of the first entry that ends above;
+/// `N`, or that of an unused entry, when there is none.
+///
+/// No branch depends on what is compared: the outcome of a random look-up cannot be predicted. All
+/// ends are below 2^63, so the sign of a difference tells; the baseline x86-64 has vectors of sums
+/// and shifts of 64 bits, but none of comparisons.
 #[inline]
-pub(super) fn first_ending_above(ends: &[u64], addr: u64) -> usize {
-    let mut base = 0;
-    let mut size = ends.len();
-    while size > 1 {
-        let half = size / 2;
-        // A select, not a branch: the outcome of a random look-up cannot be predicted.
-        base = if ends[base + half - 1] <= addr { base + half } else { base };
-        size -= half;
-    }
-    if size == 1 && ends[base] <= addr { base + 1 } else { base }
+fn first_ending_above<const N: usize>(ends: &[u64; N], addr: u64) -> usize {
+    let addr = addr.min(UNUSED - 1);
+    N - ends.iter().map(|&end| addr.wrapping_sub(end) >> 63).sum::<u64>() as usize
 }
 
 /// The largest of a set whose maximum was `max`, after `old` was replaced by `new` in it.
@@ -57,47 +64,63 @@ fn replaced_max(max: u64, old: u64, new: u64, rescan: impl FnOnce() -> u64) -> u
     }
 }
 
-/// Areas in order.
-#[derive(Clone)]
-pub(super) struct Leaf<const N: usize> {
-    len: u8,
+/// Areas in order, at most `N`.
+#[repr(C, align(64))]
+pub(super) struct Leaf<V, const N: usize> {
+    ends: [u64; N],
+    values: [V; N],
+    starts: [u64; N],
+    max_gap: u64,
     /// The leaf after this one; `u32::MAX` for none.
     pub(super) next: u32,
     /// The leaf before this one; `u32::MAX` for none.
     pub(super) prev: u32,
-    max_gap: u64,
-    starts: [u64; N],
-    ends: [u64; N],
-    slots: [u32; N],
+    len: u32,
 }
 
-impl<const N: usize> Leaf<N> {
-    pub(super) const fn new() -> Self {
-        const { assert!(N >= 4 && N <= 255) };
+impl<V: Copy + Default, const N: usize> Default for Leaf<V, N> {
+    fn default() -> Self {
+        const { assert!(N >= 4) };
         Self {
-            len: 0,
+            ends: [UNUSED; N],
+            values: [V::default(); N],
+            starts: [0; N],
+            max_gap: 0,
             next: u32::MAX,
             prev: u32::MAX,
-            max_gap: 0,
-            starts: [0; N],
-            ends: [0; N],
-            slots: [0; N],
+            len: 0,
         }
     }
+}
 
+impl<V: Copy + Default, const N: usize> Leaf<V, N> {
     #[inline]
     pub(super) fn len(&self) -> usize {
-        usize::from(self.len)
+        self.len as usize
+    }
+
+    /// Index of the first entry that ends above `addr`.
+    #[inline]
+    pub(super) fn first_ending_above(&self, addr: u64) -> Option<usize> {
+        let at = first_ending_above(&self.ends, addr);
+        // The length would be one more cache line.
+        (*self.ends.get(at)? != UNUSED).then_some(at)
+    }
+
+    /// Index of the entry that a span starting at `start` goes before.
+    #[inline]
+    pub(super) fn place_for(&self, start: u64) -> usize {
+        self.first_ending_above(start).unwrap_or(self.len())
     }
 
     #[inline]
-    pub(super) fn ends(&self) -> &[u64] {
-        &self.ends[..self.len()]
+    pub(super) fn value(&self, at: usize) -> V {
+        self.values[at]
     }
 
     #[inline]
-    pub(super) fn slot(&self, at: usize) -> u32 {
-        self.slots[at]
+    pub(super) fn set_value(&mut self, at: usize, value: V) {
+        self.values[at] = value;
     }
 
     #[inline]
@@ -110,10 +133,13 @@ impl<const N: usize> Leaf<N> {
         self.starts[at]
     }
 
+    #[inline]
     pub(super) fn span(&self, at: usize) -> Span {
-        Span { start: self.starts[at], end: self.ends[at], slot: self.slots[at] }
+        Span { start: self.starts[at], end: self.ends[at] }
     }
 
+    /// What the leaf, which is not empty, tells the node above.
+    #[inline]
     pub(super) fn summary(&self) -> Summary {
         Summary { start: self.starts[0], end: self.ends[self.len() - 1], gap: self.max_gap }
     }
@@ -128,99 +154,123 @@ impl<const N: usize> Leaf<N> {
         (1..self.len()).map(|at| self.gap_before(at)).max().unwrap_or(0)
     }
 
-    pub(super) fn rescan(&mut self) {
-        self.max_gap = self.scan_gaps();
-    }
-
-    fn put(&mut self, at: usize, span: Span) {
-        self.starts[at] = span.start;
-        self.ends[at] = span.end;
-        self.slots[at] = span.slot;
+    fn put(&mut self, at: usize, span: Span, value: V) {
+        (self.starts[at], self.ends[at], self.values[at]) = (span.start, span.end, value);
     }
 
     /// Adds an entry; there is room.
-    pub(super) fn insert(&mut self, at: usize, span: Span) {
+    pub(super) fn insert(&mut self, at: usize, span: Span, value: V) {
         let len = self.len();
         let old = self.gap_before(at);
         self.starts.copy_within(at..len, at + 1);
         self.ends.copy_within(at..len, at + 1);
-        self.slots.copy_within(at..len, at + 1);
+        self.values.copy_within(at..len, at + 1);
         self.len += 1;
-        self.put(at, span);
+        self.put(at, span, value);
         let new = self.gap_before(at).max(self.gap_before(at + 1));
         self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());
     }
 
     /// Takes an entry out.
-    pub(super) fn remove(&mut self, at: usize) -> Span {
+    pub(super) fn remove(&mut self, at: usize) -> (Span, V) {
         let len = self.len();
-        let span = self.span(at);
+        let removed = (self.span(at), self.values[at]);
         let old = self.gap_before(at).max(self.gap_before(at + 1));
         self.starts.copy_within(at + 1..len, at);
         self.ends.copy_within(at + 1..len, at);
-        self.slots.copy_within(at + 1..len, at);
+        self.values.copy_within(at + 1..len, at);
+        self.ends[len - 1] = UNUSED;
         self.len -= 1;
         let new = self.gap_before(at);
         self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());
-        span
+        removed
     }
 
     /// Replaces an entry's range; the order stays.
-    pub(super) fn set_range(&mut self, at: usize, start: u64, end: u64) {
+    pub(super) fn set_range(&mut self, at: usize, span: Span) {
         let old = self.gap_before(at).max(self.gap_before(at + 1));
-        self.starts[at] = start;
-        self.ends[at] = end;
+        (self.starts[at], self.ends[at]) = (span.start, span.end);
         let new = self.gap_before(at).max(self.gap_before(at + 1));
         self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());
     }
 
-    /// Moves the entries from `at` on into an empty leaf.
+    /// Moves the entries from `at` on into a leaf of their own.
     pub(super) fn split_off(&mut self, at: usize) -> Self {
-        let mut upper = Self::new();
+        let mut upper = Self::default();
         for from in at..self.len() {
-            upper.put(from - at, self.span(from));
+            upper.put(from - at, self.span(from), self.values[from]);
             upper.len += 1;
         }
-        self.len = at as u8;
-        self.rescan();
-        upper.rescan();
+        self.len = at as u32;
+        self.ends[at..].fill(UNUSED);
+        self.max_gap = self.scan_gaps();
+        upper.max_gap = upper.scan_gaps();
         upper
     }
 
     /// Appends all entries of the leaf that follows; there is room.
     pub(super) fn append(&mut self, upper: &Self) {
         for from in 0..upper.len() {
-            self.put(self.len(), upper.span(from));
+            self.put(self.len(), upper.span(from), upper.values[from]);
             self.len += 1;
         }
-        self.rescan();
+        self.max_gap = self.scan_gaps();
     }
 }
 
-/// Nodes in order.
-#[derive(Clone)]
+/// Nodes in order, at most `N`.
+#[repr(C, align(64))]
 pub(super) struct Inner<const N: usize> {
-    len: u8,
-    max_gap: u64,
-    starts: [u64; N],
+    /// The last end of each line of `ends`: which line to search.
+    line_ends: [u64; LINES],
     ends: [u64; N],
-    gaps: [u64; N],
     children: [u32; N],
+    starts: [u64; N],
+    gaps: [u64; N],
+    max_gap: u64,
+    len: u32,
+}
+
+impl<const N: usize> Default for Inner<N> {
+    fn default() -> Self {
+        const { assert!(N >= 4 && N <= LINE * LINES) };
+        Self {
+            line_ends: [UNUSED; LINES],
+            ends: [UNUSED; N],
+            children: [0; N],
+            starts: [0; N],
+            gaps: [0; N],
+            max_gap: 0,
+            len: 0,
+        }
+    }
 }
 
 impl<const N: usize> Inner<N> {
-    pub(super) const fn new() -> Self {
-        Self { len: 0, max_gap: 0, starts: [0; N], ends: [0; N], gaps: [0; N], children: [0; N] }
-    }
-
     #[inline]
     pub(super) fn len(&self) -> usize {
-        usize::from(self.len)
+        self.len as usize
     }
 
+    /// Index of the first child that ends above `addr`; the length, when there is none.
     #[inline]
-    pub(super) fn ends(&self) -> &[u64] {
-        &self.ends[..self.len()]
+    pub(super) fn first_ending_above(&self, addr: u64) -> usize {
+        let line = first_ending_above(&self.line_ends, addr);
+        let at = match self.ends.as_chunks::<LINE>().0.get(line) {
+            Some(ends) => line * LINE + first_ending_above(ends, addr),
+            // The line that is not full, in nodes smaller than one.
+            None => {
+                line * LINE + self.ends.iter().skip(line * LINE).filter(|&&end| end <= addr).count()
+            }
+        };
+        at.min(self.len())
+    }
+
+    /// Brings `line_ends` up to date with `ends`.
+    fn index(&mut self) {
+        for (line, ends) in self.line_ends.iter_mut().zip(self.ends.as_chunks::<LINE>().0) {
+            *line = ends[LINE - 1];
+        }
     }
 
     #[inline]
@@ -273,6 +323,9 @@ impl<const N: usize> Inner<N> {
     pub(super) fn set_summary(&mut self, at: usize, summary: Summary) {
         let old = self.gap_around(at);
         self.put(at, self.children[at], summary);
+        if at % LINE == LINE - 1 {
+            self.line_ends[at / LINE] = summary.end;
+        }
         let new = self.gap_around(at);
         self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());
     }
@@ -286,6 +339,7 @@ impl<const N: usize> Inner<N> {
         self.children.copy_within(at..len, at + 1);
         self.len += 1;
         self.put(at, child, summary);
+        self.index();
         self.max_gap = self.scan_gaps();
     }
 
@@ -297,19 +351,24 @@ impl<const N: usize> Inner<N> {
         self.ends.copy_within(at + 1..len, at);
         self.gaps.copy_within(at + 1..len, at);
         self.children.copy_within(at + 1..len, at);
+        self.ends[len - 1] = UNUSED;
         self.len -= 1;
+        self.index();
         self.max_gap = self.scan_gaps();
         child
     }
 
     /// Moves the children from `at` on into a new node.
     pub(super) fn split_off(&mut self, at: usize) -> Self {
-        let mut upper = Self::new();
+        let mut upper = Self::default();
         for from in at..self.len() {
             upper.put(from - at, self.children[from], self.summary_of(from));
             upper.len += 1;
         }
-        self.len = at as u8;
+        self.len = at as u32;
+        self.ends[at..].fill(UNUSED);
+        self.index();
+        upper.index();
         self.max_gap = self.scan_gaps();
         upper.max_gap = upper.scan_gaps();
         upper
@@ -321,6 +380,7 @@ impl<const N: usize> Inner<N> {
             self.put(self.len(), upper.children[from], upper.summary_of(from));
             self.len += 1;
         }
+        self.index();
         self.max_gap = self.scan_gaps();
     }
 }

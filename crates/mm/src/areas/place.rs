@@ -7,7 +7,7 @@
 //! The generic rules serve riscv; x86 has its own (arch/x86/kernel/sys_x86_64.c).
 
 use super::gaps::Wanted;
-use super::{Areas, Vma};
+use super::{AreaHead, Areas};
 use crate::Host;
 use crate::layout::{Direction, Layout};
 use kilburn_addr::{Errno, PAGE_MASK, PAGE_SIZE, VirtAddr, VmFlags};
@@ -234,14 +234,14 @@ impl<H: Host> Search<'_, H> {
     /// Whether `len` bytes at `addr` are free and leave the next area its guard gap. Unlike
     /// elsewhere the area before is looked at as well.
     fn is_free_with_guard(&self, addr: u64, len: u64) -> bool {
-        let before = self.areas.neighbours(VirtAddr::new(addr)).0;
-        before.is_none_or(|prev| prev.end().get() <= addr) && self.is_free_below(addr, len)
+        let before = self.areas.neighbour_heads(VirtAddr::new(addr)).0;
+        before.is_none_or(|prev| prev.range.end().get() <= addr) && self.is_free_below(addr, len)
     }
 
     /// Whether the first area that ends above `addr` leaves `len` bytes there.
     fn is_free_below(&self, addr: u64, len: u64) -> bool {
-        let next = self.areas.find(VirtAddr::new(addr));
-        next.is_none_or(|next| addr + len <= self.areas.guarded_start(next))
+        let next = self.areas.head(VirtAddr::new(addr));
+        next.is_none_or(|next| addr + len <= self.areas.guarded_start(&next))
     }
 
     /// `unmapped_area`
@@ -249,8 +249,8 @@ impl<H: Host> Search<'_, H> {
         loop {
             let (start, _) = self.areas.tree.lowest_gap(self.wanted(len, low, high))?;
             match self.growing_above(start) {
-                Some(next) if self.areas.guarded_start(next) < start + len => {
-                    low = next.end().get();
+                Some(next) if self.areas.guarded_start(&next) < start + len => {
+                    low = next.range.end().get();
                 }
                 _ => return Some(start),
             }
@@ -262,8 +262,8 @@ impl<H: Host> Search<'_, H> {
         loop {
             let (start, end) = self.areas.tree.highest_gap(self.wanted(len, low, high))?;
             match self.growing_above(start) {
-                Some(next) if self.areas.guarded_start(next) < end => {
-                    high = self.areas.guarded_start(next);
+                Some(next) if self.areas.guarded_start(&next) < end => {
+                    high = self.areas.guarded_start(&next);
                 }
                 _ => return Some(end - len),
             }
@@ -271,11 +271,11 @@ impl<H: Host> Search<'_, H> {
     }
 
     /// The area above the gap that starts at `gap_start`, if it grows down.
-    fn growing_above(&self, gap_start: u64) -> Option<&Vma<H>> {
+    fn growing_above(&self, gap_start: u64) -> Option<AreaHead> {
         if self.areas.growing == 0 {
             return None;
         }
-        let next = self.areas.find(VirtAddr::new(gap_start))?;
+        let next = self.areas.head(VirtAddr::new(gap_start))?;
         next.flags.contains(VmFlags::GROWSDOWN).then_some(next)
     }
 

@@ -1,15 +1,20 @@
 //! The ordered tree of areas: a B+-tree over address ranges that knows its gaps.
 //!
-//! [`Tree`] maps disjoint [`Span`]s to slots. Nodes lie in two arenas and name each other by index;
-//! leaves are linked in order. Searching for an area reads one array of ends a level. Every node
-//! carries its largest gap, kept exact on the way up from a change, so that the search for a free
-//! range ([`Tree::lowest_gap`], [`Tree::highest_gap`] in `gaps.rs`) skips whole subtrees.
+//! [`Tree`] maps disjoint [`Span`]s to small values. Nodes lie in two arenas and name each other by
+//! index; leaves are linked in order. Every node carries its largest gap, kept
+//! exact on the way up from a change, so that the search for a free range ([`Tree::lowest_gap`],
+//! [`Tree::highest_gap`] in `gaps.rs`) skips whole subtrees.
 //!
-//! Rejected: red-black or interval trees (a cache miss a level, 17 levels at 100,000 areas); a
-//! sorted vector (linear inserts).
+//! What a call does to areas happens in one place: it looks there first, then cuts, takes out, puts
+//! in. So the leaf last looked at is remembered ([`Tree::near`]), and most steps of a call start
+//! there instead of at the root. Nodes above a leaf are visited by a change only when it alters
+//! what the leaf tells them.
+//!
+//! docs/decisions/0005 compares other structures.
 
-use super::node::{Inner, Leaf, Span, Summary, first_ending_above};
-use alloc::vec::Vec;
+use super::arena::Arena;
+use super::node::{Inner, Leaf, Span, Summary};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// No node.
 pub(super) const NONE: u32 = u32::MAX;
@@ -19,44 +24,38 @@ const MAX_HEIGHT: usize = 16;
 /// Where an area stands in the tree, until the next change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Cursor {
-    leaf: u32,
-    at: u32,
+    pub(super) leaf: u32,
+    pub(super) at: u32,
 }
 
-/// The way from the root to a leaf entry.
-struct Path {
-    /// Inner nodes from the root down, each with the index of the child taken.
-    inner: [(u32, u32); MAX_HEIGHT],
-    leaf: u32,
-    at: usize,
-}
+/// The way from the root to a leaf: inner nodes, each with the index of the child taken.
+type Path = [(u32, u32); MAX_HEIGHT];
 
-/// Disjoint address ranges in order, each with a slot number. Nodes hold at most `N` entries.
-#[derive(Clone)]
-pub(super) struct Tree<const N: usize> {
-    pub(super) leaves: Vec<Leaf<N>>,
-    pub(super) inners: Vec<Inner<N>>,
-    free_leaves: Vec<u32>,
-    free_inners: Vec<u32>,
+/// Disjoint address ranges in order, each with a value. Leaves hold at most `LEAF` of them, inner
+/// nodes `FAN` children.
+pub(super) struct Tree<V: Copy, const LEAF: usize, const FAN: usize> {
+    pub(super) leaves: Arena<Leaf<V, LEAF>, 8>,
+    pub(super) inners: Arena<Inner<FAN>, 1>,
     pub(super) root: u32,
     /// Levels of inner nodes above the leaves.
     pub(super) height: usize,
     len: usize,
+    /// The leaf last looked at by who may change areas. Any number is right: it is only tried.
+    near: AtomicU32,
     #[cfg(test)]
     pub(super) visits: super::visits::Visits,
 }
 
-impl<const N: usize> Tree<N> {
+impl<V: Copy + Default, const LEAF: usize, const FAN: usize> Tree<V, LEAF, FAN> {
     /// An empty tree.
     pub(super) const fn new() -> Self {
         Self {
-            leaves: Vec::new(),
-            inners: Vec::new(),
-            free_leaves: Vec::new(),
-            free_inners: Vec::new(),
+            leaves: Arena::new(),
+            inners: Arena::new(),
             root: NONE,
             height: 0,
             len: 0,
+            near: AtomicU32::new(NONE),
             #[cfg(test)]
             visits: super::visits::Visits::new(),
         }
@@ -68,20 +67,21 @@ impl<const N: usize> Tree<N> {
     }
 
     #[inline]
-    pub(super) fn inner(&self, node: u32) -> &Inner<N> {
+    pub(super) fn inner(&self, node: u32) -> &Inner<FAN> {
         #[cfg(test)]
         self.visits.count();
-        &self.inners[node as usize]
+        &self.inners[node]
     }
 
     #[inline]
-    pub(super) fn leaf(&self, node: u32) -> &Leaf<N> {
+    pub(super) fn leaf(&self, node: u32) -> &Leaf<V, LEAF> {
         #[cfg(test)]
         self.visits.count();
-        &self.leaves[node as usize]
+        &self.leaves[node]
     }
 
-    /// The first span that ends above `addr`.
+    /// The first span that ends above `addr`, from the root. Writes nothing: for look-ups that
+    /// several threads do at once.
     #[inline]
     pub(super) fn find(&self, addr: u64) -> Option<Cursor> {
         if self.len == 0 {
@@ -90,16 +90,42 @@ impl<const N: usize> Tree<N> {
         let mut node = self.root;
         for _ in 0..self.height {
             let inner = self.inner(node);
-            let at = first_ending_above(inner.ends(), addr);
+            let at = inner.first_ending_above(addr);
             if at == inner.len() {
                 // Only at the root: below, the parent has said that something ends above.
                 return None;
             }
             node = inner.child(at);
         }
-        let leaf = self.leaf(node);
-        let at = first_ending_above(leaf.ends(), addr);
-        (at < leaf.len()).then_some(Cursor { leaf: node, at: at as u32 })
+        let at = self.leaf(node).first_ending_above(addr)?;
+        Some(Cursor { leaf: node, at: at as u32 })
+    }
+
+    /// As [`Self::find`]; tries the leaf last looked at first, and remembers the one found.
+    #[inline]
+    pub(super) fn near(&self, addr: u64) -> Option<Cursor> {
+        let near = self.near.load(Ordering::Relaxed);
+        if let Some(at) = self.in_leaf(near, addr) {
+            return Some(Cursor { leaf: near, at: at as u32 });
+        }
+        let found = self.find(addr)?;
+        self.near.store(found.leaf, Ordering::Relaxed);
+        Some(found)
+    }
+
+    /// Index, in `leaf`, of the first span of all that ends above `addr`, when a look at this leaf
+    /// alone tells. A leaf that is not in use is empty.
+    #[inline]
+    fn in_leaf(&self, leaf: u32, addr: u64) -> Option<usize> {
+        let node = self.leaves.get(leaf)?;
+        let last = node.len().checked_sub(1)?;
+        let first = if node.prev == NONE { 0 } else { node.start(0) };
+        // One comparison: which side of the leaf a random address is on cannot be predicted, that
+        // it is not in the leaf can.
+        if addr.wrapping_sub(first) >= node.end(last) - first {
+            return None;
+        }
+        node.first_ending_above(addr)
     }
 
     /// The last span.
@@ -136,80 +162,118 @@ impl<const N: usize> Tree<N> {
     }
 
     #[inline]
-    pub(super) fn slot(&self, cursor: Cursor) -> u32 {
-        self.leaves[cursor.leaf as usize].slot(cursor.at as usize)
+    pub(super) fn value(&self, cursor: Cursor) -> V {
+        self.leaves[cursor.leaf].value(cursor.at as usize)
     }
 
+    #[inline]
+    pub(super) fn set_value(&mut self, cursor: Cursor, value: V) {
+        self.leaves[cursor.leaf].set_value(cursor.at as usize, value);
+    }
+
+    #[inline]
     pub(super) fn span(&self, cursor: Cursor) -> Span {
-        self.leaves[cursor.leaf as usize].span(cursor.at as usize)
+        self.leaves[cursor.leaf].span(cursor.at as usize)
     }
 
-    /// The way to the first span that ends above `addr`, or to the place after the last one.
-    fn path(&self, addr: u64) -> Path {
-        let mut inner_path = [(NONE, 0); MAX_HEIGHT];
+    /// The way to the leaf that holds the first span that ends above `addr`, or to the last leaf.
+    fn path(&self, addr: u64) -> (Path, u32) {
+        let mut path = [(NONE, 0); MAX_HEIGHT];
         let mut node = self.root;
-        for step in &mut inner_path[..self.height] {
+        for step in &mut path[..self.height] {
             let inner = self.inner(node);
-            let at = first_ending_above(inner.ends(), addr).min(inner.len() - 1);
+            let at = inner.first_ending_above(addr).min(inner.len() - 1);
             *step = (node, at as u32);
             node = inner.child(at);
         }
-        let at = first_ending_above(self.leaf(node).ends(), addr);
-        Path { inner: inner_path, leaf: node, at }
+        (path, node)
+    }
+
+    /// The leaf that a span starting at `addr` belongs into, and the way there if that is known.
+    fn leaf_for(&self, addr: u64) -> (Option<Path>, u32) {
+        let near = self.near.load(Ordering::Relaxed);
+        if self.in_leaf(near, addr).is_some() {
+            return (None, near);
+        }
+        let (path, leaf) = self.path(addr);
+        (Some(path), leaf)
     }
 
     /// Adds a span that overlaps none.
-    pub(super) fn insert(&mut self, span: Span) {
+    pub(super) fn insert(&mut self, span: Span, value: V) -> Cursor {
         self.len += 1;
-        if self.root == NONE {
-            let mut leaf = Leaf::new();
-            leaf.insert(0, span);
-            self.root = self.new_leaf(leaf);
-            return;
+        if self.len == 1 {
+            if self.root == NONE {
+                self.root = self.leaves.place(Leaf::default());
+            }
+            self.leaves[self.root].insert(0, span, value);
+            self.near = AtomicU32::new(self.root);
+            return Cursor { leaf: self.root, at: 0 };
         }
-        let Path { inner, leaf, at } = self.path(span.start);
-        if self.leaves[leaf as usize].len() < N {
-            self.leaves[leaf as usize].insert(at, span);
-            self.tell_parents(&inner, leaf);
+        let (path, leaf) = self.leaf_for(span.start);
+        let node = &mut self.leaves[leaf];
+        let at = node.place_for(span.start);
+        if node.len() < LEAF {
+            let before = node.summary();
+            node.insert(at, span, value);
+            self.near = AtomicU32::new(leaf);
+            self.tell_of_leaf(leaf, before, path);
+            Cursor { leaf, at: at as u32 }
         } else {
-            let upper = self.split_leaf(leaf, at, span);
-            self.add_sibling(&inner, leaf, upper);
+            let path = path.unwrap_or_else(|| self.path(span.start).0);
+            let (upper, placed) = self.split_leaf(leaf, at, span, value);
+            self.add_sibling(&path, leaf, upper);
+            self.near = AtomicU32::new(placed.leaf);
+            placed
         }
     }
 
-    /// Takes out the span that starts at `start`; there is one.
-    pub(super) fn remove(&mut self, start: u64) -> Span {
-        let Path { inner, leaf, at } = self.path(start);
-        let node = &mut self.leaves[leaf as usize];
-        let span = node.remove(at);
-        debug_assert_eq!(span.start, start, "a span starts there");
+    /// Takes out the span at `cursor`.
+    pub(super) fn remove(&mut self, cursor: Cursor) -> (Span, V) {
+        let Cursor { leaf, at } = cursor;
+        let node = &mut self.leaves[leaf];
+        let before = node.summary();
+        let (span, value) = node.remove(at as usize);
         self.len -= 1;
-        if node.len() == 0 {
+        if self.len == 0 {
+            // The root stays, as a leaf without areas.
+        } else if node.len() == 0 {
+            let (path, _) = self.path(before.start);
             self.unlink_leaf(leaf);
-            self.free_leaves.push(leaf);
-            self.drop_child(&inner, self.height);
-        } else if node.len() < N / 4 && self.height > 0 {
-            self.tell_parents(&inner, leaf);
-            self.join_leaf(&inner);
+            self.leaves.free(leaf);
+            self.drop_child(&path, self.height);
+        } else if node.len() < LEAF / 4 && self.height > 0 {
+            let (path, _) = self.path(before.start);
+            self.tell_of_leaf(leaf, before, Some(path));
+            self.join_leaf(&path);
         } else {
-            self.tell_parents(&inner, leaf);
+            self.tell_of_leaf(leaf, before, None);
         }
-        span
+        (span, value)
     }
 
-    /// Gives the span that starts at `start` another range, which leaves it between the same
-    /// neighbours.
-    pub(super) fn set_range(&mut self, start: u64, to_start: u64, to_end: u64) {
-        let Path { inner, leaf, at } = self.path(start);
-        self.leaves[leaf as usize].set_range(at, to_start, to_end);
-        self.tell_parents(&inner, leaf);
+    /// Gives the span at `cursor` another range, which leaves it between the same neighbours.
+    pub(super) fn set_range(&mut self, cursor: Cursor, span: Span) {
+        let node = &mut self.leaves[cursor.leaf];
+        let before = node.summary();
+        node.set_range(cursor.at as usize, span);
+        self.tell_of_leaf(cursor.leaf, before, None);
     }
 
-    /// Passes a leaf's new summary up, as far as it changes anything.
-    fn tell_parents(&mut self, path: &[(u32, u32); MAX_HEIGHT], leaf: u32) {
-        let mut summary = self.leaves[leaf as usize].summary();
-        for &(node, at) in path[..self.height].iter().rev() {
-            let inner = &mut self.inners[node as usize];
+    /// Tells the nodes above a leaf what it says now instead of `before`, if that is anything new.
+    fn tell_of_leaf(&mut self, leaf: u32, before: Summary, path: Option<Path>) {
+        let summary = self.leaves[leaf].summary();
+        if summary != before && self.height > 0 {
+            // The nodes above still say what they did: the way to the old start leads to the leaf.
+            let path = path.unwrap_or_else(|| self.path(before.start).0);
+            self.tell_parents(&path, self.height, summary);
+        }
+    }
+
+    /// Passes the summary of the node below `level` of the path up, as far as it changes anything.
+    fn tell_parents(&mut self, path: &Path, level: usize, mut summary: Summary) {
+        for &(node, at) in path[..level].iter().rev() {
+            let inner = &mut self.inners[node];
             if inner.summary_of(at as usize) == summary {
                 return;
             }
@@ -218,173 +282,148 @@ impl<const N: usize> Tree<N> {
         }
     }
 
-    /// Splits a full leaf while adding `span` at `at`; answers the new upper leaf.
-    fn split_leaf(&mut self, leaf: u32, at: usize, span: Span) -> u32 {
-        let node = &mut self.leaves[leaf as usize];
+    /// Splits a full leaf while adding `span` at `at`; answers the new upper leaf, and where the
+    /// span is.
+    fn split_leaf(&mut self, leaf: u32, at: usize, span: Span, value: V) -> (u32, Cursor) {
+        let node = &mut self.leaves[leaf];
         // Address spaces fill from one end: then leave the old leaf full.
         let cut = match at {
             0 => 0,
-            _ if at == N => N,
-            _ => N / 2,
+            _ if at == LEAF => LEAF,
+            _ => LEAF / 2,
         };
-        let mut upper = node.split_off(cut);
-        if at < cut || cut == 0 {
-            node.insert(at, span);
-        } else {
-            upper.insert(at - cut, span);
-        }
-        upper.prev = leaf;
-        upper.next = node.next;
+        let mut upper_node = node.split_off(cut);
+        let in_lower = at < cut || cut == 0;
+        let index = if in_lower { at } else { at - cut };
+        (if in_lower { &mut *node } else { &mut upper_node }).insert(index, span, value);
+        upper_node.prev = leaf;
+        upper_node.next = node.next;
         let after = node.next;
-        let upper = self.new_leaf(upper);
-        self.leaves[leaf as usize].next = upper;
+        let upper = self.leaves.place(upper_node);
+        self.leaves[leaf].next = upper;
         if after != NONE {
-            self.leaves[after as usize].prev = upper;
+            self.leaves[after].prev = upper;
         }
-        upper
+        (upper, Cursor { leaf: if in_lower { leaf } else { upper }, at: index as u32 })
     }
 
     /// Adds leaf `upper` right after leaf `lower` in the nodes above, splitting those that are
     /// full.
-    fn add_sibling(&mut self, path: &[(u32, u32); MAX_HEIGHT], lower: u32, upper: u32) {
-        let mut lower_summary = self.leaves[lower as usize].summary();
-        let mut upper_summary = self.leaves[upper as usize].summary();
+    fn add_sibling(&mut self, path: &Path, lower: u32, upper: u32) {
+        let mut lower_summary = self.leaves[lower].summary();
+        let mut upper_summary = self.leaves[upper].summary();
         let mut upper = upper;
         for level in (0..self.height).rev() {
             let (node, at) = (path[level].0, path[level].1 as usize);
-            let inner = &mut self.inners[node as usize];
+            let inner = &mut self.inners[node];
             inner.set_summary(at, lower_summary);
-            if inner.len() < N {
+            if inner.len() < FAN {
                 inner.insert(at + 1, upper, upper_summary);
                 let summary = inner.summary();
-                self.tell_inner_parents(path, level, summary);
+                self.tell_parents(path, level, summary);
                 return;
             }
             // As in leaves: what fills from one end leaves full nodes behind.
             let cut = match at {
                 0 => 1,
-                _ if at + 1 == N => N,
-                _ => N / 2,
+                _ if at + 1 == FAN => FAN,
+                _ => FAN / 2,
             };
             let mut split = inner.split_off(cut);
-            if at < cut && cut < N {
+            if at < cut && cut < FAN {
                 inner.insert(at + 1, upper, upper_summary);
             } else {
                 split.insert(at + 1 - cut, upper, upper_summary);
             }
             lower_summary = inner.summary();
             upper_summary = split.summary();
-            upper = self.new_inner(split);
+            upper = self.inners.place(split);
         }
-        let mut root = Inner::new();
+        let mut root = Inner::default();
         root.insert(0, self.root, lower_summary);
         root.insert(1, upper, upper_summary);
-        self.root = self.new_inner(root);
+        self.root = self.inners.place(root);
         self.height += 1;
         assert!(self.height <= MAX_HEIGHT, "the tree is bounded by the address space");
     }
 
-    /// Passes the summary of the inner node at `level` of the path up.
-    fn tell_inner_parents(
-        &mut self,
-        path: &[(u32, u32); MAX_HEIGHT],
-        level: usize,
-        mut summary: Summary,
-    ) {
-        for &(node, at) in path[..level].iter().rev() {
-            let inner = &mut self.inners[node as usize];
-            if inner.summary_of(at as usize) == summary {
-                return;
-            }
-            inner.set_summary(at as usize, summary);
-            summary = inner.summary();
-        }
-    }
-
     /// Removes, from the node above `level`, the child the path took, which is gone.
-    fn drop_child(&mut self, path: &[(u32, u32); MAX_HEIGHT], mut level: usize) {
+    fn drop_child(&mut self, path: &Path, mut level: usize) {
         while level > 0 {
             level -= 1;
             let (node, at) = path[level];
-            let inner = &mut self.inners[node as usize];
+            let inner = &mut self.inners[node];
             inner.remove(at as usize);
             if inner.len() > 0 {
                 let summary = inner.summary();
-                let small = inner.len() < N / 4;
-                self.tell_inner_parents(path, level, summary);
+                let small = inner.len() < FAN / 4;
+                self.tell_parents(path, level, summary);
                 if small && level > 0 {
                     self.join_inner(path, level);
                 }
                 self.shrink_root();
                 return;
             }
-            self.free_inners.push(node);
+            self.inners.free(node);
         }
-        self.root = NONE;
-        self.height = 0;
+        unreachable!("a root above leaves has two children")
     }
 
     /// Joins the small leaf at the end of the path with a neighbour under the same parent, if both
     /// fit with room to spare.
-    fn join_leaf(&mut self, path: &[(u32, u32); MAX_HEIGHT]) {
+    fn join_leaf(&mut self, path: &Path) {
         let level = self.height - 1;
-        let (parent, at) = (path[level].0, path[level].1 as usize);
-        let Some(left) = self.joinable(parent, at, |tree, node| tree.leaves[node as usize].len())
-        else {
-            return;
-        };
-        let inner = &self.inners[parent as usize];
+        let fits = self.joinable(path[level], LEAF, |tree, node| tree.leaves[node].len());
+        let Some(left) = fits else { return };
+        let inner = &self.inners[path[level].0];
         let (lower, upper) = (inner.child(left), inner.child(left + 1));
-        let upper_node = self.leaves[upper as usize].clone();
-        self.leaves[lower as usize].append(&upper_node);
         self.unlink_leaf(upper);
-        self.free_leaves.push(upper);
-        let summary = self.leaves[lower as usize].summary();
+        let upper_node = self.leaves.take(upper);
+        self.leaves[lower].append(&upper_node);
+        let summary = self.leaves[lower].summary();
         self.joined(path, level, left, summary);
     }
 
     /// Joins the small inner node at `level` of the path with a neighbour.
-    fn join_inner(&mut self, path: &[(u32, u32); MAX_HEIGHT], level: usize) {
+    fn join_inner(&mut self, path: &Path, level: usize) {
         let level = level - 1;
-        let (parent, at) = (path[level].0, path[level].1 as usize);
-        let Some(left) = self.joinable(parent, at, |tree, node| tree.inners[node as usize].len())
-        else {
-            return;
-        };
-        let inner = &self.inners[parent as usize];
+        let fits = self.joinable(path[level], FAN, |tree, node| tree.inners[node].len());
+        let Some(left) = fits else { return };
+        let inner = &self.inners[path[level].0];
         let (lower, upper) = (inner.child(left), inner.child(left + 1));
-        let upper_node = self.inners[upper as usize].clone();
-        self.inners[lower as usize].append(&upper_node);
-        self.free_inners.push(upper);
-        let summary = self.inners[lower as usize].summary();
+        let upper_node = self.inners.take(upper);
+        self.inners[lower].append(&upper_node);
+
+        let summary = self.inners[lower].summary();
         self.joined(path, level, left, summary);
     }
 
-    /// Of the pairs `at` belongs to under `parent`, the index of the lower of one that fits a node
-    /// with a quarter to spare.
-    fn joinable(&self, parent: u32, at: usize, len: impl Fn(&Self, u32) -> usize) -> Option<usize> {
-        let inner = &self.inners[parent as usize];
+    /// Of the pairs that child `at` of `parent` belongs to, the index of the lower of one that fits
+    /// a node of `capacity` with a quarter to spare.
+    fn joinable(
+        &self,
+        (parent, at): (u32, u32),
+        capacity: usize,
+        len: impl Fn(&Self, u32) -> usize,
+    ) -> Option<usize> {
+        let at = at as usize;
+        let inner = &self.inners[parent];
         let fits = |left: usize| {
             left + 1 < inner.len()
-                && len(self, inner.child(left)) + len(self, inner.child(left + 1)) <= N / 4 * 3
+                && len(self, inner.child(left)) + len(self, inner.child(left + 1))
+                    <= capacity / 4 * 3
         };
         if fits(at) { Some(at) } else { at.checked_sub(1).filter(|&left| fits(left)) }
     }
 
     /// Records that child `left + 1` of the node at `level` of the path went into `left`.
-    fn joined(
-        &mut self,
-        path: &[(u32, u32); MAX_HEIGHT],
-        level: usize,
-        left: usize,
-        summary: Summary,
-    ) {
-        let inner = &mut self.inners[path[level].0 as usize];
+    fn joined(&mut self, path: &Path, level: usize, left: usize, summary: Summary) {
+        let inner = &mut self.inners[path[level].0];
         inner.remove(left + 1);
         inner.set_summary(left, summary);
-        let small = inner.len() < N / 4;
+        let small = inner.len() < FAN / 4;
         let summary = inner.summary();
-        self.tell_inner_parents(path, level, summary);
+        self.tell_parents(path, level, summary);
         if small && level > 0 {
             self.join_inner(path, level);
         }
@@ -393,42 +432,22 @@ impl<const N: usize> Tree<N> {
 
     /// Drops roots that have one child.
     fn shrink_root(&mut self) {
-        while self.height > 0 && self.inners[self.root as usize].len() == 1 {
-            self.free_inners.push(self.root);
-            self.root = self.inners[self.root as usize].child(0);
+        while self.height > 0 && self.inners[self.root].len() == 1 {
+            let child = self.inners[self.root].child(0);
+            self.inners.free(self.root);
+            self.root = child;
             self.height -= 1;
         }
     }
 
+    /// Links the neighbours of a leaf with each other.
     fn unlink_leaf(&mut self, leaf: u32) {
-        let Leaf { prev, next, .. } = self.leaves[leaf as usize];
+        let Leaf { prev, next, .. } = self.leaves[leaf];
         if prev != NONE {
-            self.leaves[prev as usize].next = next;
+            self.leaves[prev].next = next;
         }
         if next != NONE {
-            self.leaves[next as usize].prev = prev;
-        }
-    }
-
-    fn new_leaf(&mut self, leaf: Leaf<N>) -> u32 {
-        place(&mut self.leaves, &mut self.free_leaves, leaf)
-    }
-
-    fn new_inner(&mut self, inner: Inner<N>) -> u32 {
-        place(&mut self.inners, &mut self.free_inners, inner)
-    }
-}
-
-/// Puts `value` into a free place of `arena`, or a new one.
-fn place<T>(arena: &mut Vec<T>, free: &mut Vec<u32>, value: T) -> u32 {
-    match free.pop() {
-        Some(index) => {
-            arena[index as usize] = value;
-            index
-        }
-        None => {
-            arena.push(value);
-            u32::try_from(arena.len() - 1).expect("fewer than 2^32 nodes")
+            self.leaves[next].prev = prev;
         }
     }
 }

@@ -205,7 +205,7 @@ impl<H: Host> Mm<H> {
             return Err(Fault::Segv(SegvCode::MapErr));
         }
         let mut state = self.state.read();
-        let vma = match state.areas.find(addr) {
+        let vma = match state.areas.find_shared(addr) {
             Some(vma) if vma.start() <= addr => vma,
             Some(vma) if Self::may_grow(vma) => {
                 drop(state);

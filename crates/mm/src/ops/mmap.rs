@@ -240,10 +240,10 @@ impl<H: Host> Mm<H> {
         let Mapping { range, mut flags, pgoff, source } = mapping;
         let pages = range.pages();
         let (mut gone, mut promised) = (0, 0);
-        for vma in state.areas.overlapping(range) {
-            let part = vma.range.intersection(range).map_or(0, AddrRange::pages);
+        for area in state.areas.heads_overlapping(range) {
+            let part = area.range.intersection(range).map_or(0, AddrRange::pages);
             gone += part;
-            if vma.flags.contains(VmFlags::ACCOUNT) {
+            if area.flags.contains(VmFlags::ACCOUNT) {
                 promised += part;
             }
         }
@@ -320,7 +320,7 @@ impl<H: Host> Mm<H> {
         let plan = state.areas.plan_insert(vma, Neighbours::Both);
         let start = state.areas.commit_insert(plan, &mut Links(self));
         if flags.contains(VmFlags::DROPPABLE)
-            && let Some(vma) = state.areas.get_mut(start)
+            && let Some(mut vma) = state.areas.get_mut(start)
         {
             // Never locked (vma_supports_mlock), which Linux finds out after it tried to merge.
             vma.flags -= VmFlags::LOCKED | VmFlags::LOCKONFAULT;

@@ -336,7 +336,7 @@ impl<H: Host> Mm<H> {
         let (range, old) = (vma.range, vma.flags);
         let new = old - VmFlags::LOCKED - VmFlags::LOCKONFAULT;
         let emptied = range == from;
-        if let Some(vma) = state.areas.get_mut(range.start()) {
+        if let Some(mut vma) = state.areas.get_mut(range.start()) {
             vma.flags = new;
             if emptied {
                 if let Some(anon_vma) = vma.anon_vma.get() {

@@ -4,7 +4,7 @@ use crate::areas::UnmapPlan;
 use crate::mm::State;
 use crate::rmap::Links;
 use crate::zap::Zap;
-use crate::{Host, Mm, Vma};
+use crate::{Host, Mm};
 use alloc::vec::Vec;
 use kilburn_addr::{AddrRange, Errno, VirtAddr, VmFlags};
 
@@ -62,11 +62,11 @@ impl<H: Host> Mm<H> {
             return;
         }
         self.zap(range, Zap::Unmap);
-        let (before, after) = areas.neighbours(range.start());
+        let (before, after) = areas.neighbour_heads(range.start());
         self.free_tables(
             range,
-            before.map_or(VirtAddr::ZERO, Vma::end),
-            after.map_or(self.tables_end(), Vma::start),
+            before.map_or(VirtAddr::ZERO, |area| area.range.end()),
+            after.map_or(self.tables_end(), |area| area.range.start()),
         );
         for piece in first.iter().chain(&rest) {
             let pages = piece.range.pages();

@@ -187,7 +187,7 @@ impl<H: Host> Mm<H> {
     /// without `UFFD_FEATURE_EVENT_REMAP`).
     pub(crate) fn forget_watcher(&self, state: &mut State<H>, at: VirtAddr) {
         let Some(start) = state.areas.containing(at).map(Vma::start) else { return };
-        if let Some(vma) = state.areas.get_mut(start)
+        if let Some(mut vma) = state.areas.get_mut(start)
             && vma.userfault.take().is_some()
         {
             vma.flags -= VmFlags::UFFD;

@@ -117,11 +117,16 @@ impl<H: Host> Areas<H> {
             return None;
         }
         let (start, end) = (new.range.start(), new.range.end());
-        let (prev, next) = self.neighbours(start);
-        let prev = prev.filter(|prev| prev.end() == start && prev.continues_into(new));
+        let (prev, next) = self.neighbour_heads(start);
+        let prev = prev
+            .filter(|prev| prev.range.end() == start && prev.may_merge(new.flags))
+            .and_then(|prev| self.containing(prev.range.start()))
+            .filter(|prev| prev.continues_into(new));
         let next = next
             .filter(|_| neighbours == Neighbours::Both)
-            .filter(|next| next.start() == end && next.continues_from(new));
+            .filter(|next| next.range.start() == end && next.may_merge(new.flags))
+            .and_then(|next| self.containing(next.range.start()))
+            .filter(|next| next.continues_from(new));
         Some(match (prev, next) {
             (None, None) => return None,
             (Some(prev), Some(next)) if prev.anon_joins(next) && !next.has_close() => {

@@ -153,11 +153,12 @@ impl<H: Host> Areas<H> {
         let from = self.containing(merge.target).expect("a plan grows what is there").range;
         self.resize(merge.target, merge.to);
         let start = merge.to.start();
-        let target = self.get_mut(start).expect("just resized");
+        let mut target = self.get_mut(start).expect("just resized");
         target.flags |= merge.sticky;
         if target.anon_vma.get().is_none() {
             target.anon_vma = AnonSlot::holding(merge.adopt);
         }
+        drop(target);
         // Told last: whoever watches sees the area as it stays.
         watch.resized(from, self.containing(start).expect("just resized"));
         start

@@ -98,7 +98,7 @@ impl<H: Host> Areas<H> {
             How::Split { part, change } => {
                 self.leave_split(Some(part.start()), watch);
                 self.leave_split(Some(part.end()), watch);
-                let vma = self.get_mut(part.start()).expect("just split");
+                let mut vma = self.get_mut(part.start()).expect("just split");
                 vma.flags = change.flags;
                 if let Some(name) = change.name {
                     vma.name = name;
@@ -134,13 +134,15 @@ impl<H: Host> Areas<H> {
         };
         let at_start = part.start() == vma.start();
         let at_end = part.end() == vma.end();
-        let prev = if at_start { self.neighbours(vma.start()).0 } else { None };
+        let prev = if at_start { self.neighbour_heads(vma.start()).0 } else { None };
         let prev = prev
-            .filter(|prev| prev.end() == part.start())
+            .filter(|prev| prev.range.end() == part.start() && prev.may_merge(change.flags))
+            .and_then(|prev| self.containing(prev.range.start()))
             .filter(|prev| prev.continues_into(&changed));
-        let next = if at_end { self.find(vma.end()) } else { None };
+        let next = if at_end { self.head(vma.end()) } else { None };
         let next = next
-            .filter(|next| next.start() == part.end())
+            .filter(|next| next.range.start() == part.end() && next.may_merge(change.flags))
+            .and_then(|next| self.containing(next.range.start()))
             .filter(|next| next.continues_from(&changed))
             .filter(|next| prev.is_none_or(|prev| prev.anon_joins(next)));
         if at_start && at_end && vma.has_close() {

@@ -2,7 +2,7 @@
 
 use super::{AreaWatch, Areas, Refused, range};
 use crate::Host;
-use crate::areas::Vma;
+use crate::areas::{AreaHead, Vma};
 use kilburn_addr::{AddrRange, Errno, VirtAddr, VmFlags};
 
 /// A range that will be free.
@@ -35,25 +35,25 @@ impl<H: Host> Areas<H> {
     /// - `EINVAL`: a mapping of the kernel's would be cut
     pub fn plan_unmap(&self, cut: AddrRange, max_map_count: u32) -> Result<UnmapPlan, Refused> {
         let mut plan = UnmapPlan { range: cut, split_at_start: None, split_at_end: None };
-        let mut areas = self.overlapping(cut).peekable();
-        if let Some(first) = areas.peek().filter(|first| first.start() < cut.start()) {
-            if cut.end() < first.end() && self.len() >= max_map_count as usize {
+        let mut areas = self.heads_overlapping(cut).peekable();
+        if let Some(first) = areas.peek().filter(|first| first.range.start() < cut.start()) {
+            if cut.end() < first.range.end() && self.len() >= max_map_count as usize {
                 return Err(Refused::unchanged(Errno::ENOMEM));
             }
             if first.flags.contains(VmFlags::SEALED) {
                 return Err(Refused::unchanged(Errno::EPERM));
             }
-            if first.is_special() {
+            if self.is_special(first) {
                 return Err(Refused::unchanged(Errno::EINVAL));
             }
             plan.split_at_start = Some(cut.start());
         }
-        for vma in areas {
-            let errno = if vma.flags.contains(VmFlags::SEALED) {
+        for area in areas {
+            let errno = if area.flags.contains(VmFlags::SEALED) {
                 Errno::EPERM
-            } else if vma.end() <= cut.end() {
+            } else if area.range.end() <= cut.end() {
                 continue;
-            } else if vma.is_special() {
+            } else if self.is_special(&area) {
                 Errno::EINVAL
             } else {
                 plan.split_at_end = Some(cut.end());
@@ -62,6 +62,10 @@ impl<H: Host> Areas<H> {
             return Err(Refused { errno, left_split_at: plan.split_at_start });
         }
         Ok(plan)
+    }
+
+    fn is_special(&self, area: &AreaHead) -> bool {
+        self.containing(area.range.start()).is_some_and(Vma::is_special)
     }
 
     /// Applies the plan. `taken` is given every piece that goes, in order, with the range and page
@@ -73,12 +77,13 @@ impl<H: Host> Areas<H> {
         mut taken: impl FnMut(Vma<H>),
     ) {
         let UnmapPlan { range: cut, .. } = plan;
-        while let Some(vma) = self.find(cut.start()).filter(|vma| vma.start() < cut.end()) {
-            let whole = vma.range;
+        while let Some(head) = self.head(cut.start()).filter(|h| h.range.start() < cut.end()) {
+            let whole = head.range;
             if cut.contains_range(whole) {
                 taken(self.remove_watched(whole.start(), watch));
                 continue;
             }
+            let vma = self.containing(whole.start()).expect("just found");
             let mut piece = vma.clone();
             piece.range = whole.intersection(cut).expect("it overlaps");
             piece.pgoff = vma.page_index(piece.start());

@@ -31,11 +31,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// Areas as a sorted list: what the tree must equal.
 #[derive(Default)]
-struct Naive(Vec<Span>);
+struct Naive(Vec<(Span, usize)>);
 
 impl Naive {
     fn is_free(&self, start: u64, end: u64) -> bool {
-        self.0.iter().all(|span| end <= span.start || span.end <= start)
+        self.0.iter().all(|(span, _)| end <= span.start || span.end <= start)
     }
 
     /// Starts of all free stretches of `len` pages within the limits.
@@ -47,38 +47,42 @@ impl Naive {
     }
 }
 
-fn compare<const N: usize>(steps: Vec<Step>) -> Result<(), TestCaseError> {
-    let mut tree = Tree::<N>::new();
+fn compare<const LEAF: usize, const FAN: usize>(steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let mut tree = Tree::<usize, LEAF, FAN>::new();
     let mut naive = Naive::default();
     for (number, step) in steps.into_iter().enumerate() {
         match step {
             Step::Insert { start, len } => {
                 if naive.is_free(start, start + len) {
-                    let span = Span { start, end: start + len, slot: number as u32 };
-                    tree.insert(span);
-                    naive.0.push(span);
-                    naive.0.sort_by_key(|span| span.start);
+                    let span = Span { start, end: start + len };
+                    tree.insert(span, number);
+                    naive.0.push((span, number));
+                    naive.0.sort_by_key(|(span, _)| span.start);
                 }
             }
             Step::Remove { at } => {
-                let found = naive.0.iter().position(|span| span.end > at);
-                prop_assert_eq!(tree.find(at).map(|at| tree.span(at)), found.map(|at| naive.0[at]));
-                if let Some(found) = found {
-                    let span = naive.0.remove(found);
-                    prop_assert_eq!(tree.remove(span.start), span);
+                let found = naive.0.iter().position(|(span, _)| span.end > at);
+                let cursor = tree.near(at);
+                prop_assert_eq!(cursor, tree.find(at));
+                let entry = |at| (tree.span(at), tree.value(at));
+                prop_assert_eq!(cursor.map(entry), found.map(|at| naive.0[at]));
+                if let (Some(cursor), Some(found)) = (cursor, found) {
+                    prop_assert_eq!(tree.remove(cursor), naive.0.remove(found));
                 }
             }
             Step::Resize { at, start, end } => {
-                let Some(found) = naive.0.iter().position(|span| span.end > at) else { continue };
-                let span = naive.0[found];
-                let above = found.checked_sub(1).map_or(0, |at| naive.0[at].end);
-                let below = naive.0.get(found + 1).map_or(SPACE, |span| span.start);
+                let Some(found) = naive.0.iter().position(|(span, _)| span.end > at) else {
+                    continue;
+                };
+                let (span, value) = naive.0[found];
+                let above = found.checked_sub(1).map_or(0, |at| naive.0[at].0.end);
+                let below = naive.0.get(found + 1).map_or(SPACE, |(span, _)| span.start);
                 let start = span.start.saturating_add_signed(start);
                 let end = span.end.saturating_add_signed(end);
                 if above <= start && start < end && end <= below {
-                    tree.set_range(span.start, start, end);
-                    naive.0[found].start = start;
-                    naive.0[found].end = end;
+                    let cursor = tree.near(at).expect("the same is in both");
+                    tree.set_range(cursor, Span { start, end });
+                    naive.0[found] = (Span { start, end }, value);
                 }
             }
             Step::Gap { len, low, high } => {
@@ -95,14 +99,14 @@ fn compare<const N: usize>(steps: Vec<Step>) -> Result<(), TestCaseError> {
     let mut forward = Vec::new();
     let mut cursor = tree.find(0);
     while let Some(at) = cursor {
-        forward.push(tree.span(at));
+        forward.push((tree.span(at), tree.value(at)));
         cursor = tree.next(at);
     }
     prop_assert_eq!(&forward, &naive.0);
     let mut backward = Vec::new();
     let mut cursor = tree.last();
     while let Some(at) = cursor {
-        backward.push(tree.span(at));
+        backward.push((tree.span(at), tree.value(at)));
         cursor = tree.prev(at);
     }
     backward.reverse();
@@ -113,11 +117,11 @@ fn compare<const N: usize>(steps: Vec<Step>) -> Result<(), TestCaseError> {
 proptest! {
     #[test]
     fn a_tree_of_small_nodes_is_an_array_of_pages(steps in steps()) {
-        compare::<4>(steps)?;
+        compare::<4, 4>(steps)?;
     }
 
     #[test]
     fn a_tree_of_full_size_nodes_is_an_array_of_pages(steps in steps()) {
-        compare::<64>(steps)?;
+        compare::<16, 128>(steps)?;
     }
 }
