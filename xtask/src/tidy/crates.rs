@@ -42,6 +42,7 @@ const LAYERS: &[Layer] = &[
     layer("riscv", &["mmu"], true, Unsafe::Confined),
     layer("linux", &["mm", "riscv"], true, Unsafe::Confined),
     layer("model", &["addr"], true, Unsafe::Confined),
+    layer("bench", &["mm", "riscv"], true, Unsafe::Forbidden),
     layer("cli", &["linux", "model"], true, Unsafe::Forbidden),
 ];
 

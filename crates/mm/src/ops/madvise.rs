@@ -148,7 +148,7 @@ impl<H: Host> Mm<H> {
                     let start = vma.start();
                     self.advise_pages(&state, vma, part, advice)?;
                     if advice == Advice::GuardInstall
-                        && let Some(vma) = state.areas.get_mut(start)
+                        && let Some(mut vma) = state.areas.get_mut(start)
                     {
                         // The area keeps it, wherever in it the guards are, and when they go.
                         vma.flags |= VmFlags::MAYBE_GUARD;
