@@ -3,7 +3,21 @@
 //! Linux's process memory as a library, for any [`Host`] that supplies frames, a page-table format
 //! and locks. [`Memory`] is the machine's memory, [`Mm`] one address space, [`AddressSpace`] the
 //! page cache of one file. The hardware side, TLBs and translation, is somebody else's: a host is
-//! told what to flush.
+//! told what to flush. [`guide`] is a tour of all this, from a host to threads.
+//!
+//! ```
+//! # use kilburn_mm::testing::TestHost;
+//! use kilburn_addr::Prot;
+//! use kilburn_mm::{Caller, MmapRequest};
+//!
+//! # let memory = TestHost::memory(64);
+//! # let parent = TestHost::mm(&memory);
+//! let at = parent.mmap(&Caller::USER, MmapRequest::anonymous(4096).prot(Prot::READ | Prot::WRITE))?;
+//! parent.write(&Caller::USER, at, b"before fork").expect("mapped writable");
+//! let child = parent.fork(&Caller::USER)?;
+//! assert_eq!(memory.counts().anon, 1, "one frame, shared until one of them writes");
+//! # Ok::<(), kilburn_addr::Errno>(())
+//! ```
 //!
 //! ```text
 //!   system calls  ops/        fault/   faults        procfs/  the text of /proc
@@ -59,6 +73,7 @@ pub mod exec;
 pub mod fault;
 mod fork;
 pub mod frames;
+pub mod guide;
 pub mod host;
 mod ids;
 pub mod layout;

@@ -10,8 +10,10 @@ mod device;
 #[expect(dead_code, reason = "its main is not called")]
 mod shortest;
 
+type Example = fn(&mut dyn Write) -> Result<(), Box<dyn Error>>;
+
 #[track_caller]
-fn check(run: fn(&mut dyn Write) -> Result<(), Box<dyn Error>>, expected: &str) {
+fn check(run: Example, expected: &str) {
     let mut printed = String::new();
     run(&mut printed).expect("the example runs");
     // Lines of maps without a name end in a space, files of text do not.
