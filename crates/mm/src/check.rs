@@ -18,6 +18,7 @@ use kilburn_paging::{Entry, Leaf, LeafFlags};
 
 /// A broken invariant, found by [`Memory::check`].
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Violation {
     /// The invariant's name.
     pub invariant: &'static str,

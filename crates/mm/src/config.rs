@@ -5,6 +5,7 @@ use kilburn_addr::Pfn;
 
 /// Settings of a [`crate::Memory`], with Linux's defaults for what has one.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct MemoryConfig {
     /// The frames the memory manager may hand out.
     pub frames: Range<Pfn>,
@@ -42,6 +43,11 @@ impl MemoryConfig {
             fault_around_bytes: 65536,
         }
     }
+
+    /// These settings, with another overcommit mode.
+    pub fn with_overcommit(self, overcommit: Overcommit) -> Self {
+        Self { overcommit, ..self }
+    }
 }
 
 /// `vm.overcommit_memory`: how allocations are judged that may never be used.
@@ -66,6 +72,7 @@ pub enum CommitLimit {
 
 /// Why a [`crate::Memory`] could not be made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum MemoryError {
     /// There are too few frames to hold even the zero page and one table.
     TooFewFrames,

@@ -59,8 +59,8 @@
 //!
 //! # let machine = TestHost::new(1000);
 //! # let first = FIRST_FRAME;
-//! let mut config = MemoryConfig::new(Pfn::new(first)..Pfn::new(first + 1000));
-//! config.overcommit = Overcommit::Never(CommitLimit::Ratio(80)); // vm.overcommit_memory = 2
+//! let config = MemoryConfig::new(Pfn::new(first)..Pfn::new(first + 1000))
+//!     .with_overcommit(Overcommit::Never(CommitLimit::Ratio(80))); // vm.overcommit_memory = 2
 //! let memory = Memory::new(machine, config)?;
 //! assert_eq!(memory.counts().total, 1000);
 //! assert_eq!(memory.counts().free, 999, "the zero page is in use from the start");

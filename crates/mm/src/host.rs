@@ -61,6 +61,7 @@ pub enum FlushScope {
 
 /// Why translations are flushed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum FlushReason {
     /// Pages were unmapped: munmap, brk, MAP_FIXED, MADV_DONTNEED.
     Unmap,

@@ -58,6 +58,7 @@
 //! assert_eq!(classic.direction(), Direction::BottomUp);
 //! ```
 
+use core::fmt;
 use kilburn_addr::{PAGE_SHIFT, PAGE_SIZE, VirtAddr};
 
 /// `RLIM_INFINITY`: no stack limit.
@@ -71,6 +72,7 @@ const GIB: u64 = 1 << 30;
 
 /// An architecture and paging mode, as far as it shapes user address spaces.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum Arch {
     /// riscv64 with three-level tables.
     RiscvSv39,
@@ -207,6 +209,16 @@ pub struct LayoutRequest<'a> {
     pub legacy: LegacyLayout,
     /// Source of randomness; `None` is `ADDR_NO_RANDOMIZE`.
     pub random: Option<&'a mut dyn FnMut() -> u64>,
+}
+
+impl fmt::Debug for LayoutRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LayoutRequest")
+            .field("stack_limit_bytes", &self.stack_limit_bytes)
+            .field("legacy", &self.legacy)
+            .field("random", &self.random.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for LayoutRequest<'_> {

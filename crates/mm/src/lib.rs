@@ -62,7 +62,9 @@
 extern crate alloc;
 
 mod accounting;
+#[doc(hidden)] // no promise: who owns anonymous pages: for the crate itself
 pub mod anon_vma;
+#[doc(hidden)] // no promise: the tree of areas: for the crate itself, its tests and benchmarks
 pub mod areas;
 pub mod caller;
 pub mod check;
@@ -72,6 +74,7 @@ pub mod core_dump;
 pub mod exec;
 pub mod fault;
 mod fork;
+#[doc(hidden)] // no promise: the allocator of frames: for the crate itself and its benchmarks
 pub mod frames;
 pub mod guide;
 pub mod host;
@@ -96,7 +99,9 @@ pub mod user;
 pub mod userfault;
 mod zap;
 
+#[doc(hidden)]
 pub use anon_vma::AnonVma;
+#[doc(hidden)]
 pub use areas::{Areas, Vma, VmaName};
 pub use caller::{Caller, Rlimits};
 pub use check::Violation;

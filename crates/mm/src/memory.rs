@@ -14,6 +14,7 @@ use crate::sysctl::Tunables;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::fmt;
 use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use kilburn_addr::{Errno, Pfn};
 use kilburn_paging::PhysMem;
@@ -52,6 +53,7 @@ pub(crate) struct Uses {
 
 /// Counts of frames, in pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct MemoryCounts {
     /// All frames the memory manager was given.
     pub total: u64,
@@ -86,6 +88,15 @@ pub(crate) struct NoFrame;
 impl From<NoFrame> for Errno {
     fn from(_: NoFrame) -> Self {
         Self::ENOMEM
+    }
+}
+
+impl<H: Host> fmt::Debug for Memory<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory")
+            .field("total", &self.frames.total())
+            .field("free", &self.frames.free())
+            .finish_non_exhaustive()
     }
 }
 

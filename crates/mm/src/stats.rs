@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts over the life of one address space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct MmStats {
     /// Zeroed frames for anonymous memory.
     pub demand_zero: u64,

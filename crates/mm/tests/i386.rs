@@ -10,7 +10,7 @@ const GROWSDOWN: u64 = 0x100;
 
 fn machine() -> Arc<Memory<TestHost>> {
     let range = Pfn::new(FIRST_FRAME)..Pfn::new(FIRST_FRAME + 64);
-    let config = MemoryConfig { overcommit: Overcommit::Always, ..MemoryConfig::new(range) };
+    let config = MemoryConfig::new(range).with_overcommit(Overcommit::Always);
     Memory::new(TestHost::new(64), config).expect("enough frames")
 }
 

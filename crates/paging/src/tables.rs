@@ -19,6 +19,7 @@
 use crate::format::{Entry, Format, Leaf, LeafFlags};
 use crate::phys_mem::PhysMem;
 use crate::walk::entry_addr;
+use core::fmt;
 use core::ops::ControlFlow;
 use kilburn_addr::{AddrRange, PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
 
@@ -49,6 +50,12 @@ impl<M: ?Sized, F: Copy> Clone for Tables<'_, M, F> {
 }
 
 impl<M: ?Sized, F: Copy> Copy for Tables<'_, M, F> {}
+
+impl<M: ?Sized, F> fmt::Debug for Tables<'_, M, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tables").field("root", &self.root).finish_non_exhaustive()
+    }
+}
 
 /// Part of a leaf table: entries of adjacent pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -292,6 +299,7 @@ struct Bounds {
 }
 
 /// Access to single entries that remembers the last leaf table, for pages near each other.
+#[derive(Debug)]
 pub struct Cursor<'m, M: ?Sized, F> {
     tables: Tables<'m, M, F>,
     /// Number of the span covered, and its leaf table.

@@ -99,7 +99,8 @@ impl World {
         let base = ram.base_pfn();
         let end = base.checked_add(ram.frames()).ok_or("too much memory")?;
         // What the oracle's kernel has.
-        let config = MemoryConfig { mmap_min_addr: PAGE_SIZE, ..MemoryConfig::new(base..end) };
+        let mut config = MemoryConfig::new(base..end);
+        config.mmap_min_addr = PAGE_SIZE;
         let memory = Memory::new(Machine { ram }, config).map_err(|error| error.to_string())?;
         let free = memory.counts().free;
         Ok(Self { memory, free })

@@ -35,6 +35,7 @@ use kilburn_paging::{Entry, Leaf, LeafFlags};
 
 /// A fault that was resolved; the access can be tried again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct FaultDone {
     /// What resolved it.
     pub kind: FaultKind,

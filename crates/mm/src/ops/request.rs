@@ -20,6 +20,7 @@ use super::mmap::{FileForMap, MmapRequest};
 use crate::Host;
 use crate::mappable::MappedFile;
 use alloc::sync::Arc;
+use core::fmt;
 use kilburn_addr::{Prot, VirtAddr};
 
 const MAP_SHARED: u64 = 0x1;
@@ -78,5 +79,22 @@ impl<H: Host> FileForMap<H> {
     /// A file or device opened for reading, on a file system that permits execution.
     pub fn read_only(file: Arc<dyn MappedFile<H>>) -> Self {
         Self { writable: false, ..Self::read_write(file) }
+    }
+}
+
+impl<H: Host> fmt::Debug for FileForMap<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileForMap")
+            .field("path", &self.file.path())
+            .field("readable", &self.readable)
+            .field("writable", &self.writable)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<H: Host> fmt::Debug for MmapRequest<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { addr, len, prot, flags, file, offset } = self;
+        write!(f, "mmap({addr:#x}, {len:#x}, {prot:#x}, {flags:#x}, {file:?}, {offset:#x})")
     }
 }

@@ -17,6 +17,7 @@ use kilburn_addr::{PAGE_SHIFT, PAGE_SIZE};
 
 /// The fields of /proc/PID/statm, in pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct Statm {
     /// Mapped pages.
     pub size: u64,
@@ -33,6 +34,7 @@ pub struct Statm {
 /// The `Vm*` and `Rss*` lines of /proc/PID/status, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[expect(missing_docs, reason = "named as the lines are")]
+#[non_exhaustive]
 pub struct MmStatus {
     pub vm_peak: u64,
     pub vm_size: u64,
@@ -53,6 +55,7 @@ pub struct MmStatus {
 
 /// Memory in use by one address space, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct Usage {
     /// Resident set size: bytes of the pages mapped.
     pub rss: u64,
