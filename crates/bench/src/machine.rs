@@ -48,11 +48,9 @@ pub fn machine(mib: u64) -> (Arc<Memory<BenchHost>>, Arc<Mm<BenchHost>>) {
     for frame in first.get()..first.get() + frames {
         kilburn_paging::PhysMem::store(&ram, Pfn::new(frame).base(), 1);
     }
-    let config = MemoryConfig {
-        // Linux's default is 65,530; a database raises it.
-        max_map_count: 1 << 20,
-        ..MemoryConfig::new(first..Pfn::new(first.get() + frames))
-    };
+    let mut config = MemoryConfig::new(first..Pfn::new(first.get() + frames));
+    // Linux's default is 65,530; a database raises it.
+    config.max_map_count = 1 << 20;
     let host = BenchHost { ram, flushes: AtomicU64::new(0) };
     let memory = Memory::new(host, config).expect("enough frames");
     let mm = Mm::new(&memory, Layout::fixed(Arch::RiscvSv39)).expect("a frame for the root");
