@@ -17,6 +17,14 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a riscv64 Linux program on a machine with memory, page tables and faults of our own.
     Run(Box<RunArgs>),
+    /// List the processes of running machines.
+    Ps(PsArgs),
+    /// Print /proc/PID/maps of a process in a running machine.
+    Maps(MapsArgs),
+    /// Print /proc/PID/smaps of a process in a running machine.
+    Smaps(MapsArgs),
+    /// Watch the processes of a running machine.
+    Top(TopArgs),
     /// Compare page replacement policies on a trace or a Zipf distribution.
     Policies(Box<crate::policies::Arguments>),
     /// Make a Debian riscv64 root folder for `kilburn run --root`.
@@ -92,6 +100,10 @@ pub(crate) struct RunArgs {
     #[expect(clippy::option_option, reason = "absent, without a file, with one")]
     pub(crate) strace: Option<Option<PathBuf>>,
 
+    /// Open no control socket: `kilburn ps` and its like do not see the machine
+    #[arg(long)]
+    pub(crate) no_control: bool,
+
     /// Write the figures into this file of the host instead of stderr
     #[arg(long, value_name = "FILE")]
     pub(crate) stats_file: Option<PathBuf>,
@@ -99,6 +111,46 @@ pub(crate) struct RunArgs {
     /// Program and its arguments, taken as they are; without any: the built-in tour
     #[arg(value_name = "PROGRAM", trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<OsString>,
+}
+
+/// `kilburn ps`.
+#[derive(Args, Debug)]
+pub(crate) struct PsArgs {
+    /// Only the machine of this host process [default: all]
+    #[arg(long, value_name = "PID")]
+    pub(crate) machine: Option<u32>,
+
+    /// One JSON object a line and machine
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `kilburn maps`, `kilburn smaps`.
+#[derive(Args, Debug)]
+pub(crate) struct MapsArgs {
+    /// The machine, by its process on the host [default: the only one that runs]
+    #[arg(long, value_name = "PID")]
+    pub(crate) machine: Option<u32>,
+
+    /// Process inside the machine
+    #[arg(value_name = "PID")]
+    pub(crate) pid: u32,
+}
+
+/// `kilburn top`.
+#[derive(Args, Debug)]
+pub(crate) struct TopArgs {
+    /// The machine, by its process on the host [default: the only one that runs]
+    #[arg(long, value_name = "PID")]
+    pub(crate) machine: Option<u32>,
+
+    /// Milliseconds between two looks
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    pub(crate) interval_ms: u32,
+
+    /// How many looks [default: until the machine ends]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) count: Option<u32>,
 }
 
 /// `--paging`.
@@ -194,9 +246,7 @@ mod tests {
     fn run_args(line: &[&str]) -> RunArgs {
         match Cli::try_parse_from([&["kilburn", "run"], line].concat()).expect("parses").command {
             Command::Run(arguments) => *arguments,
-            Command::Fidelity(_) | Command::Policies(_) | Command::Rootfs(_) => {
-                panic!("asked for run")
-            }
+            other => panic!("asked for run, not {other:?}"),
         }
     }
 

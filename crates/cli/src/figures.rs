@@ -259,6 +259,7 @@ mod tests {
     pub(super) fn example() -> Figures {
         let config = MachineConfig {
             strace: None,
+            control: None,
             memory_bytes: 64 << 20,
             paging: Sv::SV39,
             harts: 1,

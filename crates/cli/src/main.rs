@@ -4,14 +4,17 @@
 //! - [`fidelity`]: asks the kernel underneath whether our memory manager does as it does.
 //! - [`run`]: one guest program and what it starts, on a machine of its own. [`figures`]: what
 //!   `--stats` prints about it.
+//! - [`observe`]: looks at machines that run, through their [`control`] sockets.
 //! - [`policies`]: page replacement policies compared.
 //! - [`rootfs`]: makes a Debian riscv64 root folder for `run --root`.
 #![forbid(unsafe_code)]
 
 mod args;
+mod control;
 mod failure;
 mod fidelity;
 mod figures;
+mod observe;
 mod policies;
 mod rootfs;
 mod run;
@@ -22,6 +25,10 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let outcome = match args::Cli::parse().command {
         args::Command::Run(arguments) => run::run(&arguments),
+        args::Command::Ps(arguments) => observe::ps(&arguments),
+        args::Command::Maps(arguments) => observe::maps(&arguments),
+        args::Command::Smaps(arguments) => observe::smaps(&arguments),
+        args::Command::Top(arguments) => observe::top(&arguments),
         args::Command::Policies(arguments) => policies::run(&arguments),
         args::Command::Rootfs(arguments) => rootfs::make(&arguments),
         args::Command::Fidelity(arguments) => Ok(fidelity::run(&arguments)),

@@ -1,11 +1,12 @@
 //! `kilburn run`: one guest program, and all it starts, on a machine of its own.
 
 use crate::args::{RunArgs, StatsForm};
+use crate::control;
 use crate::failure::Failure;
 use crate::figures::{Figures, HostTime};
 use kilburn_linux::{
-    Aslr, ExitReport, ExitStatus, InitialFile, Machine, MachineConfig, RootConfig, StdioConfig,
-    TraceSink,
+    Aslr, Control, ExitReport, ExitStatus, InitialFile, Machine, MachineConfig, RootConfig,
+    StdioConfig, TraceSink,
 };
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
@@ -13,6 +14,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// The tour, as built from programs/tour.c.
@@ -33,7 +35,15 @@ const ENVIRONMENT: [&str; 6] = [
 
 /// Runs the program; the answer is its exit status.
 pub(crate) fn run(arguments: &RunArgs) -> Result<ExitCode, Failure> {
-    let config = configure(arguments)?;
+    let mut config = configure(arguments)?;
+    let control = Control::new();
+    // A terminal's ^C is for the guest; whoever cannot be told of signals does without.
+    let _ = signal_hook::flag::register(
+        signal_hook::consts::SIGINT,
+        Arc::clone(control.interrupt_flag()),
+    );
+    let _socket = if arguments.no_control { None } else { control::serve(&control) };
+    config.control = Some(control);
     let form = arguments.stats.unwrap_or(if arguments.command.is_empty() {
         StatsForm::Text
     } else {
@@ -104,6 +114,7 @@ fn configure(arguments: &RunArgs) -> Result<MachineConfig, Failure> {
         cwd: cwd.into(),
         stdio: StdioConfig::Host,
         strace: trace_sink(arguments)?,
+        control: None,
     })
 }
 

@@ -3,6 +3,7 @@
 //! [`MachineConfig`] is plain data; [`Machine::new`](crate::Machine::new) checks it and answers
 //! [`MachineError`], one line that names what is wrong. Neighbours: [`crate::report`] is what a run hands back.
 
+use crate::control::Control;
 use kilburn_addr::Errno;
 use kilburn_paging::Sv;
 use parking_lot::Mutex;
@@ -38,6 +39,8 @@ pub struct MachineConfig {
     pub stdio: StdioConfig,
     /// Where system calls and signals are told as they happen; `None`: nowhere.
     pub strace: Option<TraceSink>,
+    /// The way in for who looks at the machine while it runs.
+    pub control: Option<Arc<Control>>,
 }
 
 /// Takes the lines of a system call trace.

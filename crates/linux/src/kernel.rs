@@ -1,5 +1,6 @@
 //! The state all tasks share: memory, tasks and processes by id, clocks, counters.
 
+use crate::control::Control;
 use crate::exec::vdso::Vdso;
 use crate::fs::Vfs;
 use crate::futex::Futexes;
@@ -84,6 +85,8 @@ pub(crate) struct Kernel {
     /// Told of calls and signals, when somebody wants to know.
     pub(crate) tracer: Option<Tracer>,
     pub(crate) userfaults: crate::fs::Userfaults,
+    /// The way in for who looks at the machine from outside.
+    pub(crate) control: Option<Arc<Control>>,
     pub(crate) hostname: RefCell<Vec<u8>>,
     pub(crate) domainname: RefCell<Vec<u8>>,
     /// Offset of CLOCK_REALTIME to its value at boot, as clock_settime leaves it.
@@ -101,6 +104,7 @@ pub(crate) struct KernelParts {
     pub(crate) seed: u64,
     pub(crate) memory_bytes: u64,
     pub(crate) strace: Option<crate::config::TraceSink>,
+    pub(crate) control: Option<Arc<Control>>,
 }
 
 impl Kernel {
@@ -130,6 +134,7 @@ impl Kernel {
             core_dumps: CoreSettings::default(),
             tracer: parts.strace.map(Tracer::new),
             userfaults: crate::fs::Userfaults::default(),
+            control: parts.control,
             hostname: RefCell::new(b"kilburn".to_vec()),
             domainname: RefCell::new(b"(none)".to_vec()),
             realtime_offset: Cell::new(0),

@@ -17,6 +17,7 @@
 #![deny(unsafe_code)]
 
 pub mod config;
+pub mod control;
 mod errno_text;
 mod exec;
 mod fs;
@@ -37,6 +38,7 @@ mod user;
 pub use config::{
     Aslr, InitialFile, MachineConfig, MachineError, RootConfig, StdioConfig, TraceSink,
 };
+pub use control::{Answer, Control, ProcessInfo, Question, Snapshot};
 use errno_text::errno_text;
 pub use machine::Machine;
 pub use report::{ExitReport, ExitStatus, Stats};

@@ -80,6 +80,7 @@ impl Machine {
             seed: config.seed,
             memory_bytes: bytes,
             strace: config.strace.clone(),
+            control: config.control.clone(),
         });
         kernel.vfs().attach(&kernel);
         let machine = start_first_program(&kernel, &config);

@@ -41,6 +41,7 @@ fn config(elf: Vec<u8>) -> MachineConfig {
     let file = InitialFile { path: b"/root/guest".to_vec(), mode: 0o755, data: elf };
     MachineConfig {
         strace: None,
+        control: None,
         memory_bytes: 128 << 20,
         paging: Sv::SV57,
         harts: 2,

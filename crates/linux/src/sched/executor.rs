@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+/// How often an idle machine looks whether somebody asks from outside.
+const CONTROL_STEP: Duration = Duration::from_millis(50);
+
 /// Why the loop ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Ended {
@@ -21,6 +24,9 @@ impl Kernel {
     pub(crate) fn run_until(self: &Rc<Self>, reached: impl Fn() -> bool) -> Ended {
         loop {
             self.fire_timers();
+            if let Some(control) = &self.control {
+                control.serve(self);
+            }
             if reached() {
                 return Ended::Reached;
             }
@@ -75,7 +81,7 @@ impl Kernel {
                 }
                 _ => None,
             };
-            if self.vfs().host_wait(patience) {
+            if self.wait_for_host(patience) {
                 return true;
             }
         }
@@ -85,6 +91,25 @@ impl Kernel {
                 true
             }
             None => false,
+        }
+    }
+
+    /// Waits for the host's input, at most `patience`, and looks after who asks from outside
+    /// meanwhile. Answers whether something came.
+    fn wait_for_host(&self, patience: Option<Duration>) -> bool {
+        let Some(control) = &self.control else { return self.vfs().host_wait(patience) };
+        let mut left = patience;
+        loop {
+            let step = left.map_or(CONTROL_STEP, |left| left.min(CONTROL_STEP));
+            if self.vfs().host_wait(Some(step)) || control.serve(self) {
+                return true;
+            }
+            if let Some(left) = &mut left {
+                *left = left.saturating_sub(step);
+                if left.is_zero() {
+                    return false;
+                }
+            }
         }
     }
 

@@ -197,7 +197,9 @@ impl ThreadGroup {
         };
         let blocked = target.signals.blocked.get().contains(signal);
         let spared = self.unkillable.get() && signal != Signal::SIGKILL;
-        if fatal && !blocked && !spared {
+        // Who is traced is shown the signal first.
+        let shown = target.kernel().tracer.is_some() && signal != Signal::SIGKILL;
+        if fatal && !blocked && !spared && !shown {
             self.kill_all(ExitStatus::Killed(signal.number()));
             return;
         }

@@ -18,10 +18,10 @@ const PATH_SHOWN: usize = 4096;
 /// Prints the arguments up to the first that is known only at the end.
 pub(super) fn print_entry(task: &Task, call: &Call, args: Args, out: &mut String) {
     for (i, arg) in call.args.iter().enumerate() {
+        comma(i, out);
         if arg.is_after() {
             return;
         }
-        comma(i, out);
         print(task, *arg, args, i, None, out);
     }
 }
@@ -36,7 +36,9 @@ pub(super) fn print_exit(
 ) {
     let first = call.args.iter().position(|arg| arg.is_after()).unwrap_or(call.args.len());
     for (i, arg) in call.args.iter().enumerate().skip(first) {
-        comma(i, out);
+        if i > first {
+            comma(i, out);
+        }
         print(task, *arg, args, i, Some(result), out);
     }
 }
@@ -90,7 +92,7 @@ fn print(
         Arg::One(names, prefix) => flags::one(args.uint(i).into(), names, prefix),
         Arg::OpenFlags => open_flags(args.uint(i), next() as u32),
         Arg::SocketType => socket_type(args.uint(i)),
-        Arg::CloneFlags => clone_flags(raw),
+        Arg::Clone => clone(args),
         Arg::Futex => futex(args.uint(i)),
         Arg::Signal => Signal::new(args.int(i)).map_or(args.int(i).to_string(), signal_name),
         Arg::Set => set(task, raw),
@@ -249,7 +251,20 @@ fn socket_type(kind: u32) -> String {
     name + &rest.collect::<String>()
 }
 
-/// `flags=CLONE_VM|SIGCHLD`
+/// `child_stack=NULL, flags=CLONE_VM|SIGCHLD`, and what the flags use.
+fn clone(args: Args) -> String {
+    let flags = args.raw(0);
+    let mut text = format!("child_stack={}, flags={}", pointer(args.raw(1)), clone_flags(flags));
+    let uses =
+        [(0x10_1000, "parent_tid", 2), (0x8_0000, "tls", 3), (0x120_0000, "child_tidptr", 4)];
+    for (bits, name, i) in uses {
+        if flags & bits != 0 {
+            let _ = write!(text, ", {name}={:#x}", args.raw(i));
+        }
+    }
+    text
+}
+
 fn clone_flags(raw: u64) -> String {
     let names = flags::bits(raw & !0xff, flags::CLONE, "");
     let signal = match Signal::new((raw & 0xff) as i32) {
@@ -258,7 +273,7 @@ fn clone_flags(raw: u64) -> String {
         None => String::new(),
     };
     let bar = if names.is_empty() || signal.is_empty() { "" } else { "|" };
-    format!("flags={names}{bar}{signal}")
+    format!("{names}{bar}{signal}")
 }
 
 fn futex(operation: u32) -> String {
@@ -405,10 +420,7 @@ mod tests {
         assert_eq!(open_flags(0o100 | 1, 0o644), "O_WRONLY|O_CREAT, 0644");
         assert_eq!(open_flags(0o200_0000, 0), "O_RDONLY|O_CLOEXEC");
         assert_eq!(open_flags(0, 0), "O_RDONLY");
-        assert_eq!(
-            clone_flags(0x0120_0011),
-            "flags=CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD"
-        );
+        assert_eq!(clone_flags(0x0120_0011), "CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD");
         assert_eq!(futex(0x81), "FUTEX_WAKE_PRIVATE");
         assert_eq!(socket_type(0o200_0001), "SOCK_STREAM|SOCK_CLOEXEC");
         assert_eq!(flags::bits(0x8001, flags::PROT, "PROT_NONE"), "PROT_READ|0x8000");

@@ -42,8 +42,8 @@ pub(super) enum Arg {
     OpenFlags,
     /// `socket`'s type.
     SocketType,
-    /// `clone`'s first argument.
-    CloneFlags,
+    /// All of `clone`'s.
+    Clone,
     /// A futex operation.
     Futex,
     Signal,
@@ -142,6 +142,7 @@ fn arguments(name: &str) -> &'static [Arg] {
         "faccessat" => &[Dir, Path, BitsOr(flags::ACCESS, "F_OK")],
         "faccessat2" => &[Dir, Path, BitsOr(flags::ACCESS, "F_OK"), Bits(flags::AT)],
         "chdir" | "chroot" => &[Path],
+        "fadvise64" => &[Int, Long, Long, One(flags::FADVISE, "POSIX_FADV_")],
         "fchmod" => &[Int, Mode],
         "fchmodat" => &[Dir, Path, Mode],
         "fchownat" => &[Dir, Path, Int, Int, Bits(flags::AT)],
@@ -203,7 +204,7 @@ fn arguments(name: &str) -> &'static [Arg] {
         "brk" => &[Pointer],
         "munmap" | "mlock" | "munlock" => &[Pointer, Long],
         "mremap" => &[Pointer, Long, Long, Bits(flags::MREMAP), Pointer],
-        "clone" => &[CloneFlags, Pointer, Pointer, Pointer, Pointer],
+        "clone" => &[Clone],
         "clone3" => &[Pointer, Long],
         "execve" => &[Path, Strings, Environment],
         "execveat" => &[Dir, Path, Strings, Environment, Bits(flags::AT)],

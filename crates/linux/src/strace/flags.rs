@@ -231,6 +231,15 @@ pub(super) const CLOCK: Names = &[
 
 pub(super) const TIMER: Names = &[(1, "TIMER_ABSTIME")];
 
+pub(super) const FADVISE: Names = &[
+    (0, "POSIX_FADV_NORMAL"),
+    (1, "POSIX_FADV_RANDOM"),
+    (2, "POSIX_FADV_SEQUENTIAL"),
+    (3, "POSIX_FADV_WILLNEED"),
+    (4, "POSIX_FADV_DONTNEED"),
+    (5, "POSIX_FADV_NOREUSE"),
+];
+
 pub(super) const RANDOM: Names = &[(1, "GRND_NONBLOCK"), (2, "GRND_RANDOM"), (4, "GRND_INSECURE")];
 
 pub(super) const FAMILY: Names =

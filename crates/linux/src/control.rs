@@ -1,0 +1,207 @@
+//! Looking at a running machine from outside, and interrupting it.
+//!
+//! A [`Control`] is shared between the thread that runs the machine and others: they ask
+//! [`Question`]s, which the machine answers between two slices. Answering changes nothing that the
+//! guest could notice. [`Control::interrupt_flag`] is what a terminal's ^C sets: the guest's
+//! foreground process group gets SIGINT.
+//!
+//! Neighbour: [`crate::sched::executor`] serves it.
+
+use crate::kernel::Kernel;
+use crate::sched::wait::Sleep;
+use crate::signal::{SigInfo, Signal};
+use crate::task::ThreadGroup;
+use crate::task::group::StopState;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
+
+/// What can be asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Question {
+    /// All processes and the state of memory.
+    Processes,
+    /// `/proc/PID/maps` of a process.
+    Maps(u32),
+    /// `/proc/PID/smaps` of a process.
+    Smaps(u32),
+}
+
+/// The answer to a [`Question`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// To [`Question::Processes`].
+    Processes(Snapshot),
+    /// To [`Question::Maps`] and [`Question::Smaps`].
+    Text(String),
+    /// There is no such process.
+    NoSuchProcess,
+}
+
+/// A machine at one moment.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Snapshot {
+    /// Virtual time since the start, in nanoseconds.
+    pub virtual_ns: u64,
+    /// RAM, in KiB.
+    pub memory_kib: u64,
+    /// Free RAM, in KiB.
+    pub free_kib: u64,
+    /// RAM that holds pages of files, in KiB.
+    pub cached_kib: u64,
+    /// Processes, by id.
+    pub processes: Vec<ProcessInfo>,
+}
+
+/// A process at one moment.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ProcessInfo {
+    /// Process id.
+    pub pid: u32,
+    /// Process id of the parent.
+    pub ppid: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// `R`, `S`, `D`, `T` or `Z`, as ps shows it.
+    pub state: char,
+    /// Living threads.
+    pub threads: usize,
+    /// Linux comm.
+    pub name: String,
+    /// CPU time used, in virtual nanoseconds.
+    pub cpu_ns: u64,
+    /// Address space, in KiB.
+    pub vm_kib: u64,
+    /// Resident memory, in KiB.
+    pub rss_kib: u64,
+    /// Resident memory, each page divided by the number of its mappings, in KiB.
+    pub pss_kib: u64,
+    /// Faults resolved without waiting for a store.
+    pub minor_faults: u64,
+    /// Faults that waited for one.
+    pub major_faults: u64,
+}
+
+struct Asked {
+    question: Question,
+    reply: SyncSender<Answer>,
+}
+
+/// The way into a running machine.
+#[derive(Default)]
+pub struct Control {
+    interrupt: Arc<AtomicBool>,
+    has_asked: AtomicBool,
+    asked: Mutex<VecDeque<Asked>>,
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Control")
+    }
+}
+
+impl Control {
+    /// A control for one machine.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Set it to send SIGINT to the guest's foreground process group.
+    pub fn interrupt_flag(&self) -> &Arc<AtomicBool> {
+        &self.interrupt
+    }
+
+    /// Asks, and waits for the answer; `None` when none comes in time.
+    pub fn ask(&self, question: Question, patience: Duration) -> Option<Answer> {
+        let (reply, answer) = sync_channel(1);
+        self.asked.lock().push_back(Asked { question, reply });
+        self.has_asked.store(true, Ordering::Release);
+        answer.recv_timeout(patience).ok()
+    }
+
+    /// Does what was asked for; answers whether a task may have become runnable.
+    pub(crate) fn serve(&self, kernel: &Kernel) -> bool {
+        if self.has_asked.swap(false, Ordering::Acquire) {
+            let asked = std::mem::take(&mut *self.asked.lock());
+            for Asked { question, reply } in asked {
+                // Who asked may have lost patience.
+                let _ = reply.try_send(answer(kernel, question));
+            }
+        }
+        if !self.interrupt.swap(false, Ordering::Acquire) {
+            return false;
+        }
+        interrupt(kernel);
+        true
+    }
+}
+
+/// ^C: SIGINT to the foreground process group, or to the first program's when no terminal has one.
+fn interrupt(kernel: &Kernel) {
+    let terminal = kernel.vfs().stdio().tty().map_or(0, |tty| tty.foreground());
+    let first = || kernel.all_groups().first().map_or(0, |group| group.pgid.get());
+    let pgid = if terminal == 0 { first() } else { terminal };
+    for member in kernel.process_group(pgid) {
+        // SIGINT is no real-time signal: the queue limit is not its concern.
+        let _ = member.send(SigInfo::kernel(Signal::SIGINT));
+    }
+}
+
+fn answer(kernel: &Kernel, question: Question) -> Answer {
+    let mut text = String::new();
+    let (pid, smaps) = match question {
+        Question::Processes => return Answer::Processes(snapshot(kernel)),
+        Question::Maps(pid) => (pid, false),
+        Question::Smaps(pid) => (pid, true),
+    };
+    let task = kernel.group(pid).and_then(|group| group.first_thread());
+    let Some(mm) = task.and_then(|task| task.mm()) else { return Answer::NoSuchProcess };
+    // Writing to a string cannot fail.
+    let _ = if smaps { mm.write_smaps(&mut text) } else { mm.write_maps(&mut text) };
+    Answer::Text(text)
+}
+
+fn snapshot(kernel: &Kernel) -> Snapshot {
+    let counts = kernel.memory.counts();
+    let kib = |pages: u64| pages * 4;
+    Snapshot {
+        virtual_ns: kernel.now(),
+        memory_kib: kib(counts.total),
+        free_kib: kib(counts.free),
+        cached_kib: kib(counts.cached),
+        processes: kernel.all_groups().iter().map(|group| process(group)).collect(),
+    }
+}
+
+fn process(group: &ThreadGroup) -> ProcessInfo {
+    let task = group.first_thread();
+    let totals = group.totals();
+    let mm = task.as_ref().and_then(|task| task.mm());
+    let usage = mm.as_ref().map(|mm| mm.usage()).unwrap_or_default();
+    let state = match task.as_ref().map(|task| task.sleep.get()) {
+        None => 'Z',
+        _ if matches!(group.stop.get(), StopState::Stopped(_)) => 'T',
+        Some(None) => 'R',
+        Some(Some(Sleep::Interruptible)) => 'S',
+        Some(Some(Sleep::Killable)) => 'D',
+    };
+    ProcessInfo {
+        pid: group.tgid(),
+        ppid: group.ppid(),
+        uid: task.as_ref().map_or_else(|| group.uid.get(), |task| task.creds().uid),
+        state,
+        threads: group.threads.borrow().len(),
+        name: task.map_or_else(|| group.name.borrow().clone(), |task| task.comm_text()),
+        cpu_ns: group.cpu_time(),
+        vm_kib: mm.map_or(0, |mm| mm.status().vm_size >> 10),
+        rss_kib: usage.rss >> 10,
+        pss_kib: usage.pss >> 10,
+        minor_faults: totals.minor_faults,
+        major_faults: totals.major_faults,
+    }
+}
