@@ -31,6 +31,12 @@ pub(crate) enum Command {
     Rootfs(RootfsArgs),
     /// Compare our memory manager with the kernel underneath, call by call.
     Fidelity(crate::fidelity::FidelityArgs),
+    /// Translate addresses of a textbook system, step by step.
+    Translate(crate::translate::Arguments),
+    /// Ask questions about address translation, and check the answers.
+    Exercise(crate::exercise::Arguments),
+    /// Show what page tables cost: one flat table against a tree, in every format.
+    Tables(crate::tables::Arguments),
 }
 
 const RUN_NOTES: &str = "\
@@ -215,7 +221,7 @@ pub(crate) struct RootfsArgs {
 }
 
 /// Bytes of `64K`, `256M`, `2G`, `1048576`.
-fn parse_size(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
         Some(b'M' | b'm') => (&text[..text.len() - 1], 20),

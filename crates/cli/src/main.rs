@@ -6,11 +6,13 @@
 //!   `--stats` prints about it.
 //! - [`observe`]: looks at machines that run, through their [`control`] sockets.
 //! - [`policies`]: page replacement policies compared.
+//! - [`translate`], [`exercise`], [`tables`]: address translation explained, asked for, and its cost.
 //! - [`rootfs`]: makes a Debian riscv64 root folder for `run --root`.
 #![forbid(unsafe_code)]
 
 mod args;
 mod control;
+mod exercise;
 mod failure;
 mod fidelity;
 mod figures;
@@ -18,6 +20,8 @@ mod observe;
 mod policies;
 mod rootfs;
 mod run;
+mod tables;
+mod translate;
 
 use clap::Parser as _;
 use std::process::ExitCode;
@@ -32,6 +36,9 @@ fn main() -> ExitCode {
         args::Command::Policies(arguments) => policies::run(&arguments),
         args::Command::Rootfs(arguments) => rootfs::make(&arguments),
         args::Command::Fidelity(arguments) => Ok(fidelity::run(&arguments)),
+        args::Command::Translate(arguments) => translate::run(&arguments),
+        args::Command::Exercise(arguments) => exercise::run(&arguments),
+        args::Command::Tables(arguments) => tables::run(&arguments),
     };
     match outcome {
         Ok(code) => code,

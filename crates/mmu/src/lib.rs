@@ -5,6 +5,7 @@
 //! - [`Space`]: the address space a hart runs in, what `satp` holds.
 //! - [`Model`]: real parts' translation hardware, with what it costs: two levels of TLBs, walk
 //!   caches, caches in front of memory, causes of misses ([`model`]).
+//! - [`textbook`]: systems of any size, explained field by field.
 //!
 //! Nothing here knows an area (`kilburn-mm`) or an instruction (`kilburn-riscv`).
 //!
@@ -17,6 +18,7 @@ extern crate alloc;
 
 pub mod mmu;
 pub mod model;
+pub mod textbook;
 pub mod tlb;
 
 pub use mmu::{Flush, Mapping, Mmu, MmuStats, Space, Stale, probe};

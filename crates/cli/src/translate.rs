@@ -1,0 +1,158 @@
+//! `kilburn translate`: addresses of a textbook system translated, with every field and every step.
+//!
+//! - [`system`]: which system: a preset, or one of one's own by flags.
+//! - [`text`]: the steps as text. [`picture`]: the same as SVG.
+//!
+//! The translation itself is `kilburn_mmu::textbook`.
+
+pub(crate) mod picture;
+pub(crate) mod system;
+pub(crate) mod text;
+
+use crate::failure::Failure;
+use clap::Args;
+use kilburn_addr::Access;
+use kilburn_mmu::textbook::{Explanation, System, TextbookFault};
+use kilburn_paging::Entry;
+use serde_json::{Value, json};
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use system::SystemArgs;
+
+const NOTES: &str = "\
+Examples:
+  kilburn translate --preset csapp 0x03d4       the worked example of the standard textbook
+  kilburn translate --preset csapp --show       the contents of its TLB, page table and cache
+  kilburn translate --preset csapp 0x03d4 --svg csapp.svg
+  kilburn translate --va-bits 16 --pa-bits 14 --page 256 --levels 2 --tlb 4x2 --cache 8x2x16 0xbeef
+  kilburn translate --va-bits 14 --pa-bits 16 --page 4K --map 0:12 --map 3:6 0x3229 0x1369
+
+Several addresses are translated in order: what one brings into TLB and cache, the next one finds.
+Without --map, pages, frames and bytes of a system of one's own are drawn by --seed. Page tables lie
+in a memory of their own, from address 0 on.
+
+Exit status: 0, also for page faults; 2 wrong usage.";
+
+/// `kilburn translate`.
+#[derive(Args, Debug)]
+#[command(after_help = NOTES)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    system: SystemArgs,
+
+    /// Addresses to translate, 0x-hexadecimal or decimal
+    #[arg(value_name = "ADDRESS", value_parser = parse_number, required_unless_present = "show")]
+    addresses: Vec<u64>,
+
+    /// The accesses are stores
+    #[arg(long)]
+    write: bool,
+
+    /// Print the contents of TLB, page table and cache first
+    #[arg(long)]
+    show: bool,
+
+    /// Print a JSON list of one object an address
+    #[arg(long)]
+    json: bool,
+
+    /// Draw the (last) translation into FILE
+    #[arg(long, value_name = "FILE", requires = "addresses")]
+    svg: Option<PathBuf>,
+}
+
+/// A number as people write addresses.
+pub(crate) fn parse_number(text: &str) -> Result<u64, String> {
+    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => (digits, 16),
+        None => (text, 10),
+    };
+    let wrong = || "a number is decimal, or hexadecimal with 0x, of at most 64 bits".to_owned();
+    if digits.starts_with('+') {
+        return Err(wrong());
+    }
+    u64::from_str_radix(digits, radix).map_err(|_| wrong())
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let mut system = arguments.system.build(&arguments.addresses)?;
+    let access = if arguments.write { Access::Write } else { Access::Read };
+    let mut out = io::stdout().lock();
+    if arguments.show {
+        text::contents(&mut out, &system).map_err(broken)?;
+    }
+    let before = system.clone();
+    let said: Vec<Explanation> =
+        arguments.addresses.iter().map(|&va| system.translate(va, access)).collect();
+    if arguments.json {
+        let list: Vec<Value> = said.iter().map(|said| as_json(&before, said)).collect();
+        let text = serde_json::to_string_pretty(&list).expect("plain values");
+        writeln!(out, "{text}").map_err(broken)?;
+    } else {
+        for said in &said {
+            text::steps(&mut out, &before, said).map_err(broken)?;
+        }
+    }
+    if let (Some(path), Some(last)) = (&arguments.svg, said.last()) {
+        std::fs::write(path, picture::draw(&before, last))
+            .map_err(|e| Failure::usage(format!("--svg {}: {e}", path.display())))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Nobody reads on.
+pub(crate) fn broken(error: io::Error) -> Failure {
+    Failure::usage(format!("standard output: {error}"))
+}
+
+/// Every field; the walk's entries as read.
+fn as_json(system: &System, said: &Explanation) -> Value {
+    let (ppn, pa) = said.physical.ok().unzip();
+    let walk: Vec<Value> = said
+        .walk
+        .iter()
+        .map(|step| {
+            json!({
+                "level": step.level,
+                "index": step.index,
+                "entry_address": step.entry_at.get(),
+                "entry": step.raw,
+                "is_valid": step.entry != Entry::None,
+            })
+        })
+        .collect();
+    json!({
+        "va": said.va,
+        "vpn": said.vpn,
+        "vpo": said.vpo,
+        "tlb": said.tlb.map(|look| json!({
+            "tlbi": look.index,
+            "tlbt": look.tag,
+            "is_hit": look.hit.is_some(),
+        })),
+        "walk": walk,
+        "fault": said.physical.err().map(fault_name),
+        "ppn": ppn,
+        "pa": pa,
+        "ppo": pa.map(|_| said.vpo),
+        "cache": said.cache.map(|look| json!({
+            "co": look.offset,
+            "ci": look.index,
+            "ct": look.tag,
+            "is_hit": look.is_hit,
+        })),
+        "byte": said.byte,
+        "levels": kilburn_paging::HardwareFormat::levels(system.config().format),
+    })
+}
+
+/// What a fault is called.
+pub(crate) fn fault_name(fault: TextbookFault) -> &'static str {
+    match fault {
+        TextbookFault::TooWide => "address too wide",
+        TextbookFault::NotValid => "page fault: the entry is not valid",
+        TextbookFault::Protection => "protection fault: the entry does not permit the access",
+    }
+}
