@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Fidelity(crate::fidelity::FidelityArgs),
     /// Translate addresses of a textbook system, step by step.
     Translate(crate::translate::Arguments),
+    /// Replay traces of memory accesses through the translation hardware.
+    Sim(crate::sim::Arguments),
     /// Ask questions about address translation, and check the answers.
     Exercise(crate::exercise::Arguments),
     /// Show what page tables cost: one flat table against a tree, in every format.
@@ -113,6 +115,18 @@ pub(crate) struct RunArgs {
     /// Write the figures into this file of the host instead of stderr
     #[arg(long, value_name = "FILE")]
     pub(crate) stats_file: Option<PathBuf>,
+
+    /// Time every access on modelled hardware: a preset (skylake, cortex-a72, u54, simple), or a
+    /// file that ends with .toml
+    ///
+    /// Counts go with `--stats` (text and JSON), or after the run to stderr. The program runs many
+    /// times slower.
+    #[arg(long, value_name = "PRESET|FILE")]
+    pub(crate) timing: Option<String>,
+
+    /// Record every access, and what the page tables said, for `kilburn sim`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
 
     /// Program and its arguments, taken as they are; without any: the built-in tour
     #[arg(value_name = "PROGRAM", trailing_var_arg = true, allow_hyphen_values = true)]

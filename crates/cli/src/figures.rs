@@ -179,6 +179,17 @@ impl Figures {
         text
     }
 
+    /// The same with one more key.
+    pub(crate) fn to_json_with(&self, key: &str, value: serde_json::Value) -> String {
+        let mut all = serde_json::to_value(self).expect("plain data always serialises");
+        if let Some(all) = all.as_object_mut() {
+            all.insert(key.to_owned(), value);
+        }
+        let mut text = serde_json::to_string_pretty(&all).expect("plain data always serialises");
+        text.push('\n');
+        text
+    }
+
     /// Aligned columns for people.
     pub(crate) fn to_text(&self) -> String {
         text::render(self)

@@ -7,6 +7,8 @@
 //! - [`observe`]: looks at machines that run, through their [`control`] sockets.
 //! - [`policies`]: page replacement policies compared.
 //! - [`translate`], [`exercise`], [`tables`]: address translation explained, asked for, and its cost.
+//! - [`timed`]: a run whose translations are timed or recorded.
+//! - [`sim`]: traces replayed through the translation hardware.
 //! - [`rootfs`]: makes a Debian riscv64 root folder for `run --root`.
 #![forbid(unsafe_code)]
 
@@ -20,7 +22,9 @@ mod observe;
 mod policies;
 mod rootfs;
 mod run;
+mod sim;
 mod tables;
+mod timed;
 mod translate;
 
 use clap::Parser as _;
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         args::Command::Translate(arguments) => translate::run(&arguments),
         args::Command::Exercise(arguments) => exercise::run(&arguments),
         args::Command::Tables(arguments) => tables::run(&arguments),
+        args::Command::Sim(arguments) => sim::run(&arguments),
     };
     match outcome {
         Ok(code) => code,

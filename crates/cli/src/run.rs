@@ -4,8 +4,10 @@ use crate::args::{RunArgs, StatsForm};
 use crate::control;
 use crate::failure::Failure;
 use crate::figures::{Figures, HostTime};
+use crate::timed::Timed;
 use kilburn_linux::{
-    Aslr, Control, ExitReport, ExitStatus, InitialFile, Machine, MachineConfig, RootConfig,
+    Aslr, Control, ExitReport, ExitStatus, InitialFile, Machine, MachineConfig, MachineError,
+    RootConfig,
     StdioConfig, TraceSink,
 };
 use std::ffi::OsStr;
@@ -49,9 +51,16 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<ExitCode, Failure> {
     } else {
         StatsForm::Off
     });
+    let mut timed = Timed::prepare(arguments)?;
     let start = Instant::now();
     // The machine is used up in there: nothing half-changed is seen again after a panic.
-    let run = AssertUnwindSafe(|| Machine::new(config.clone()).map(Machine::run));
+    let run = AssertUnwindSafe(|| {
+        let machine = Machine::new(config.clone())?;
+        if let Some(timed) = &timed {
+            timed.install(&machine);
+        }
+        Ok::<_, MachineError>(machine.run())
+    });
     let report = std::panic::catch_unwind(run).map_err(|_| {
         Failure::internal(
             "this is a mistake in kilburn, not in the program; please report it with the lines above",
@@ -61,11 +70,19 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<ExitCode, Failure> {
     if let Some(tasks) = &report.deadlock {
         eprintln!("kilburn: every task waits for another one, for ever; killed: {tasks}");
     }
+    if let Some(timed) = &mut timed {
+        timed.finish()?;
+    }
     let figures = Figures::new(&config, &report, host);
-    let text = match form {
-        StatsForm::Text => figures.to_text(),
-        StatsForm::Json => figures.to_json(),
-        StatsForm::Off => return Ok(exit_code(&report)),
+    // Models were there to be read, unless it was all for the recording.
+    let timed = timed.filter(|_| arguments.timing.is_some() || form != StatsForm::Off);
+    let text = match (form, &timed) {
+        (StatsForm::Text, None) => figures.to_text(),
+        (StatsForm::Text, Some(timed)) => figures.to_text() + &timed.to_text(),
+        (StatsForm::Json, None) => figures.to_json(),
+        (StatsForm::Json, Some(timed)) => figures.to_json_with("timing", timed.to_json()),
+        (StatsForm::Off, Some(timed)) => timed.to_text(),
+        (StatsForm::Off, None) => return Ok(exit_code(&report)),
     };
     match &arguments.stats_file {
         Some(path) => std::fs::write(path, text)

@@ -23,7 +23,7 @@ use crate::task::run::task_main;
 use crate::task::{Creds, Task, TaskParts, ThreadGroup};
 use kilburn_addr::{Errno, PAGE_SIZE, PhysAddr};
 use kilburn_mm::MemoryConfig;
-use kilburn_riscv::{GuestRam, Hart, HartConfig, Regs};
+use kilburn_riscv::{GuestRam, Hart, HartConfig, Regs, Translator};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -89,6 +89,13 @@ impl Machine {
             kernel.dismantle();
         }
         machine
+    }
+
+    /// Has each hart ask a translator for every access, instead of its own TLB: `make` is given the hart's number.
+    pub fn set_translators(&self, mut make: impl FnMut(u32) -> Box<dyn Translator + Send>) {
+        for (index, number) in (0..self.kernel.cpus.count()).zip(0..) {
+            self.kernel.cpus.set_translator(index, make(number));
+        }
     }
 
     /// Runs until the first program ends.

@@ -5,6 +5,7 @@
 //! - [`Space`]: the address space a hart runs in, what `satp` holds.
 //! - [`Model`]: real parts' translation hardware, with what it costs: two levels of TLBs, walk
 //!   caches, caches in front of memory, causes of misses ([`model`]).
+//! - [`Translator`]: the seam to a hart that asks for every access ([`translator`]).
 //! - [`textbook`]: systems of any size, explained field by field.
 //!
 //! Nothing here knows an area (`kilburn-mm`) or an instruction (`kilburn-riscv`).
@@ -20,7 +21,9 @@ pub mod mmu;
 pub mod model;
 pub mod textbook;
 pub mod tlb;
+pub mod translator;
 
 pub use mmu::{Flush, Mapping, Mmu, MmuStats, Space, Stale, probe};
 pub use model::{Cause, Model, ModelConfig, ModelFault, ModelStats};
 pub use tlb::{Tlb, TlbGeometry};
+pub use translator::Translator;

@@ -18,7 +18,7 @@ use crate::stats::HartStats;
 use crate::trap::Trap;
 use kilburn_addr::{Access, AddrRange, PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
 use kilburn_mmu::mmu::check_mapping;
-use kilburn_mmu::{Flush, Mapping, Mmu, Space, Stale, TlbGeometry};
+use kilburn_mmu::{Cause, Flush, Mapping, Mmu, Space, Stale, TlbGeometry, Translator};
 use kilburn_paging::{LeafFlags, PhysMem};
 use std::sync::Arc;
 
@@ -122,7 +122,9 @@ impl Hart {
             if left == 0 {
                 break Trap::Quantum;
             }
-            let slice = if left >= BLOCK_MAX { SLICE.min(left - BLOCK_MAX) } else { 0 };
+            // A translator is told of every block: they run one by one then.
+            let runs_on = left >= BLOCK_MAX && self.core.translator.is_none();
+            let slice = if runs_on { SLICE.min(left - BLOCK_MAX) } else { 0 };
             let max = left.min(BLOCK_MAX);
             match self.slice(slice, max) {
                 Ok(retired) => left -= retired,
@@ -177,6 +179,9 @@ impl Hart {
         self.stats.stores += account.stores() + core::mem::take(&mut self.core.extra_stores);
         self.stats.fetches += account.fetches();
         self.core.run_retired += retired;
+        if let Some(translator) = &mut self.core.translator {
+            translator.retire(retired);
+        }
         self.learn_code_events();
         Ok(retired)
     }
@@ -184,7 +189,8 @@ impl Hart {
     /// The block at `pc`, which `link` leads to from a block in the same page.
     fn block(&mut self, mut link: Option<OpRef>) -> Result<OpRef, Trap> {
         let pc = self.core.pc;
-        let block = match self.core.jump_target(pc) {
+        let known = if self.core.translator.is_none() { self.core.jump_target(pc) } else { None };
+        let block = match known {
             Some(block) => block,
             None => {
                 let at = self.fetch(pc)?;
@@ -332,10 +338,28 @@ impl Hart {
         self.core.link = None;
     }
 
+    /// Has `translator` asked for every access from now on, instead of the hart's own TLB. Instructions are fetched by
+    /// blocks of at most 64: one access for each.
+    ///
+    /// A hart with a translator is many times slower; without one nothing of this costs anything.
+    pub fn set_translator(&mut self, translator: Box<dyn Translator + Send>) {
+        self.drop_blocks();
+        self.core.flush_all_lines();
+        self.core.translator = Some(translator);
+    }
+
     /// Drops cached translations.
     pub fn flush(&mut self, what: Flush) {
+        self.flush_for(what, Cause::Other);
+    }
+
+    /// Drops cached translations, because of `cause`.
+    pub fn flush_for(&mut self, what: Flush, cause: Cause) {
         let core = &mut *self.core;
         core.mmu.flush(what);
+        if let Some(translator) = &mut core.translator {
+            translator.flush(what, cause);
+        }
         let Some(space) = core.space else { return };
         match what {
             Flush::All => core.flush_all_lines(),

@@ -24,7 +24,7 @@ mod translate;
 pub mod trap;
 
 pub use hart::{CounterAccess, Hart, HartConfig, TimeSource};
-pub use kilburn_mmu::{Flush, MmuStats, Space, Stale, TlbGeometry};
+pub use kilburn_mmu::{Cause, Flush, MmuStats, Space, Stale, TlbGeometry, Translator};
 pub use ram::{GuestRam, RamError};
 pub use regs::Regs;
 pub use stats::HartStats;

@@ -12,7 +12,7 @@ use crate::op::{Account, OpRef};
 use crate::ram::GuestRam;
 use crate::trap::Trap;
 use kilburn_addr::{PAGE_MASK, VirtAddr};
-use kilburn_mmu::{Mmu, Space};
+use kilburn_mmu::{Mmu, Space, Translator};
 use std::sync::Arc;
 
 /// Lines for loads, and as many for stores.
@@ -77,6 +77,8 @@ pub(crate) struct Core {
     pub(crate) extra_stores: u64,
     pub(crate) ram: Arc<GuestRam>,
     pub(crate) mmu: Mmu,
+    /// Asked for every access instead of `mmu`, if there: no line is granted then.
+    pub(crate) translator: Option<Box<dyn Translator + Send>>,
     pub(crate) space: Option<Space>,
     /// Whether lines may exist for parts of pages larger than 4 KiB.
     pub(crate) has_large: bool,
@@ -111,6 +113,7 @@ impl Core {
             extra_stores: 0,
             ram,
             mmu,
+            translator: None,
             space: None,
             has_large: false,
             jump_pages: Vec::with_capacity(JUMP_PAGES),

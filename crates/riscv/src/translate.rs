@@ -8,7 +8,10 @@
 //! | read  | the page may be read                                                     |
 //! | write | the page may be written, its D is set, no block was made from its frame  |
 //!
-//! So the first write to a page always sets D, and every write to code is seen.
+//! So the first write to a page always sets D, and every write to code is seen. With a [`Translator`] in place no line is
+//! granted, so it is asked for every access.
+//!
+//! [`Translator`]: kilburn_mmu::Translator
 
 use crate::host::{FramePtr, HostPtr, Int, Line};
 use crate::state::{Core, LINES};
@@ -34,7 +37,11 @@ impl Core {
     pub(crate) fn page(&mut self, addr: u64, access: Access) -> Result<Page, Trap> {
         let addr = VirtAddr::new(addr);
         let space = self.space.expect("a run sets the space");
-        match self.mmu.translate(&*self.ram, space, addr, access) {
+        let found = match &mut self.translator {
+            None => self.mmu.translate(&*self.ram, space, addr, access),
+            Some(translator) => translator.access(&*self.ram, space, addr, access),
+        };
+        match found {
             Ok(mapping) => match self.ram.frame_ptr(mapping.pfn) {
                 Some(frame) => {
                     self.has_large |= mapping.span_shift > PAGE_SHIFT;
@@ -48,14 +55,16 @@ impl Core {
 
     fn readable(&mut self, addr: u64) -> Result<Page, Trap> {
         let page = self.page(addr, Access::Read)?;
-        let start = VirtAddr::new(addr).page_down();
-        self.read[(addr >> 12) as usize % LINES] = Line::new(start, page.frame);
+        if self.translator.is_none() {
+            let start = VirtAddr::new(addr).page_down();
+            self.read[(addr >> 12) as usize % LINES] = Line::new(start, page.frame);
+        }
         Ok(page)
     }
 
     fn writable(&mut self, addr: u64) -> Result<Page, Trap> {
         let page = self.page(addr, Access::Write)?;
-        if !self.ram.is_code(page.pfn) {
+        if self.translator.is_none() && !self.ram.is_code(page.pfn) {
             let start = VirtAddr::new(addr).page_down();
             self.write[(addr >> 12) as usize % LINES] = Line::new(start, page.frame);
         }

@@ -43,7 +43,8 @@ const LAYERS: &[Layer] = &[
     layer("linux", &["mm", "riscv"], true, Unsafe::Confined),
     layer("model", &["addr"], true, Unsafe::Confined),
     layer("bench", &["mm", "riscv"], true, Unsafe::Forbidden),
-    layer("cli", &["linux", "model"], true, Unsafe::Forbidden),
+    layer("trace", &["mm", "mmu"], true, Unsafe::Forbidden),
+    layer("cli", &["linux", "model", "trace"], true, Unsafe::Forbidden),
 ];
 
 /// Everything that `name` may depend on: what lies below it.

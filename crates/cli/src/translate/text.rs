@@ -35,7 +35,7 @@ pub(crate) fn steps(out: &mut impl Write, system: &System, said: &Explanation) -
         return writeln!(
             out,
             "  {}: there are {va_bits} bits\n",
-            super::fault_name(kilburn_mmu::textbook::TextbookFault::TooWide,)
+            fault_name(kilburn_mmu::textbook::TextbookFault::TooWide)
         );
     }
     writeln!(out, "  binary          {}", binary(said.va, va_bits))?;

@@ -8,8 +8,8 @@
 use crate::kernel::Kernel;
 use crate::task::{Task, add};
 use crate::time::Nanos;
-use kilburn_mm::{FlushScope, TlbFlush};
-use kilburn_riscv::{Hart, HartStats, Space, TimeSource, Trap};
+use kilburn_mm::{FlushReason, FlushScope, TlbFlush};
+use kilburn_riscv::{Cause, Flush, Hart, HartStats, Space, TimeSource, Translator, Trap};
 use std::cell::{Cell, RefCell};
 
 /// Instructions a task runs before another gets the hart: 50 us of virtual time.
@@ -66,6 +66,11 @@ impl Cpus {
         let now = self.shown.get().max(self.cpus[self.current.get()].time.get());
         self.shown.set(now);
         now
+    }
+
+    /// Gives hart `index` a translator.
+    pub(crate) fn set_translator(&self, index: usize, translator: Box<dyn Translator + Send>) {
+        self.cpus[index].hart.borrow_mut().set_translator(translator);
     }
 
     /// Counts of hart `index`.
@@ -161,14 +166,31 @@ impl Kernel {
 
     /// Applies the TLB flushes that the memory manager asked for to every hart.
     pub(crate) fn apply_flushes(&self) {
-        for TlbFlush { asid, what, .. } in self.host().take_flushes() {
+        for TlbFlush { asid, what, reason } in self.host().take_flushes() {
             for cpu in &self.cpus.cpus {
                 let mut hart = cpu.hart.borrow_mut();
-                match what {
-                    FlushScope::All => hart.flush_asid(asid),
-                    FlushScope::Range(range) => hart.flush_range(asid, range),
-                }
+                let what = match what {
+                    FlushScope::All => Flush::Asid(asid),
+                    FlushScope::Range(range) => Flush::Range { asid, range },
+                };
+                hart.flush_for(what, cause(reason));
             }
         }
+    }
+}
+
+/// What the translation hardware calls a reason of the memory manager.
+fn cause(reason: FlushReason) -> Cause {
+    match reason {
+        FlushReason::Unmap => Cause::Unmap,
+        FlushReason::Protect => Cause::Protect,
+        FlushReason::Cow => Cause::Cow,
+        FlushReason::Fork => Cause::Fork,
+        FlushReason::Move => Cause::Move,
+        FlushReason::Truncate => Cause::Truncate,
+        FlushReason::Clean => Cause::Clean,
+        FlushReason::Reclaim => Cause::Reclaim,
+        FlushReason::Exit => Cause::Exit,
+        _ => Cause::Other,
     }
 }

@@ -1,0 +1,90 @@
+//! `kilburn run --timing` and `--record`: models in place of the harts' TLBs, and what they counted.
+
+use crate::args::RunArgs;
+use crate::failure::Failure;
+use crate::sim::figures::{model_json, model_text};
+use kilburn_linux::Machine;
+use kilburn_mmu::Model;
+use kilburn_paging::{Format as _, Sv};
+use kilburn_riscv::Translator;
+use kilburn_trace::recorder::{Recording, SharedModel};
+use kilburn_trace::{Recorder, timing};
+use parking_lot::Mutex;
+use serde_json::Value;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+type Output = BufWriter<File>;
+
+/// The models of a run's harts, and the recording they write to.
+pub(crate) struct Timed {
+    models: Vec<SharedModel>,
+    recording: Option<(PathBuf, Arc<Mutex<Recording<Output>>>)>,
+}
+
+impl Timed {
+    /// What the arguments ask for; `None` for neither timing nor recording.
+    pub(crate) fn prepare(arguments: &RunArgs) -> Result<Option<Self>, Failure> {
+        if arguments.timing.is_none() && arguments.record.is_none() {
+            return Ok(None);
+        }
+        let config = timing::load(arguments.timing.as_deref().unwrap_or("simple"))
+            .map_err(|why| Failure::usage(format!("--timing: {why}")))?;
+        let model = |_| {
+            let model = Model::new(config.clone()).map_err(|e| Failure::usage(e.to_string()))?;
+            Ok(SharedModel(Arc::new(Mutex::new(model))))
+        };
+        let models = (0..arguments.harts).map(model).collect::<Result<_, Failure>>()?;
+        let recording = match &arguments.record {
+            None => None,
+            Some(path) => {
+                let failed = |error: std::io::Error| {
+                    Failure::usage(format!("--record {}: {error}", path.display()))
+                };
+                let output = BufWriter::new(File::create(path).map_err(failed)?);
+                let levels = Sv::from(arguments.paging).levels();
+                Some((path.clone(), Recording::new(output, levels).map_err(failed)?))
+            }
+        };
+        Ok(Some(Self { models, recording }))
+    }
+
+    /// Puts the models into the machine.
+    pub(crate) fn install(&self, machine: &Machine) {
+        machine.set_translators(|hart| {
+            let model = self.models[hart as usize].clone();
+            match &self.recording {
+                None => Box::new(model) as Box<dyn Translator + Send>,
+                Some((_, recording)) => Box::new(Recorder::new(hart, Arc::clone(recording), model)),
+            }
+        });
+    }
+
+    /// Ends the recording, after the machine is gone.
+    pub(crate) fn finish(&mut self) -> Result<(), Failure> {
+        let Some((path, recording)) = self.recording.take() else { return Ok(()) };
+        let failed = |why: String| Failure::usage(format!("--record {}: {why}", path.display()));
+        let recording = Arc::into_inner(recording)
+            .ok_or_else(|| Failure::internal("a recorder outlived its machine"))?
+            .into_inner();
+        let (output, _) = recording.finish().map_err(|error| failed(error.to_string()))?;
+        output.into_inner().map(drop).map_err(|error| failed(error.to_string()))
+    }
+
+    /// The counts, for people.
+    pub(crate) fn to_text(&self) -> String {
+        let mut text = String::new();
+        for (number, model) in self.models.iter().enumerate() {
+            text += &format!("translation hardware of hart {number}\n");
+            model_text(&mut text, &model.0.lock().stats()).expect("a string takes any text");
+        }
+        text
+    }
+
+    /// The counts, for programs: one object a hart.
+    pub(crate) fn to_json(&self) -> Value {
+        self.models.iter().map(|model| model_json(&model.0.lock().stats())).collect()
+    }
+}

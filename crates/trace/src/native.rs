@@ -1,0 +1,442 @@
+//! Our own format: accesses and what happened to address spaces, a few bits each.
+//!
+//! A file is the eight bytes `KBTRACE1`, then one zstd stream with checksum. In it, integers are LEB128
+//! (seven bits a byte, lowest first). First a header: the number of levels of the tables the trace was
+//! recorded with (0 for none). Then records, each an integer `value << 3 | code` and what it needs more:
+//!
+//! | code | value | more | means |
+//! |---|---|---|---|
+//! | 0, 1, 2 | zigzag of the distance from the last address of the same kind | | load, store, fetch |
+//! | 3 | instructions | | retired |
+//! | 4 | kind (0 load, 1 store, 2 fetch) | size, address | an access with its size |
+//! | 5 | number of an event | its fields | see below |
+//! | 7 | records before | | the end; anything after it is an error |
+//!
+//! | event | fields |
+//! |---|---|
+//! | 0 hart | number |
+//! | 1 space | number |
+//! | 2 map | page address, level, frame, flags |
+//! | 3 fault | address, level |
+//! | 4 flush | cause, 0 (all) or 1 (space), space or 2 (range), space, start, length |
+//! | 5 mmap, 7 mprotect | address, length, `PROT_*` |
+//! | 6 munmap | address, length |
+//! | 8 fork | number of the child |
+//! | 9 exec, 10 exit | |
+//!
+//! Flags are those of `kilburn_paging::LeafFlags`, causes those of `kilburn_mmu::Cause`. A trace without its end
+//! record was cut off.
+
+use crate::event::{Event, TraceError};
+use kilburn_addr::{Access, AddrRange, VirtAddr};
+use kilburn_mmu::{Cause, Flush};
+use kilburn_paging::LeafFlags;
+use std::io::{self, Read, Write};
+
+/// What every file begins with.
+pub const MAGIC: [u8; 8] = *b"KBTRACE1";
+
+const CODE_BITS: u32 = 3;
+const RETIRE: u64 = 3;
+const SIZED: u64 = 4;
+const EVENT: u64 = 5;
+const END: u64 = 7;
+
+const ACCESSES: [Access; 3] = [Access::Read, Access::Write, Access::Exec];
+
+fn kind(access: Access) -> usize {
+    match access {
+        Access::Read => 0,
+        Access::Write => 1,
+        Access::Exec => 2,
+    }
+}
+
+fn zigzag(distance: i64) -> u64 {
+    (distance << 1 ^ distance >> 63) as u64
+}
+
+fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+/// Writes a trace.
+pub struct Writer<W: Write> {
+    output: zstd::Encoder<'static, W>,
+    buffer: Vec<u8>,
+    last: [u64; 3],
+    records: u64,
+}
+
+/// zstd's level: about as fast as recording.
+const LEVEL: i32 = 1;
+const BUFFER: usize = 1 << 16;
+
+impl<W: Write> Writer<W> {
+    /// A trace into `output`, recorded with tables of `levels` levels, or 0.
+    ///
+    /// # Errors
+    /// Those of `output`.
+    pub fn new(mut output: W, levels: u8) -> io::Result<Self> {
+        output.write_all(&MAGIC)?;
+        let mut output = zstd::Encoder::new(output, LEVEL)?;
+        output.include_checksum(true)?;
+        let mut writer =
+            Self { output, buffer: Vec::with_capacity(2 * BUFFER), last: [0; 3], records: 0 };
+        writer.integer(u64::from(levels));
+        Ok(writer)
+    }
+
+    fn integer(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.buffer.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.buffer.push(value as u8);
+    }
+
+    fn fields(&mut self, event: u64, fields: &[u64]) {
+        self.integer(event << CODE_BITS | EVENT);
+        for &field in fields {
+            self.integer(field);
+        }
+    }
+
+    /// Writes an event.
+    ///
+    /// # Errors
+    /// Those of the output.
+    pub fn write(&mut self, event: &Event) -> io::Result<()> {
+        self.records += 1;
+        match *event {
+            Event::Access { access, va, size } => self.access(access, va.get(), size),
+            Event::Retire(count) => self.integer(count << CODE_BITS | RETIRE),
+            Event::Hart(number) => self.fields(0, &[u64::from(number)]),
+            Event::Space(asid) => self.fields(1, &[u64::from(asid)]),
+            Event::Map { va, level, pfn, flags } => {
+                self.fields(2, &[va.get(), u64::from(level), pfn, u64::from(flags.bits())]);
+            }
+            Event::Fault { va, level } => self.fields(3, &[va.get(), u64::from(level)]),
+            Event::Flush { what, cause } => {
+                let cause = cause as u64;
+                match what {
+                    Flush::All => self.fields(4, &[cause, 0]),
+                    Flush::Asid(asid) => self.fields(4, &[cause, 1, u64::from(asid)]),
+                    Flush::Range { asid, range } => {
+                        let (start, end) = (range.start().get(), range.end().get());
+                        self.fields(4, &[cause, 2, u64::from(asid), start, end - start]);
+                    }
+                }
+            }
+            Event::Mmap { va, len, prot } => self.fields(5, &[va.get(), len, prot]),
+            Event::Munmap { va, len } => self.fields(6, &[va.get(), len]),
+            Event::Mprotect { va, len, prot } => self.fields(7, &[va.get(), len, prot]),
+            Event::Fork { child } => self.fields(8, &[u64::from(child)]),
+            Event::Exec => self.fields(9, &[]),
+            Event::Exit => self.fields(10, &[]),
+        }
+        if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
+    }
+
+    fn access(&mut self, access: Access, va: u64, size: u32) {
+        let kind = kind(access);
+        let distance = zigzag(va.wrapping_sub(self.last[kind]) as i64);
+        self.last[kind] = va;
+        if size == 0 && distance >> (64 - CODE_BITS) == 0 {
+            self.integer(distance << CODE_BITS | kind as u64);
+        } else {
+            self.integer((kind as u64) << CODE_BITS | SIZED);
+            self.integer(u64::from(size));
+            self.integer(va);
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.output.write_all(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Writes the end; answers the output and how many records there are.
+    ///
+    /// # Errors
+    /// Those of the output.
+    pub fn finish(mut self) -> io::Result<(W, u64)> {
+        let records = self.records;
+        self.integer(records << CODE_BITS | END);
+        self.flush()?;
+        Ok((self.output.finish()?, records))
+    }
+}
+
+/// Reads a trace.
+pub struct Reader<R: Read> {
+    input: io::BufReader<zstd::Decoder<'static, io::BufReader<R>>>,
+    levels: u8,
+    last: [u64; 3],
+    record: u64,
+    ended: bool,
+}
+
+impl<R: Read> Reader<R> {
+    /// A reader of `input`, whose magic has been read.
+    ///
+    /// # Errors
+    /// [`TraceError`] when there is no header.
+    pub fn new(input: R) -> Result<Self, TraceError> {
+        let decoder = zstd::Decoder::new(input).map_err(|error| TraceError::io(0, &error))?;
+        let input = io::BufReader::with_capacity(BUFFER, decoder);
+        let mut reader = Self { input, levels: 0, last: [0; 3], record: 0, ended: false };
+        let levels = reader.integer().map_err(|error| TraceError::io(0, &error))?;
+        reader.levels =
+            u8::try_from(levels).ok().filter(|levels| matches!(levels, 0 | 3..=5)).ok_or_else(
+                || TraceError::new(0, format!("tables of {levels} levels: 3 to 5 or none")),
+            )?;
+        Ok(reader)
+    }
+
+    /// Levels of the tables it was recorded with; 0 for none.
+    pub fn levels(&self) -> u8 {
+        self.levels
+    }
+
+    /// Number of the record at hand.
+    pub fn record(&self) -> u64 {
+        self.record
+    }
+
+    fn integer(&mut self) -> io::Result<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let mut byte = [0];
+            self.input.read_exact(&mut byte)?;
+            let bits = u64::from(byte[0] & 0x7f);
+            if shift == 63 && bits > 1 {
+                break;
+            }
+            value |= bits << shift;
+            if byte[0] & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidData, "a number of more than 64 bits"))
+    }
+
+    /// The next event; `None` at the end.
+    ///
+    /// # Errors
+    /// [`TraceError`] when the trace is cut off or damaged.
+    pub fn next_event(&mut self) -> Result<Option<Event>, TraceError> {
+        if self.ended {
+            return Ok(None);
+        }
+        self.record += 1;
+        self.decode().map_err(|error| TraceError::io(self.record, &error))
+    }
+
+    fn decode(&mut self) -> io::Result<Option<Event>> {
+        let head = self.integer()?;
+        let (value, code) = (head >> CODE_BITS, head & ((1 << CODE_BITS) - 1));
+        Ok(Some(match code {
+            0..=2 => {
+                let last = &mut self.last[code as usize];
+                *last = last.wrapping_add(unzigzag(value) as u64);
+                let va = VirtAddr::new(*last);
+                Event::Access { access: ACCESSES[code as usize], va, size: 0 }
+            }
+            RETIRE => Event::Retire(value),
+            SIZED => {
+                let access =
+                    *ACCESSES.get(value as usize).ok_or_else(|| bad("no kind of access"))?;
+                let size = self.small("a size")?;
+                let va = self.integer()?;
+                self.last[value as usize] = va;
+                Event::Access { access, va: VirtAddr::new(va), size }
+            }
+            EVENT => self.event(value)?,
+            END => return self.end(value),
+            _ => return Err(bad("no code of a record")),
+        }))
+    }
+
+    fn end(&mut self, records: u64) -> io::Result<Option<Event>> {
+        if records != self.record - 1 {
+            return Err(bad("the trace says that it has another number of records"));
+        }
+        // Reads on, so that the checksum is looked at.
+        let mut rest = [0];
+        if self.input.read(&mut rest)? != 0 {
+            return Err(bad("there is more after the end"));
+        }
+        self.ended = true;
+        Ok(None)
+    }
+
+    fn small<T: TryFrom<u64>>(&mut self, what: &str) -> io::Result<T> {
+        T::try_from(self.integer()?).map_err(|_| bad(&format!("{what} is too large")))
+    }
+
+    fn address(&mut self) -> io::Result<VirtAddr> {
+        Ok(VirtAddr::new(self.integer()?))
+    }
+
+    fn event(&mut self, number: u64) -> io::Result<Event> {
+        Ok(match number {
+            0 => Event::Hart(self.small("a hart's number")?),
+            1 => Event::Space(self.small("a space's number")?),
+            2 => Event::Map {
+                va: self.address()?,
+                level: self.small("a level")?,
+                pfn: self.integer()?,
+                flags: LeafFlags::from_bits(self.small("flags")?).ok_or_else(|| bad("no flags"))?,
+            },
+            3 => Event::Fault { va: self.address()?, level: self.small("a level")? },
+            4 => {
+                let cause = self.integer()? as usize;
+                let cause = *Cause::ALL.get(cause).ok_or_else(|| bad("no cause of a flush"))?;
+                Event::Flush { what: self.flushed()?, cause }
+            }
+            5 => Event::Mmap { va: self.address()?, len: self.integer()?, prot: self.integer()? },
+            6 => Event::Munmap { va: self.address()?, len: self.integer()? },
+            7 => {
+                Event::Mprotect { va: self.address()?, len: self.integer()?, prot: self.integer()? }
+            }
+            8 => Event::Fork { child: self.small("a space's number")? },
+            9 => Event::Exec,
+            10 => Event::Exit,
+            _ => return Err(bad("no event has this number")),
+        })
+    }
+
+    fn flushed(&mut self) -> io::Result<Flush> {
+        Ok(match self.integer()? {
+            0 => Flush::All,
+            1 => Flush::Asid(self.small("a space's number")?),
+            2 => {
+                let asid = self.small("a space's number")?;
+                let (start, len) = (self.address()?, self.integer()?);
+                let range = AddrRange::with_len(start, len).ok_or_else(|| bad("no range"))?;
+                Flush::Range { asid, range }
+            }
+            _ => return Err(bad("no kind of a flush")),
+        })
+    }
+}
+
+fn bad(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn event() -> impl Strategy<Value = Event> {
+        let va = || prop_oneof![any::<u64>(), 0_u64..1 << 39].prop_map(VirtAddr::new);
+        let access = prop::sample::select(ACCESSES.to_vec());
+        let flags = any::<u16>().prop_map(LeafFlags::from_bits_truncate);
+        let range =
+            (any::<u16>(), 0_u64..1 << 40, 0_u64..1 << 30).prop_map(|(asid, start, len)| {
+                let range = AddrRange::with_len(VirtAddr::new(start), len).expect("low");
+                Flush::Range { asid, range }
+            });
+        let what = prop_oneof![Just(Flush::All), any::<u16>().prop_map(Flush::Asid), range];
+        let cause = prop::sample::select(Cause::ALL.to_vec());
+        prop_oneof![
+            10 => (access, va(), prop_oneof![Just(0), 1_u32..64])
+                .prop_map(|(access, va, size)| Event::Access { access, va, size }),
+            1 => (0_u64..1 << 60).prop_map(Event::Retire),
+            1 => any::<u32>().prop_map(Event::Hart),
+            1 => any::<u16>().prop_map(Event::Space),
+            1 => (va(), 0_u8..5, any::<u64>(), flags)
+                .prop_map(|(va, level, pfn, flags)| Event::Map { va, level, pfn, flags }),
+            1 => (va(), 0_u8..5).prop_map(|(va, level)| Event::Fault { va, level }),
+            1 => (what, cause).prop_map(|(what, cause)| Event::Flush { what, cause }),
+            1 => (va(), any::<u64>(), 0_u64..8)
+                .prop_map(|(va, len, prot)| Event::Mmap { va, len, prot }),
+            1 => (va(), any::<u64>()).prop_map(|(va, len)| Event::Munmap { va, len }),
+            1 => any::<u16>().prop_map(|child| Event::Fork { child }),
+            1 => Just(Event::Exec),
+            1 => Just(Event::Exit),
+        ]
+    }
+
+    fn written(events: &[Event]) -> Vec<u8> {
+        let mut writer = Writer::new(Vec::new(), 3).unwrap();
+        events.iter().for_each(|event| writer.write(event).unwrap());
+        writer.finish().unwrap().0
+    }
+
+    fn read(bytes: &[u8]) -> (Vec<Event>, Option<TraceError>) {
+        let mut events = Vec::new();
+        let mut reader = match Reader::new(&bytes[MAGIC.len()..]) {
+            Ok(reader) => reader,
+            Err(error) => return (events, Some(error)),
+        };
+        loop {
+            match reader.next_event() {
+                Ok(Some(event)) => events.push(event),
+                Ok(None) => return (events, None),
+                Err(error) => return (events, Some(error)),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read(events in prop::collection::vec(event(), 0..200)) {
+            let (found, error) = read(&written(&events));
+            prop_assert!(error.is_none(), "{:?}", error);
+            prop_assert_eq!(found, events);
+        }
+
+        #[test]
+        fn a_trace_that_is_cut_off_says_so(
+            events in prop::collection::vec(event(), 1..50),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let bytes = written(&events);
+            let len = MAGIC.len() + cut.index(bytes.len() - MAGIC.len());
+            prop_assert!(read(&bytes[..len]).1.is_some());
+        }
+
+        #[test]
+        fn a_damaged_trace_is_noticed(
+            events in prop::collection::vec(event(), 1..50),
+            at in any::<prop::sample::Index>(),
+            change in 1_u8..,
+        ) {
+            let mut bytes = written(&events);
+            let at = MAGIC.len() + at.index(bytes.len() - MAGIC.len());
+            bytes[at] ^= change;
+            let (found, error) = read(&bytes);
+            // zstd's header has bits that mean nothing: then the events are the same.
+            prop_assert!(error.is_some() || found == events);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 8..300)) {
+            let mut inner = zstd::Encoder::new(Vec::new(), 1).unwrap();
+            inner.write_all(&bytes).unwrap();
+            let mut file = MAGIC.to_vec();
+            file.extend(inner.finish().unwrap());
+            let _ = read(&file);
+            let _ = read(&bytes);
+        }
+    }
+
+    #[test]
+    fn nearby_accesses_take_a_byte_or_two() {
+        let near = |i: u64| Event::Access {
+            access: Access::Read,
+            va: VirtAddr::new(0x40_0000 + i * 4 % 64),
+            size: 0,
+        };
+        let mut writer = Writer::new(Vec::new(), 0).unwrap();
+        for i in 0..1000 {
+            writer.write(&near(i)).unwrap();
+        }
+        assert!(writer.buffer.len() < 2010, "{}", writer.buffer.len());
+    }
+}

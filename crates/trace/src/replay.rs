@@ -1,0 +1,280 @@
+//! Events into models: each hart's hardware, over tables that were recorded or are managed.
+
+use crate::event::{Event, TraceError};
+use crate::managed::{Managed, Unresolved};
+use crate::open::Source;
+use crate::recorded::Recorded;
+use kilburn_addr::{Access, Errno, PAGE_SIZE, VirtAddr};
+use kilburn_mm::FaultKind;
+use kilburn_mmu::model::config::ConfigError;
+use kilburn_mmu::{Cause, Flush, Model, ModelConfig, ModelStats, Translator};
+use std::collections::BTreeMap;
+
+/// Where translations come from.
+pub enum Backing {
+    /// The tables of the run that was recorded.
+    Recorded(Recorded),
+    /// Address spaces of the memory manager.
+    Managed(Box<Managed>),
+}
+
+/// Why a replay stops.
+#[derive(thiserror::Error, Debug)]
+pub enum ReplayError {
+    /// The trace.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// A record that the machine cannot follow.
+    #[error("record {record}: {why}")]
+    Machine {
+        /// Which record, counted from 1.
+        record: u64,
+        /// What the machine lacks.
+        why: String,
+    },
+}
+
+/// Counts of a replay beside the models' own.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ReplayCounts {
+    /// Accesses in the trace.
+    pub accesses: u64,
+    /// Accesses whose address no user program has; left out.
+    pub outside: u64,
+    /// Accesses that the program was not permitted; a signal in the program.
+    pub denied: u64,
+    /// Faults that the memory manager resolved, by what resolved them.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Events about areas that the memory manager refused.
+    pub refused: u64,
+}
+
+/// Most harts that a trace may have.
+const HARTS_MAX: usize = 1024;
+
+/// A replay under way.
+pub struct Replay {
+    config: ModelConfig,
+    harts: Vec<Hart>,
+    hart: usize,
+    backing: Backing,
+    counts: ReplayCounts,
+    /// A fault was announced: the run tried the access again, so the first try is left out where faults are resolved at once.
+    announced: Option<VirtAddr>,
+}
+
+struct Hart {
+    model: Model,
+    space: u16,
+}
+
+impl Replay {
+    /// A replay on hardware of this shape.
+    ///
+    /// # Errors
+    /// [`ConfigError`]
+    pub fn new(config: ModelConfig, backing: Backing) -> Result<Self, ConfigError> {
+        let harts = vec![Hart { model: Model::new(config.clone())?, space: 0 }];
+        let counts = ReplayCounts::default();
+        Ok(Self { config, harts, hart: 0, backing, counts, announced: None })
+    }
+
+    /// Replays all of `source`, calling `progress` now and then; the counts so far hold even after an error. At most
+    /// `limit` accesses are replayed.
+    ///
+    /// # Errors
+    /// [`ReplayError`]
+    pub fn run(
+        &mut self,
+        source: &mut Source,
+        limit: u64,
+        mut progress: impl FnMut(u64),
+    ) -> Result<(), ReplayError> {
+        const STEP: u64 = 1 << 16;
+        let mut next = STEP;
+        while self.counts.accesses < limit {
+            let Some(event) = source.next_event()? else { break };
+            self.apply(&event)
+                .map_err(|why| ReplayError::Machine { record: source.record(), why })?;
+            if self.counts.accesses >= next {
+                next += STEP;
+                progress(self.counts.accesses);
+            }
+        }
+        progress(self.counts.accesses);
+        Ok(())
+    }
+
+    /// Follows one event.
+    ///
+    /// # Errors
+    /// Why it cannot be followed.
+    pub fn apply(&mut self, event: &Event) -> Result<(), String> {
+        let hart = self.hart;
+        match *event {
+            Event::Access { access, va, size } => return self.access(access, va, size),
+            Event::Retire(count) => self.harts[hart].model.retire(count),
+            Event::Hart(number) => return self.switch_hart(number as usize),
+            Event::Space(asid) => self.harts[hart].space = asid,
+            Event::Flush { what, cause } => {
+                if let Backing::Recorded(tables) = &mut self.backing {
+                    Translator::flush(&mut self.harts[hart].model, what, cause);
+                    if let (Flush::Asid(asid), Cause::Exit) = (what, cause) {
+                        tables.end(asid);
+                    }
+                }
+            }
+            Event::Map { .. } | Event::Fault { .. } => return self.tables_changed(event),
+            _ => self.areas_changed(event),
+        }
+        Ok(())
+    }
+
+    fn switch_hart(&mut self, number: usize) -> Result<(), String> {
+        if number >= HARTS_MAX {
+            return Err(format!("hart {number}: at most {HARTS_MAX} are possible"));
+        }
+        while self.harts.len() <= number {
+            let model = Model::new(self.config.clone()).map_err(|error| error.to_string())?;
+            self.harts.push(Hart { model, space: 0 });
+        }
+        self.hart = number;
+        Ok(())
+    }
+
+    fn tables_changed(&mut self, event: &Event) -> Result<(), String> {
+        let space = self.harts[self.hart].space;
+        let fits = match (&mut self.backing, *event) {
+            (Backing::Recorded(tables), Event::Map { va, level, pfn, flags }) => {
+                tables.map(space, va, level, pfn, flags)
+            }
+            (Backing::Recorded(tables), Event::Fault { va, level }) => {
+                tables.clear(space, va, level)
+            }
+            (Backing::Managed(_), Event::Fault { va, .. }) => {
+                self.announced = Some(va);
+                true
+            }
+            _ => true,
+        };
+        if fits { Ok(()) } else { Err("no table has such an entry".to_owned()) }
+    }
+
+    fn areas_changed(&mut self, event: &Event) {
+        let space = self.harts[self.hart].space;
+        let Backing::Managed(managed) = &mut self.backing else { return };
+        let done: Result<(), Errno> = match *event {
+            Event::Mmap { va, len, prot } => managed.mmap(space, va, len, prot),
+            Event::Munmap { va, len } => managed.munmap(space, va, len),
+            Event::Mprotect { va, len, prot } => managed.mprotect(space, va, len, prot),
+            Event::Fork { child } => managed.fork(space, child),
+            Event::Exec | Event::Exit => {
+                managed.end(space);
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+        self.counts.refused += u64::from(done.is_err());
+        self.apply_flushes();
+    }
+
+    /// What the memory manager asked for reaches every hart.
+    fn apply_flushes(&mut self) {
+        let Backing::Managed(managed) = &self.backing else { return };
+        for (what, cause) in managed.take_flushes() {
+            for hart in &mut self.harts {
+                Translator::flush(&mut hart.model, what, cause);
+            }
+        }
+    }
+
+    #[inline]
+    fn access(&mut self, access: Access, va: VirtAddr, size: u32) -> Result<(), String> {
+        self.counts.accesses += 1;
+        let size = u64::from(size.max(1));
+        let in_page = PAGE_SIZE - va.page_offset();
+        if size <= in_page {
+            return self.access_page(access, va, size);
+        }
+        self.access_page(access, va, in_page)?;
+        let Some(next) = va.checked_add(in_page) else { return Ok(()) };
+        self.access_page(access, next, (size - in_page).min(PAGE_SIZE))
+    }
+
+    #[inline]
+    fn access_page(&mut self, access: Access, va: VirtAddr, size: u64) -> Result<(), String> {
+        let hart = &mut self.harts[self.hart];
+        match &mut self.backing {
+            Backing::Recorded(tables) => {
+                let space = tables.hardware(hart.space);
+                // A fault is counted by the model; the run's next try is in the trace.
+                let _ = hart.model.access(tables.mem(), space, va, size, access);
+                Ok(())
+            }
+            Backing::Managed(_) => self.access_managed(access, va, size),
+        }
+    }
+
+    fn access_managed(&mut self, access: Access, va: VirtAddr, size: u64) -> Result<(), String> {
+        if self.announced.take() == Some(va) {
+            return Ok(());
+        }
+        let number = self.harts[self.hart].space;
+        // A few faults may follow each other: the zero page read, then copied; A, then D.
+        for _ in 0..8 {
+            let Backing::Managed(managed) = &mut self.backing else { return Ok(()) };
+            let space = managed.hardware(number).map_err(|_| no_memory())?;
+            let model = &mut self.harts[self.hart].model;
+            if model.access(managed.mem(), space, va, size, access).is_ok() {
+                return Ok(());
+            }
+            let resolved = managed.resolve(number, va, access);
+            self.apply_flushes();
+            match resolved {
+                Ok(done) => *self.counts.faults.entry(fault_name(done.kind)).or_default() += 1,
+                Err(Unresolved::Outside) => {
+                    self.counts.outside += 1;
+                    return Ok(());
+                }
+                Err(Unresolved::Denied) => {
+                    self.counts.denied += 1;
+                    return Ok(());
+                }
+                Err(Unresolved::NoMemory) => return Err(no_memory()),
+            }
+        }
+        Err(format!("the access to {va} faults again and again"))
+    }
+
+    /// Counts beside the models'.
+    pub fn counts(&self) -> &ReplayCounts {
+        &self.counts
+    }
+
+    /// Where translations come from.
+    pub fn backing(&self) -> &Backing {
+        &self.backing
+    }
+
+    /// What each hart's model counted.
+    pub fn stats(&self) -> Vec<ModelStats> {
+        self.harts.iter().map(|hart| hart.model.stats()).collect()
+    }
+}
+
+fn no_memory() -> String {
+    "the memory is used up (see --memory)".to_owned()
+}
+
+/// The figures' name of what resolved a fault.
+fn fault_name(kind: FaultKind) -> &'static str {
+    match kind {
+        FaultKind::DemandZero => "demand_zero",
+        FaultKind::ZeroPage => "zero_page",
+        FaultKind::CowCopy => "cow_copy",
+        FaultKind::CowReuse => "cow_reuse",
+        FaultKind::Swap => "swap",
+        FaultKind::Spurious => "spurious",
+        _ => "other",
+    }
+}
