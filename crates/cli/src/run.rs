@@ -7,8 +7,7 @@ use crate::figures::{Figures, HostTime};
 use crate::timed::Timed;
 use kilburn_linux::{
     Aslr, Control, ExitReport, ExitStatus, InitialFile, Machine, MachineConfig, MachineError,
-    RootConfig,
-    StdioConfig, TraceSink,
+    RootConfig, StdioConfig, TraceSink,
 };
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
