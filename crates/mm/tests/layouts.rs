@@ -1,4 +1,5 @@
-//! The 3 GiB / 1 GiB picture of i386, and where Linux 6.18.44 puts mappings in it.
+//! Where real kernels put mappings: x86-64, i386 with its 3 GiB / 1 GiB picture, riscv64 in its
+//! three paging modes; top-down and bottom-up.
 
 use kilburn_addr::{Errno, Pfn, VirtAddr};
 use kilburn_mm::layout::{Arch, LayoutRequest, LegacyLayout, RLIM_INFINITY};
@@ -8,36 +9,52 @@ use std::sync::Arc;
 
 const GROWSDOWN: u64 = 0x100;
 
-fn machine() -> Arc<Memory<TestHost>> {
+/// A machine whose `vm.mmap_min_addr` is that of the kernels that were asked.
+fn machine(mmap_min_addr: u64) -> Arc<Memory<TestHost>> {
     let range = Pfn::new(FIRST_FRAME)..Pfn::new(FIRST_FRAME + 64);
-    let config = MemoryConfig::new(range).with_overcommit(Overcommit::Always);
+    let mut config = MemoryConfig::new(range).with_overcommit(Overcommit::Always);
+    config.mmap_min_addr = mmap_min_addr;
     Memory::new(TestHost::new(64), config).expect("enough frames")
 }
 
-fn layout(direction: &str, stack: &str) -> Layout {
+fn layout(arch: &str, direction: &str, stack: &str) -> Layout {
+    let arch = match arch {
+        "I386" => Arch::I386,
+        "X86_64" => Arch::X86_64,
+        "RiscvSv39" => Arch::RiscvSv39,
+        "RiscvSv48" => Arch::RiscvSv48,
+        "RiscvSv57" => Arch::RiscvSv57,
+        _ => panic!("{arch} is no architecture"),
+    };
     let stack_limit_bytes = stack.parse().unwrap_or(RLIM_INFINITY);
     let legacy = match direction {
-        "BottomUp" => LegacyLayout::Always,
+        "BottomUp" if stack_limit_bytes != RLIM_INFINITY => LegacyLayout::Always,
         _ => LegacyLayout::WhereLinuxWould,
     };
-    Layout::pick(Arch::I386, LayoutRequest { stack_limit_bytes, legacy, ..Default::default() })
+    let picked =
+        Layout::pick(arch, LayoutRequest { stack_limit_bytes, legacy, ..Default::default() });
+    assert_eq!(format!("{:?}", picked.direction()), direction);
+    picked
 }
 
 fn hex(text: &str) -> u64 {
     u64::from_str_radix(text, 16).expect("a number in hex")
 }
 
-#[test]
-fn mappings_go_where_linux_puts_them() {
-    let memory = machine();
+/// Makes every call of a captured file; how many there were.
+fn replay(captured: &str) -> usize {
+    let mut memory = machine(65536);
     let mut mm = Mm::new(&memory, Layout::fixed(Arch::I386)).expect("a root");
     let mut calls = 0;
-    for line in include_str!("captured/i386.txt").lines() {
+    let mut section = "";
+    for line in captured.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
             ["#", ..] => {}
-            ["==", direction, stack] => {
-                mm = Mm::new(&memory, layout(direction, stack)).expect("a root");
+            ["==", arch, direction, stack] => {
+                section = line;
+                memory = machine(if arch.starts_with("Riscv") { 32768 } else { 65536 });
+                mm = Mm::new(&memory, layout(arch, direction, stack)).expect("a root");
             }
             ["mmap", hint, len, flags, "->", answer] => {
                 let mapped = mm.map_anon(hex(hint), hex(len), READ_WRITE, hex(flags));
@@ -45,8 +62,7 @@ fn mappings_go_where_linux_puts_them() {
                     Some(errno) => Err(Errno::from_number(hex(errno) as u16)),
                     None => Ok(VirtAddr::new(hex(answer))),
                 };
-                assert_eq!(mapped, expected, "{line}\n{}", mm.maps());
-                memory.check(&[&mm], &[]).expect("consistent");
+                assert_eq!(mapped, expected, "{section}: {line}\n{}", mm.maps());
                 calls += 1;
             }
             [range, ..] => {
@@ -58,13 +74,24 @@ fn mappings_go_where_linux_puts_them() {
             }
             [] => {}
         }
+        memory.check(&[&mm], &[]).expect("consistent");
     }
-    assert_eq!(calls, 57, "every call of the file was made");
+    calls
+}
+
+#[test]
+fn mappings_of_32_bit_programs_go_where_linux_puts_them() {
+    assert_eq!(replay(include_str!("captured/i386.txt")), 57);
+}
+
+#[test]
+fn mappings_of_64_bit_programs_go_where_linux_puts_them() {
+    assert_eq!(replay(include_str!("captured/layouts.txt")), 630);
 }
 
 #[test]
 fn pages_can_be_used_up_to_three_gigabytes_and_no_further() {
-    let memory = machine();
+    let memory = machine(65536);
     let mm = Mm::new(&memory, Layout::fixed(Arch::I386)).expect("a root");
     let last = mm.map_anon(0xbfff_f000, 4096, READ_WRITE, PRIVATE_ANON | FIXED).expect("free");
     mm.poke(last.get() + 4095, 1).expect("the last byte of user space");
