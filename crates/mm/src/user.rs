@@ -177,7 +177,12 @@ impl<H: Host> Mm<H> {
             return Err(denied);
         }
         let forced = rights == RemoteRights::Forced;
-        let permitted = vma.flags.permits(access)
+        // check_vma_flags: unlike hardware, it does not take the right to write for that to read.
+        let permits = match access {
+            Access::Read => vma.flags.contains(VmFlags::READ),
+            Access::Write | Access::Exec => vma.flags.permits(access),
+        };
+        let permitted = permits
             || forced
                 && match access {
                     Access::Write => vma.is_cow(),

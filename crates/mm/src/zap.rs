@@ -168,7 +168,12 @@ impl<H: Host> Mm<H> {
         if leaf.flags.contains(LeafFlags::SPECIAL) {
             return;
         }
-        gather.rss.add(self.forget_mapping_of(leaf.pfn), -1);
+        let kind = self.forget_mapping_of(leaf.pfn);
+        if kind == RssKind::Shmem && leaf.flags.contains(LeafFlags::DIRTY) {
+            // What the entry knew must not be forgotten with it.
+            self.memory().meta(leaf.pfn).set_dirty_shmem();
+        }
+        gather.rss.add(kind, -1);
         gather.frames.push(leaf.pfn);
     }
 

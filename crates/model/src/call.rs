@@ -82,11 +82,32 @@ kinds! {
     FileWrite = "file_write" ("file", "offset", "value"),
     /// pread(2) of 8 bytes from a file, digested.
     FileRead = "file_read" ("file", "offset"),
+    /// process_vm_readv(2) of another process of the case, or itself; digested.
+    RemoteRead = "remote_read" ("target", "addr", "len"),
+    /// process_vm_writev(2): `len` bytes of `value`.
+    RemoteWrite = "remote_write" ("target", "addr", "len", "value"),
+    /// prlimit(2) of a soft limit: `RLIMIT_AS` and `RLIMIT_DATA` as so many bytes more than the
+    /// first process had when the case began, others as they are.
+    Rlimit = "rlimit" ("resource", "bytes"),
+    /// capset(2): gives up `CAP_IPC_LOCK`, if held.
+    DropIpcLock = "drop_ipc_lock" (),
     /// fork(2): the child is the next process.
     Fork = "fork" (),
     /// The process ends.
     Exit = "exit" (),
 }
+
+/// Bytes that a remote read or write moves at most.
+pub const REMOTE_BYTES: u64 = 4 * 4096;
+
+/// `RLIMIT_DATA`
+pub const RLIMIT_DATA: u64 = 2;
+/// `RLIMIT_STACK`
+pub const RLIMIT_STACK: u64 = 3;
+/// `RLIMIT_MEMLOCK`
+pub const RLIMIT_MEMLOCK: u64 = 8;
+/// `RLIMIT_AS`
+pub const RLIMIT_AS: u64 = 9;
 
 /// A call with its arguments; those past [`Kind::args`] are 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -119,6 +140,10 @@ impl Call {
                 | Kind::FileRead
                 | Kind::FileWrite
                 | Kind::Truncate
+                | Kind::RemoteRead
+                | Kind::RemoteWrite
+                | Kind::Rlimit
+                | Kind::DropIpcLock
                 | Kind::Exit
         )
     }

@@ -92,6 +92,10 @@ flags! {
     Munlock [0] { "addr unaligned": Unaligned }
     Mlockall [0] { "MCL_CURRENT": bit(1), "MCL_FUTURE": bit(2), "MCL_ONFAULT": bit(4) }
     Mseal [2] { "no flags": Value(0) }
+    Rlimit [0] {
+        "RLIMIT_DATA": Value(2), "RLIMIT_STACK": Value(3), "RLIMIT_MEMLOCK": Value(8),
+        "RLIMIT_AS": Value(9),
+    }
     RemapFilePages [4] { "MAP_NONBLOCK": bit(0x1_0000) }
 }
 

@@ -111,6 +111,18 @@ pub fn digest_of(values: &[u64]) -> i64 {
     digest.value()
 }
 
+/// The digest of bytes, and of how many there are.
+pub fn digest_of_bytes(bytes: &[u8]) -> i64 {
+    let mut digest = Digest::default();
+    digest.add(bytes.len() as u64);
+    for chunk in bytes.chunks(8) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        digest.add(u64::from_le_bytes(word));
+    }
+    digest.value()
+}
+
 /// What one step did: its outcome, and the process afterwards.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Report {

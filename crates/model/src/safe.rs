@@ -4,7 +4,7 @@
 //! and shows how Linux refuses. What would reach the child's own code and stack is only made when
 //! its arguments are refused before any area is looked at.
 
-use crate::call::{Call, Kind};
+use crate::call::{Call, Kind, REMOTE_BYTES, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_STACK};
 use crate::case::Window;
 use kilburn_addr::{PAGE_MASK, PAGE_SIZE};
 
@@ -44,7 +44,24 @@ pub fn is_safe(call: &Call, window: Window) -> bool {
         Kind::Read | Kind::Write => near(window, a, 1),
         Kind::Sum => b <= window.pages && near(window, a, b * PAGE_SIZE),
         Kind::Truncate | Kind::FileWrite | Kind::FileRead => b < 1 << 24,
-        Kind::Brk | Kind::Mlockall | Kind::Munlockall | Kind::Fork | Kind::Exit => true,
+        Kind::RemoteRead | Kind::RemoteWrite => {
+            let near = within(window, b, c) || finds_nothing(b, c) || near(window, b, c);
+            c <= REMOTE_BYTES && near
+        }
+        Kind::Rlimit => {
+            // A limit below what the heap's own check looks at would depend on the program.
+            match a {
+                RLIMIT_AS | RLIMIT_DATA => b >= 16 * PAGE_SIZE,
+                RLIMIT_STACK | RLIMIT_MEMLOCK => true,
+                _ => false,
+            }
+        }
+        Kind::DropIpcLock
+        | Kind::Brk
+        | Kind::Mlockall
+        | Kind::Munlockall
+        | Kind::Fork
+        | Kind::Exit => true,
     }
 }
 

@@ -4,7 +4,11 @@ use super::coverage::Coverage;
 use super::declared;
 use super::ours::{Ours, Session};
 use super::pages::{self, Bases};
-use kilburn_model::{Case, Oracle, OracleError, Report, Stage, Window, areas};
+use super::planted::Planted;
+use kilburn_model::naive::{Shown, pages_in};
+use kilburn_model::{
+    Case, Class, Expect, Naive, Oracle, OracleError, Report, Stage, Step, Window, areas,
+};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -15,6 +19,17 @@ pub(super) struct Settings {
     pub(super) stage: Stage,
     /// Steps between whole-state checks of ours.
     pub(super) check_every: usize,
+    /// Whether the kernel is asked.
+    pub(super) kernel: Kernel,
+    /// A mistake that our side makes on purpose.
+    pub(super) planted: Option<Planted>,
+}
+
+/// Whether the kernel is asked, beside the naive model.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kernel {
+    Asked,
+    Left,
 }
 
 /// The kernel, for both windows.
@@ -26,7 +41,7 @@ pub(super) struct Kernels {
 
 /// Both sides.
 pub(super) struct Sides {
-    kernels: Kernels,
+    kernels: Option<Kernels>,
     ours: Ours,
     settings: Settings,
 }
@@ -79,10 +94,14 @@ pub(super) struct Divergence {
     pub(super) step: usize,
     /// In what.
     pub(super) what: What,
-    /// The kernel's.
-    pub(super) kernel: String,
-    /// Ours.
-    pub(super) ours: String,
+    /// Who says what: the kernel, the naive model, ours.
+    pub(super) said: Vec<(&'static str, String)>,
+}
+
+impl Divergence {
+    fn invariant(step: usize, detail: String) -> Self {
+        Self { step, what: What::Invariant, said: vec![("ours", detail)] }
+    }
 }
 
 /// What differs.
@@ -110,9 +129,17 @@ impl fmt::Display for What {
 }
 
 impl Kernels {
-    pub(super) fn new(_: Settings) -> Result<Self, String> {
+    /// The kernel, if `settings` want it asked.
+    ///
+    /// # Errors
+    /// When it cannot be.
+    pub(super) fn new(settings: Settings) -> Result<Option<Self>, String> {
+        if settings.kernel == Kernel::Left {
+            return Ok(None);
+        }
         let oracle = |window| Oracle::new(window).map_err(|error| error.to_string());
-        Ok(Self { narrow: oracle(Window::NARROW)?, wide: oracle(Window::WIDE)?, other: None })
+        let (narrow, wide) = (oracle(Window::NARROW)?, oracle(Window::WIDE)?);
+        Ok(Some(Self { narrow, wide, other: None }))
     }
 
     fn oracle(&mut self, window: Window) -> Result<&mut Oracle, OracleError> {
@@ -130,8 +157,8 @@ impl Kernels {
 }
 
 impl Sides {
-    pub(super) fn new(kernels: Kernels, settings: Settings) -> Self {
-        Self { kernels, ours: Ours::default(), settings }
+    pub(super) fn new(kernels: Option<Kernels>, settings: Settings) -> Self {
+        Self { kernels, ours: Ours::new(settings.planted), settings }
     }
 
     /// Runs a case, and shrinks it if it shows a divergence.
@@ -173,87 +200,131 @@ impl Sides {
 
     /// Runs `case` on both sides up to the first difference.
     fn run(&mut self, case: &Case, coverage: Option<&mut Coverage>) -> Result<Run, OracleError> {
-        let oracle = self.kernels.oracle(case.window)?;
-        let kernel = oracle.run(case, self.settings.stage)?;
-        let base = oracle.base();
+        let stage = self.settings.stage;
+        let (mut kernel, mut bases) = (None, Bases::default());
+        if let Some(kernels) = &mut self.kernels {
+            let oracle = kernels.oracle(case.window)?;
+            kernel = Some(oracle.run(case, stage)?);
+            bases.kernel = oracle.base();
+        }
         let mut run = Run::default();
-        run.divergence = match self.ours.start(case, self.settings.stage) {
-            Ok(mut session) => {
-                let bases = Bases { kernel: base, ours: session.counts_at_start() };
-                self.settings.compare(case, &kernel, &mut session, bases, coverage, &mut run)
+        run.divergence = match self.ours.start(case, stage) {
+            Ok(session) => {
+                bases.ours = session.counts_at_start();
+                let kernel = kernel.as_deref();
+                let mut sides =
+                    Comparison { case, kernel, naive: Some(Naive::new(case)), session, bases };
+                sides.compare(self.settings.check_every, coverage, &mut run)
             }
-            Err(why) => Some(invariant(0, format!("the case cannot be set up: {why}"))),
+            Err(why) => Some(Divergence::invariant(0, format!("the case cannot be set up: {why}"))),
         };
         if run.divergence.is_none()
             && let Err(detail) = self.ours.check_empty(case.window)
         {
-            run.divergence = Some(invariant(case.steps.len(), detail));
+            run.divergence = Some(Divergence::invariant(case.steps.len(), detail));
         }
         if run.divergence.is_some() {
             // What went wrong must not go on in the next case.
-            self.ours = Ours::default();
+            self.ours = Ours::new(self.settings.planted);
         }
         Ok(run)
     }
 }
 
-fn invariant(step: usize, detail: String) -> Divergence {
-    Divergence { step, what: What::Invariant, kernel: String::new(), ours: detail }
+/// A case being compared.
+struct Comparison<'a> {
+    case: &'a Case,
+    /// What the kernel reported, if it was asked.
+    kernel: Option<&'a [Report]>,
+    /// The naive model, until it does not know what comes next.
+    naive: Option<Naive>,
+    session: Session<'a>,
+    bases: Bases,
 }
 
-impl Settings {
+impl Comparison<'_> {
     /// Makes the steps on our side and compares; answers the first difference.
     fn compare(
-        self,
-        case: &Case,
-        kernel: &[Report],
-        session: &mut Session<'_>,
-        bases: Bases,
+        &mut self,
+        check_every: usize,
         mut coverage: Option<&mut Coverage>,
         run: &mut Run,
     ) -> Option<Divergence> {
-        for (at, (step, kernel)) in case.steps.iter().zip(kernel).enumerate() {
-            let ours = session.step(step);
+        for (at, step) in self.case.steps.iter().enumerate() {
+            let ours = self.session.step(step);
+            let kernel = self.kernel.map(|reports| &reports[at]);
             if let Some(coverage) = &mut coverage {
-                coverage.add(&step.call, kernel.outcome);
+                coverage.add(&step.call, kernel.unwrap_or(&ours).outcome);
             }
-            if ours.outcome != kernel.outcome
-                && let Some(id) = declared::outcome(&step.call, kernel.outcome, ours.outcome)
-            {
-                run.declared.push(id);
-                return None;
+            if let Some(kernel) = kernel {
+                if ours.outcome != kernel.outcome
+                    && let Some(id) = declared::outcome(&step.call, kernel.outcome, ours.outcome)
+                {
+                    run.declared.push(id);
+                    return None;
+                }
+                if let Some((what, kernel, ours)) = self.difference(kernel, &ours) {
+                    let said = vec![("kernel", kernel), ("ours", ours)];
+                    return Some(Divergence { step: at, what, said });
+                }
             }
-            if let Some((what, kernel, ours)) = difference(kernel, &ours, case.window, bases) {
-                return Some(Divergence { step: at, what, kernel, ours });
+            if let Some((what, model, ours)) = self.model(step, &ours) {
+                let both = if kernel.is_some() { "kernel and ours" } else { "ours" };
+                let said = vec![("naive model", model), (both, ours)];
+                return Some(Divergence { step: at, what, said });
             }
             run.steps += 1;
-            let last = at + 1 == case.steps.len();
-            if (last || (at + 1) % self.check_every == 0)
-                && let Err(violation) = session.check()
+            let last = at + 1 == self.case.steps.len();
+            if (last || (at + 1) % check_every == 0)
+                && let Err(violation) = self.session.check()
             {
-                return Some(invariant(at, violation.to_string()));
+                return Some(Divergence::invariant(at, violation.to_string()));
             }
         }
         None
     }
-}
 
-/// In what two sides differ after a step.
-fn difference(
-    kernel: &Report,
-    ours: &Report,
-    window: Window,
-    bases: Bases,
-) -> Option<(What, String, String)> {
-    if kernel.outcome != ours.outcome {
-        return Some((What::Outcome, kernel.outcome.to_string(), ours.outcome.to_string()));
+    /// In what the kernel and ours differ after a step.
+    fn difference(&self, kernel: &Report, ours: &Report) -> Option<(What, String, String)> {
+        let window = self.case.window;
+        if kernel.outcome != ours.outcome {
+            return Some((What::Outcome, kernel.outcome.to_string(), ours.outcome.to_string()));
+        }
+        if let (Some(kernel), Some(ours)) = (&kernel.maps, &ours.maps)
+            && !areas::lines(kernel, window).eq(areas::lines(ours, window))
+        {
+            return Some((What::Maps, areas::text(kernel, window), areas::text(ours, window)));
+        }
+        let (Some(kernel), Some(ours)) = (&kernel.pages, &ours.pages) else { return None };
+        let (kernel, ours) = pages::difference(kernel, ours, window, self.bases)?;
+        Some((What::Pages, kernel, ours))
     }
-    if let (Some(kernel), Some(ours)) = (&kernel.maps, &ours.maps)
-        && !areas::lines(kernel, window).eq(areas::lines(ours, window))
-    {
-        return Some((What::Maps, areas::text(kernel, window), areas::text(ours, window)));
+
+    /// In what the naive model differs from ours, and the kernel, which agree.
+    fn model(&mut self, step: &Step, ours: &Report) -> Option<(What, String, String)> {
+        let naive = self.naive.as_mut()?;
+        match naive.step(step, ours.outcome) {
+            Expect::Exactly(outcome) if outcome != ours.outcome => {
+                return Some((What::Outcome, outcome.to_string(), ours.outcome.to_string()));
+            }
+            Expect::Done if ours.outcome.class() != Class::Ok => {
+                return Some((What::Outcome, "done".to_owned(), ours.outcome.to_string()));
+            }
+            Expect::Unsure(_) => {
+                self.naive = None;
+                return None;
+            }
+            Expect::Exactly(_) | Expect::Done | Expect::Followed => {}
+        }
+        let (maps, window) = (ours.maps.as_ref()?, self.case.window);
+        let (model, ours) = (naive.shown(step.process), pages_in(maps, window));
+        if model.eq(ours) {
+            return None;
+        }
+        let text = |pages: &mut dyn Iterator<Item = Shown>| {
+            pages.map(|page| format!("{page}\n")).collect::<String>()
+        };
+        let model = text(&mut naive.shown(step.process));
+        Some((What::Maps, model, text(&mut pages_in(maps, window))))
     }
-    let (Some(kernel), Some(ours)) = (&kernel.pages, &ours.pages) else { return None };
-    let (kernel, ours) = pages::difference(kernel, ours, window, bases)?;
-    Some((What::Pages, kernel, ours))
 }

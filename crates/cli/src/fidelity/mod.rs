@@ -11,13 +11,15 @@ mod coverage;
 mod declared;
 mod ours;
 mod pages;
+mod planted;
 mod workers;
 
 use clap::Args;
-use compare::{Divergence, Findings, Found, Kernels, Settings, Sides, What};
+use compare::{Divergence, Findings, Found, Kernel, Kernels, Settings, Sides, What};
 use coverage::JsonCoverage;
 use indicatif::{ProgressBar, ProgressStyle};
 use kilburn_model::{Case, Generator, Kind, Stage};
+use planted::Planted;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -68,6 +70,14 @@ pub(crate) struct FidelityArgs {
     #[arg(long, value_name = "CALLS", value_delimiter = ',', value_parser = parse_kind)]
     calls: Vec<Kind>,
 
+    /// Compare with the naive model only, as on systems without the kernel for it
+    #[arg(long)]
+    without_kernel: bool,
+
+    /// Make our side wrong on purpose, to see that it is found
+    #[arg(long, value_name = "FAULT", value_parser = Planted::by_name)]
+    plant: Option<Planted>,
+
     /// Go on after a divergence, up to this many
     #[arg(long, value_name = "N", default_value_t = 1)]
     divergences: usize,
@@ -116,7 +126,14 @@ impl FidelityArgs {
 
     fn settings(&self) -> Settings {
         let stage = if self.stage == 1 { Stage::One } else { Stage::Two };
-        Settings { stage, check_every: self.check_every.max(1) }
+        let without =
+            self.without_kernel || !cfg!(all(target_os = "linux", target_arch = "x86_64"));
+        Settings {
+            stage,
+            check_every: self.check_every.max(1),
+            kernel: if without { Kernel::Left } else { Kernel::Asked },
+            planted: self.plant,
+        }
     }
 }
 
@@ -173,9 +190,9 @@ fn print(arguments: &FidelityArgs, findings: &Findings, elapsed: Duration) {
 }
 
 fn print_found(found: &Found) {
-    let Divergence { step, what, kernel, ours } = &found.divergence;
+    let Divergence { step, what, said } = &found.divergence;
     println!("\n# Divergence in {what} at step {}:", step + 1);
-    for (who, text) in [("kernel", kernel), ("ours", ours)] {
+    for (who, text) in said {
         if *what == What::Maps || text.contains('\n') {
             println!("# {who}:");
             for line in text.lines() {
@@ -204,9 +221,13 @@ struct Json<'a> {
 struct JsonDivergence<'a> {
     what: String,
     step: usize,
-    kernel: &'a str,
-    ours: &'a str,
+    /// Who says what.
+    said: BTreeMap<&'static str, &'a str>,
     case: String,
+}
+
+fn said(divergence: &Divergence) -> BTreeMap<&'static str, &str> {
+    divergence.said.iter().map(|(who, text)| (*who, text.as_str())).collect()
 }
 
 fn as_json(arguments: &FidelityArgs, outcome: &Findings, elapsed: Duration) -> String {
@@ -224,8 +245,7 @@ fn as_json(arguments: &FidelityArgs, outcome: &Findings, elapsed: Duration) -> S
             .map(|found| JsonDivergence {
                 what: found.divergence.what.to_string(),
                 step: found.divergence.step,
-                kernel: &found.divergence.kernel,
-                ours: &found.divergence.ours,
+                said: said(&found.divergence),
                 case: found.case.to_string(),
             })
             .collect(),

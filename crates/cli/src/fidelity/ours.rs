@@ -4,16 +4,18 @@
 //! for the window by two sealed areas that map a file of their own.
 
 use super::declared;
+use super::planted::Planted;
 use kilburn_addr::{Access, Errno, PAGE_SHIFT, PAGE_SIZE, VirtAddr};
 use kilburn_mm::layout::Arch;
 use kilburn_mm::{
     AddressSpace, Caller, ExecLayout, Fault, FileForMap, FileIdentity, Host, Layout, MappedFile,
-    Memory, MemoryConfig, Mm, MmapRequest, Partial, SegvCode, ShowFrames, TlbFlush, Violation,
+    Memory, MemoryConfig, Mm, MmapRequest, Partial, RemoteRights, SegvCode, ShowFrames, TlbFlush,
+    Violation,
 };
 use kilburn_model::areas::lines;
-use kilburn_model::call::NO_FILE;
+use kilburn_model::call::{NO_FILE, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_STACK};
 use kilburn_model::case::stamp;
-use kilburn_model::outcome::{Digest, NOT_MAPPED, digest_of};
+use kilburn_model::outcome::{Digest, NOT_MAPPED, digest_of, digest_of_bytes};
 use kilburn_model::safe::TASK_SIZE;
 use kilburn_model::{Call, Case, Counts, Kind, Outcome, Pages, Report, Stage, Step, Window};
 use kilburn_paging::Sv;
@@ -50,8 +52,8 @@ impl Host for Machine {
 }
 
 /// A file in shared memory.
-struct File {
-    mapping: Arc<AddressSpace<Machine>>,
+pub(super) struct File {
+    pub(super) mapping: Arc<AddressSpace<Machine>>,
     number: u64,
 }
 
@@ -68,8 +70,8 @@ impl MappedFile<Machine> for File {
 }
 
 /// Memories that cases run in, one after another; made when first used.
-#[derive(Default)]
 pub(super) struct Ours {
+    planted: Option<Planted>,
     narrow: Option<World>,
     wide: Option<World>,
 }
@@ -85,22 +87,27 @@ pub(super) struct Session<'a> {
     memory: &'a Arc<Memory<Machine>>,
     window: Window,
     stage: Stage,
-    caller: Caller,
+    /// Who each process is.
+    pub(super) callers: Vec<Caller>,
+    planted: Option<Planted>,
+    /// Anonymous mappings made, for [`Planted::Merge`].
+    pub(super) mapped: u64,
     /// By number; those that ended are gone.
-    processes: Vec<Option<Arc<Mm<Machine>>>>,
+    pub(super) processes: Vec<Option<Arc<Mm<Machine>>>>,
     files: Vec<Arc<File>>,
     obstacle: Arc<File>,
     counts_at_start: Counts,
 }
 
 impl World {
-    fn new(bytes: u64) -> Result<Self, String> {
+    fn new(bytes: u64, planted: Option<Planted>) -> Result<Self, String> {
         let ram = GuestRam::new(bytes).map_err(|error| error.to_string())?;
         let base = ram.base_pfn();
         let end = base.checked_add(ram.frames()).ok_or("too much memory")?;
         // What the oracle's kernel has.
         let mut config = MemoryConfig::new(base..end);
         config.mmap_min_addr = PAGE_SIZE;
+        Planted::configure(planted, &mut config);
         let memory = Memory::new(Machine { ram }, config).map_err(|error| error.to_string())?;
         let free = memory.counts().free;
         Ok(Self { memory, free })
@@ -116,6 +123,11 @@ impl World {
 }
 
 impl Ours {
+    /// Memories of no use yet, with a mistake.
+    pub(super) fn new(planted: Option<Planted>) -> Self {
+        Self { planted, narrow: None, wide: None }
+    }
+
     fn world(&mut self, window: Window) -> &mut Option<World> {
         if window.pages <= Window::NARROW.pages { &mut self.narrow } else { &mut self.wide }
     }
@@ -135,15 +147,18 @@ impl Ours {
     pub(super) fn start(&mut self, case: &Case, stage: Stage) -> Result<Session<'_>, String> {
         let window = case.window;
         let narrow = window.pages <= Window::NARROW.pages;
+        let planted = self.planted;
         let world = self.world(window);
         let world = match world {
             Some(world) => world,
             None => {
                 let bytes = if narrow { NARROW_RAM_BYTES } else { WIDE_RAM_BYTES };
-                world.insert(World::new(bytes)?)
+                world.insert(World::new(bytes, planted)?)
             }
         };
-        Session::new(&world.memory, case, stage).map_err(|errno| errno.to_string())
+        let session = Session::new(&world.memory, case, stage);
+        let session = session.map_err(|errno| errno.to_string())?;
+        Ok(Session { planted, ..session })
     }
 }
 
@@ -161,7 +176,9 @@ impl<'a> Session<'a> {
             memory,
             window,
             stage,
-            caller: Caller::ROOT,
+            callers: vec![Caller::ROOT],
+            planted: None,
+            mapped: 0,
             processes: vec![],
             files: case.files.iter().zip(0..).map(|(&size, number)| file(number, size)).collect(),
             obstacle: file(99, 0),
@@ -197,7 +214,7 @@ impl<'a> Session<'a> {
             file: Some(Self::for_map(&self.obstacle)),
             offset: 0,
         };
-        mm.mmap(&self.caller, request)?;
+        mm.mmap(&Caller::ROOT, request)?;
         match mm.mseal(VirtAddr::new(start), end - start, 0) {
             Err(Errno::ENOSYS) => Ok(()),
             sealed => sealed,
@@ -221,8 +238,12 @@ impl<'a> Session<'a> {
             return Report { outcome: Outcome::Skipped, maps: None, pages: None };
         };
         let outcome = match step.call.kind {
-            Kind::Fork => match mm.fork(&self.caller) {
+            Kind::Fork => match mm.fork(&self.callers[number]) {
                 Ok(child) => {
+                    if let Some(planted) = self.planted {
+                        planted.after_fork(&mm, &child);
+                    }
+                    self.callers.push(self.callers[number]);
                     self.processes.push(Some(child));
                     Outcome::Returned(self.processes.len() as i64 - 1)
                 }
@@ -234,7 +255,10 @@ impl<'a> Session<'a> {
                 }
                 Outcome::Returned(0)
             }
-            _ => self.perform(&mm, &step.call),
+            _ => self
+                .planted
+                .and_then(|planted| planted.make(self, number, &mm, &step.call))
+                .unwrap_or_else(|| self.perform(number, &mm, &step.call)),
         };
         self.report(&mm, &step.call, outcome)
     }
@@ -270,13 +294,14 @@ impl<'a> Session<'a> {
         Pages { smaps: text(|out| mm.write_smaps(out)), pagemap, mincore, counts: counts(mm) }
     }
 
-    fn perform(&self, mm: &Mm<Machine>, call: &Call) -> Outcome {
+    /// Makes a call other than fork and exit.
+    pub(super) fn perform(&mut self, process: usize, mm: &Mm<Machine>, call: &Call) -> Outcome {
         let [a, b, c, d, e, _] = call.args;
-        let caller = &self.caller;
+        let caller = &self.callers[process];
         let addr = VirtAddr::new(a);
         let done = |result: Result<(), Errno>| result.map(|()| 0);
         let result = match call.kind {
-            Kind::Mmap => self.mmap(mm, call),
+            Kind::Mmap => self.mmap(caller, mm, call),
             Kind::Munmap => done(mm.munmap(addr, b)),
             Kind::Mprotect => done(mm.mprotect(caller, addr, b, c)),
             Kind::Mremap => {
@@ -299,12 +324,12 @@ impl<'a> Session<'a> {
             Kind::Munlockall => done(mm.munlockall()),
             Kind::Mseal => done(mm.mseal(addr, b, c)),
             Kind::RemapFilePages => done(mm.remap_file_pages(caller, addr, b, c, d, e)),
-            Kind::Read => return accessed(addr, self.load(mm, addr, 1)),
+            Kind::Read => return accessed(addr, self.load(caller, mm, addr, 1)),
             Kind::Write => {
                 let written = mm.write(caller, addr, &[b as u8]);
                 return accessed(addr, written.map(|()| 0).map_err(|partial| partial.fault));
             }
-            Kind::Sum => return self.sum(mm, addr, b),
+            Kind::Sum => return self.sum(caller, mm, addr, b),
             Kind::Truncate => match self.file(a) {
                 Some(file) => done(file.mapping.truncate(b)),
                 None => Err(Errno::EBADF),
@@ -314,16 +339,67 @@ impl<'a> Session<'a> {
                 None => Err(Errno::EBADF),
             },
             Kind::FileRead => self.file_read(a, b),
+            Kind::RemoteRead => self.remote_read(a, b, c),
+            Kind::RemoteWrite => self.remote_write(a, b, c, d as u8),
+            Kind::Rlimit => {
+                self.set_limit(process, a, b);
+                Ok(0)
+            }
+            Kind::DropIpcLock => {
+                self.callers[process].can_lock = false;
+                Ok(0)
+            }
             Kind::Fork | Kind::Exit => Ok(0),
         };
         result.map_or_else(errno_outcome, Outcome::Returned)
     }
 
-    fn file(&self, number: u64) -> Option<&Arc<File>> {
+    fn target(&self, number: u64) -> Result<&Arc<Mm<Machine>>, Errno> {
+        let target = self.processes.get(number as usize).and_then(Option::as_ref);
+        target.ok_or(Errno::ESRCH)
+    }
+
+    fn remote_read(&self, target: u64, addr: u64, len: u64) -> Result<i64, Errno> {
+        let mut bytes = vec![0; len as usize];
+        if len == 0 {
+            return Ok(digest_of_bytes(&[]));
+        }
+        let target = self.target(target)?;
+        match target.read_remote(VirtAddr::new(addr), &mut bytes, RemoteRights::AsMapped) {
+            0 => Err(Errno::EFAULT),
+            count => Ok(digest_of_bytes(&bytes[..count])),
+        }
+    }
+
+    fn remote_write(&self, target: u64, addr: u64, len: u64, value: u8) -> Result<i64, Errno> {
+        let bytes = vec![value; len as usize];
+        if len == 0 {
+            return Ok(0);
+        }
+        let target = self.target(target)?;
+        match target.write_remote(VirtAddr::new(addr), &bytes, RemoteRights::AsMapped) {
+            0 => Err(Errno::EFAULT),
+            count => Ok(count as i64),
+        }
+    }
+
+    fn set_limit(&mut self, process: usize, resource: u64, bytes: u64) {
+        let Counts { size, data, .. } = self.counts_at_start;
+        let limits = &mut self.callers[process].rlimits;
+        match resource {
+            RLIMIT_AS => limits.address_space = (size << 10).saturating_add(bytes),
+            RLIMIT_DATA => limits.data = (data << 10).saturating_add(bytes),
+            RLIMIT_STACK => limits.stack = bytes,
+            RLIMIT_MEMLOCK => limits.memlock = bytes,
+            _ => {}
+        }
+    }
+
+    pub(super) fn file(&self, number: u64) -> Option<&Arc<File>> {
         self.files.get(usize::try_from(number).ok()?)
     }
 
-    fn mmap(&self, mm: &Mm<Machine>, call: &Call) -> Result<i64, Errno> {
+    fn mmap(&self, caller: &Caller, mm: &Mm<Machine>, call: &Call) -> Result<i64, Errno> {
         let [addr, len, prot, flags, number, offset] = call.args;
         const MAP_ANONYMOUS: u64 = 0x20;
         let file = if flags & MAP_ANONYMOUS != 0 {
@@ -336,16 +412,22 @@ impl<'a> Session<'a> {
             Some(Self::for_map(file.ok_or(Errno::EBADF)?))
         };
         let request = MmapRequest { addr, len, prot, flags, file, offset };
-        mm.mmap(&self.caller, request).map(|at| at.get() as i64)
+        mm.mmap(caller, request).map(|at| at.get() as i64)
     }
 
     /// Loads up to 8 bytes as one number.
-    fn load(&self, mm: &Mm<Machine>, addr: VirtAddr, len: usize) -> Result<u64, Fault> {
+    fn load(
+        &self,
+        caller: &Caller,
+        mm: &Mm<Machine>,
+        addr: VirtAddr,
+        len: usize,
+    ) -> Result<u64, Fault> {
         let mut bytes = [0; 8];
-        match mm.read(&self.caller, addr, &mut bytes[..len]) {
+        match mm.read(caller, addr, &mut bytes[..len]) {
             Ok(()) => Ok(u64::from_le_bytes(bytes)),
             Err(Partial { fault, .. }) if fault == ACCERR && declared::EXEC_IMPLIES_READ => {
-                mm.handle_fault(&self.caller, addr, Access::Exec)?;
+                mm.handle_fault(caller, addr, Access::Exec)?;
                 let rights = kilburn_mm::RemoteRights::Forced;
                 let count = mm.read_remote(addr, &mut bytes[..len], rights);
                 if count == len { Ok(u64::from_le_bytes(bytes)) } else { Err(fault) }
@@ -354,11 +436,11 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn sum(&self, mm: &Mm<Machine>, addr: VirtAddr, pages: u64) -> Outcome {
+    fn sum(&self, caller: &Caller, mm: &Mm<Machine>, addr: VirtAddr, pages: u64) -> Outcome {
         let mut digest = Digest::default();
         for page in 0..pages {
             let at = VirtAddr::new(addr.get() + page * PAGE_SIZE);
-            match self.load(mm, at, 8) {
+            match self.load(caller, mm, at, 8) {
                 Ok(value) => digest.add(value),
                 Err(fault) => return accessed(at, Err(fault)),
             }

@@ -64,6 +64,10 @@ const EXCLUSIVE: u32 = 1 << 4;
 /// `PageSwapBacked`).
 const LAZY_FREE: u32 = 1 << 5;
 
+/// A page of shared memory was written (Linux `PG_dirty`). Those of files with a store are noted in
+/// their page cache, which writes them back.
+const DIRTY: u32 = 1 << 12;
+
 /// Metadata of one frame.
 #[derive(Default)]
 pub(crate) struct FrameMeta {
@@ -183,6 +187,19 @@ impl FrameMeta {
     /// The content may be dropped from now on, while nobody writes it.
     pub(crate) fn set_lazy_free(&self) {
         self.state.fetch_or(LAZY_FREE, Ordering::Relaxed);
+    }
+
+    /// Whether the page of shared memory was written, as far as is noted.
+    pub(crate) fn is_dirty_shmem(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & DIRTY != 0
+    }
+
+    /// The page of shared memory was written.
+    #[inline]
+    pub(crate) fn set_dirty_shmem(&self) {
+        if !self.is_dirty_shmem() {
+            self.state.fetch_or(DIRTY, Ordering::Relaxed);
+        }
     }
 
     /// Number of whom the frame belongs to: an `AnonVma` or an `AddressSpace`.

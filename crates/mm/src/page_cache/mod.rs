@@ -307,12 +307,15 @@ impl<H: Host> AddressSpace<H> {
         }
     }
 
-    /// Marks page `index` dirty, if there is a store it could be written to
-    /// (Linux `folio_mark_dirty`).
+    /// Marks page `index` dirty (Linux `folio_mark_dirty`). Only what has a store is written back
+    /// and counted.
     pub(crate) fn mark_dirty(&self, index: u64) {
-        if let Content::Store(_) = self.content
-            && self.pages.lock().set_dirty(index)
-        {
+        let mut pages = self.pages.lock();
+        if self.is_shmem() {
+            if let Some(pfn) = pages.get(index) {
+                self.memory.meta(pfn).set_dirty_shmem();
+            }
+        } else if pages.set_dirty(index) {
             self.memory.uses.dirty.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -109,6 +109,7 @@ impl<H: Host> Mm<H> {
         let maps = u64::from(meta.maps().max(1));
         let share = (PAGE_SIZE << PSS_SHIFT) / maps;
         let dirty = leaf.flags.contains(LeafFlags::DIRTY)
+            || state == FrameState::Shmem && meta.is_dirty_shmem()
             || state == FrameState::File
                 && self.memory().mapping(meta.owner()).is_some_and(|m| m.is_dirty(meta.index()));
         sizes.resident += PAGE_SIZE;

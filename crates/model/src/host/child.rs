@@ -5,13 +5,13 @@
 
 use super::look::{self, Looker, line_range};
 use super::probe::{self, Raised};
-use super::ring::{MAX_STEPS, Ring, Slot, command, tag};
+use super::ring::{MAX_PROCESSES, MAX_STEPS, Ring, Slot, command, tag};
 use super::sys;
-use crate::call::{Call, Kind, NO_FILE};
+use crate::call::{Call, Kind, NO_FILE, REMOTE_BYTES, RLIMIT_AS, RLIMIT_DATA};
 use crate::case::{MAX_FILES, stamp};
-use crate::outcome::{Digest, digest_of};
+use crate::outcome::{Digest, digest_of, digest_of_bytes};
 use kilburn_addr::PAGE_SIZE;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
 /// What can fail in the zygote, by [`Ring::failure`].
 pub(super) const FAILURES: [&str; 7] =
@@ -150,9 +150,8 @@ fn run_case(ring: &Ring) -> ! {
     if make_files(ring, &mut process).is_err() || move_heap(ring).is_err() {
         sys::exit(98);
     }
-    if ring.look_at_pages.load(SeqCst) != 0 {
-        look::report_base(ring);
-    }
+    look::report_base(ring);
+    ring.ids[0].store(sys::id(), SeqCst);
     let count = ring.count.load(SeqCst);
     let mut patience = PATIENCE;
     loop {
@@ -241,7 +240,7 @@ fn make(ring: &Ring, process: &mut Process, slot: &Slot) -> Then {
     let result = match call.kind {
         Kind::Fork => return fork(ring, process, slot),
         Kind::Exit => Ok(0),
-        _ => perform(process, &call),
+        _ => perform(ring, process, &call),
     };
     match result {
         Ok(value) => {
@@ -279,7 +278,8 @@ fn fork(ring: &Ring, process: &mut Process, slot: &Slot) -> Then {
             slot.value.store(failed as u64, SeqCst);
             slot.tag.store(tag::RETURNED, SeqCst);
         }
-        _ => {
+        id => {
+            ring.ids[number as usize % MAX_PROCESSES].store(id as u32, SeqCst);
             ring.alive.fetch_or(1 << number, SeqCst);
             slot.value.store(number, SeqCst);
             slot.tag.store(tag::RETURNED, SeqCst);
@@ -301,7 +301,7 @@ fn look(ring: &Ring, process: &mut Process, slot: &Slot, areas_changed: bool) {
 }
 
 /// Makes a call other than fork and exit.
-fn perform(process: &Process, call: &Call) -> Result<i64, Raised> {
+fn perform(ring: &Ring, process: &Process, call: &Call) -> Result<i64, Raised> {
     let [a, b, c, d, e, f] = call.args;
     let file = |number: u64| process.files.get(number as usize).copied().unwrap_or(-1) as u64;
     Ok(match call.kind {
@@ -339,8 +339,65 @@ fn perform(process: &Process, call: &Call) -> Result<i64, Raised> {
             let count = sys::pread(file(a) as i32, &mut bytes, b);
             if count < 0 { count } else { digest_of(&[count as u64, u64::from_le_bytes(bytes)]) }
         }
+        Kind::RemoteRead => {
+            let mut bytes = [0; REMOTE_BYTES as usize];
+            let count = remote(libc::SYS_process_vm_readv, ring, a, b, &mut bytes[..c as usize]);
+            if count < 0 { count } else { digest_of_bytes(&bytes[..count as usize]) }
+        }
+        Kind::RemoteWrite => {
+            let mut bytes = [d as u8; REMOTE_BYTES as usize];
+            remote(libc::SYS_process_vm_writev, ring, a, b, &mut bytes[..c as usize])
+        }
+        Kind::Rlimit => {
+            let base = match a {
+                RLIMIT_AS => ring.base[0].load(SeqCst) << 10,
+                RLIMIT_DATA => ring.base[2].load(SeqCst) << 10,
+                _ => 0,
+            };
+            set_soft_limit(a, base.saturating_add(b))
+        }
+        Kind::DropIpcLock => drop_ipc_lock(),
         Kind::Fork | Kind::Exit => 0,
     })
+}
+
+fn set_soft_limit(resource: u64, bytes: u64) -> i64 {
+    // Soft, hard.
+    let limits: [AtomicU64; 2] = Default::default();
+    let at = limits.as_ptr() as u64;
+    let got = sys::call(libc::SYS_prlimit64, [0, resource, 0, at, 0, 0]);
+    if got < 0 {
+        return got;
+    }
+    limits[0].store(bytes.min(limits[1].load(SeqCst)), SeqCst);
+    sys::call(libc::SYS_prlimit64, [0, resource, at, 0, 0, 0])
+}
+
+/// process_vm_readv or process_vm_writev.
+fn remote(number: i64, ring: &Ring, target: u64, addr: u64, bytes: &mut [u8]) -> i64 {
+    let lives = target < 32 && alive(ring, target);
+    // Of a process that is not there the number is not known: 0 is nobody's.
+    let id = ring.ids.get(target as usize).filter(|_| lives);
+    let id = id.map_or(0, |id| u64::from(id.load(SeqCst)));
+    let local = [bytes.as_mut_ptr() as u64, bytes.len() as u64];
+    let there = [addr, bytes.len() as u64];
+    sys::call(number, [id, local.as_ptr() as u64, 1, there.as_ptr() as u64, 1, 0])
+}
+
+/// Takes `CAP_IPC_LOCK` out of the effective capabilities.
+fn drop_ipc_lock() -> i64 {
+    const VERSION_3: u32 = 0x2008_0522;
+    const CAP_IPC_LOCK: u32 = 14;
+    let header = [VERSION_3, 0];
+    // Effective, permitted, inheritable; the low 32 of each, then the high.
+    let sets: [AtomicU32; 6] = Default::default();
+    let (header, at) = (header.as_ptr() as u64, sets.as_ptr() as u64);
+    let got = sys::call(libc::SYS_capget, [header, at, 0, 0, 0, 0]);
+    if got < 0 {
+        return got;
+    }
+    sets[0].fetch_and(!(1 << CAP_IPC_LOCK), SeqCst);
+    sys::call(libc::SYS_capset, [header, at, 0, 0, 0, 0])
 }
 
 fn mincore(addr: u64, len: u64) -> i64 {

@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
 /// Steps of a case at most.
 pub(super) const MAX_STEPS: usize = 512;
+/// Processes of a case at most.
+pub(super) const MAX_PROCESSES: usize = 32;
+
 /// What the zygote shall do, or has done ([`Ring::command`]).
 pub(super) mod command {
     pub(in crate::host) const STARTING: u32 = 0;
@@ -63,6 +66,8 @@ pub(super) struct Ring {
     pub(super) forked: AtomicU32,
     /// Bit `n`: process `n` lives.
     pub(super) alive: AtomicU32,
+    /// The process ids, by number.
+    pub(super) ids: [AtomicU32; MAX_PROCESSES],
     /// Wait status of the first process when it did not end by itself.
     pub(super) died: AtomicU32,
     /// Whether pages are looked at after every step.

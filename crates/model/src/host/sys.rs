@@ -67,6 +67,11 @@ pub(super) fn fork() -> i64 {
     call(libc::SYS_clone, [libc::SIGCHLD as u64, 0, 0, 0, 0, 0])
 }
 
+/// The number of this process.
+pub(super) fn id() -> u32 {
+    call(libc::SYS_getpid, [0; 6]) as u32
+}
+
 /// Ends this process.
 pub(super) fn exit(status: i32) -> ! {
     call(libc::SYS_exit_group, [status as u64, 0, 0, 0, 0, 0]);
