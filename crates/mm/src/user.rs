@@ -198,6 +198,9 @@ impl<H: Host> Mm<H> {
                     || leaf.flags.contains(kilburn_paging::LeafFlags::WRITE)
                     || self.is_own_copy(leaf);
                 if ready {
+                    if access == Access::Write {
+                        self.note_unseen_write(leaf);
+                    }
                     let at = leaf.pfn.base().get() + va.page_offset();
                     return Ok(act(PhysAddr::new(at)));
                 }
@@ -206,6 +209,17 @@ impl<H: Host> Mm<H> {
             self.fault_in(&state, vma, va, access)?;
         }
         Err(denied)
+    }
+
+    /// A write is as good as done that the entry need not know of (`follow_page_pte`,
+    /// `unpin_user_pages_dirty_lock`).
+    pub(crate) fn note_unseen_write(&self, leaf: kilburn_paging::Leaf) {
+        if !leaf.flags.contains(kilburn_paging::LeafFlags::SPECIAL) {
+            let meta = self.memory().meta(leaf.pfn);
+            if meta.state() == crate::frames::FrameState::Shmem {
+                meta.set_dirty_shmem();
+            }
+        }
     }
 
     /// Whether nobody else has the private page: a forced write may change it.

@@ -172,34 +172,58 @@ impl fmt::Display for Step {
     }
 }
 
-/// A line that is no step.
+/// A line that is no step: what is wrong with it, and what would be right.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("not a step: {0}")]
+#[error("{0}")]
 pub struct BadStep(pub String);
 
 impl FromStr for Step {
     type Err = BadStep;
 
     fn from_str(line: &str) -> Result<Self, BadStep> {
-        let bad = || BadStep(line.to_owned());
+        let bad = |why: String| Err(BadStep(why));
         let mut words = line.split_ascii_whitespace();
-        let process = words.next().and_then(|word| word.parse().ok()).ok_or_else(bad)?;
-        let name = words.next().ok_or_else(bad)?;
-        let kind = *Kind::ALL.iter().find(|kind| kind.name() == name).ok_or_else(bad)?;
+        let process = words.next().unwrap_or_default();
+        let Ok(process) = process.parse() else {
+            return bad(format!(
+                "«{process}» is neither window, file or brk nor the number of a process, 0 the first"
+            ));
+        };
+        let name = words.next().unwrap_or_default();
+        let Some(&kind) = Kind::ALL.iter().find(|kind| kind.name() == name) else {
+            let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+            return bad(format!("«{name}» is no call; there are {}", names.join(", ")));
+        };
         let mut call = Call::new(kind, &[]);
         for (at, name) in kind.args().iter().enumerate() {
-            let (key, value) =
-                words.next().and_then(|word| word.split_once('=')).ok_or_else(bad)?;
-            if key != *name {
-                return Err(bad());
-            }
-            call.args[at] = match value.strip_prefix("0x") {
-                Some(hex) => u64::from_str_radix(hex, 16).map_err(|_| bad())?,
-                None if value == "-" => NO_FILE,
-                None => value.parse().map_err(|_| bad())?,
+            let word = words.next().unwrap_or_default();
+            let Some(value) = word.strip_prefix(name).and_then(|rest| rest.strip_prefix('='))
+            else {
+                let found = if word.is_empty() { "nothing" } else { word };
+                return bad(format!("{found} where {} wants {name}=NUMBER", kind.usage()));
             };
+            let number = match value.strip_prefix("0x") {
+                Some(hex) => u64::from_str_radix(hex, 16).ok(),
+                None if value == "-" && *name == "file" => Some(NO_FILE),
+                None => value.parse().ok(),
+            };
+            let Some(number) = number else {
+                return bad(format!("{word}: not a number of 64 bits, such as 0x1000 or 4096"));
+            };
+            call.args[at] = number;
         }
-        if words.next().is_some() { Err(bad()) } else { Ok(Self { process, call }) }
+        match words.next() {
+            Some(word) => bad(format!("{word} is too much: {}", kind.usage())),
+            None => Ok(Self { process, call }),
+        }
+    }
+}
+
+impl Kind {
+    /// How a step of this kind is written.
+    pub fn usage(self) -> String {
+        let args: String = self.args().iter().map(|arg| format!(" {arg}=..")).collect();
+        format!("PROCESS {}{args}", self.name())
     }
 }
 
@@ -216,8 +240,23 @@ mod tests {
         }
         let step = "0 mmap addr=0x0 len=0x3000 prot=0x3 flags=0x22 file=- offset=0x0";
         assert_eq!(step.parse::<Step>().expect("well-formed").to_string(), step);
-        for bad in ["", "0", "0 mmap", "0 munmap addr=1", "0 exit now", "x exit", "0 brk len=1"] {
-            assert!(bad.parse::<Step>().is_err(), "{bad}");
+    }
+
+    #[test]
+    fn a_bad_step_is_told_what_would_be_right() {
+        for (bad, why) in [
+            ("", "neither window"),
+            ("x exit", "«x» is neither window"),
+            ("0", "«» is no call; there are mmap, munmap"),
+            ("0 maps", "«maps» is no call"),
+            ("0 munmap addr=1", "nothing where PROCESS munmap addr=.. len=.. wants len=NUMBER"),
+            ("0 brk len=1", "len=1 where PROCESS brk addr=.. wants addr=NUMBER"),
+            ("0 brk addr=0xx", "addr=0xx: not a number"),
+            ("0 brk addr=-", "not a number"),
+            ("0 exit now", "now is too much: PROCESS exit"),
+        ] {
+            let BadStep(said) = bad.parse::<Step>().expect_err(bad);
+            assert!(said.contains(why), "{bad}: {said}");
         }
     }
 }

@@ -99,6 +99,7 @@ impl Generator {
             brk,
             used: vec![window.start],
             value: 1,
+            written: Vec::new(),
             processes: 1,
         };
         maker.used.push(brk & !(PAGE_SIZE - 1));
@@ -109,7 +110,14 @@ impl Generator {
         let mut process = 0;
         let mut steps = Vec::new();
         while (steps.len() as u64) < STEPS {
-            let kind = maker.rng.weighted(&self.kinds);
+            let mut kind = maker.rng.weighted(&self.kinds);
+            // Where there are several processes, what they share is worth a look.
+            if forks && maker.rng.percent(10) {
+                kind = maker.rng.pick(&[Kind::Write, Kind::Read, Kind::Read, Kind::Fork]);
+            }
+            if !self.kinds.iter().any(|(_, wanted)| *wanted == kind) {
+                continue;
+            }
             // Whoever made the last call often makes the next: turns take time.
             if !processes.contains(&process) || maker.rng.percent(40) {
                 process = maker.rng.pick(&processes);
@@ -148,6 +156,8 @@ struct Maker<'a> {
     /// Addresses used before, page-aligned.
     used: Vec<u64>,
     value: u64,
+    /// Bytes written lately: what is read back shows most.
+    written: Vec<u64>,
     /// Processes made so far.
     processes: u8,
 }
@@ -173,7 +183,7 @@ impl Maker<'_> {
             Kind::Read => &[self.byte()],
             Kind::Write => {
                 self.value += 1;
-                &[self.byte(), self.value & 0xff]
+                &[self.target_byte(), self.value & 0xff]
             }
             Kind::Sum => &[self.page(), 1 + self.rng.below(16)],
             Kind::Truncate => &[self.rng.below(self.files.max(1)), self.rng.below(8 * PAGE_SIZE)],
@@ -199,6 +209,9 @@ impl Maker<'_> {
 
     /// A page of the window, most often near one used before.
     fn page(&mut self) -> u64 {
+        if let Some(byte) = self.written_byte(12) {
+            return byte & !(PAGE_SIZE - 1);
+        }
         if self.rng.percent(70) {
             let near = self.rng.pick(&self.used);
             let moved =
@@ -227,8 +240,27 @@ impl Maker<'_> {
         }
     }
 
+    /// A byte written lately, if there is one, so many times of a hundred.
+    fn written_byte(&mut self, percent: u64) -> Option<u64> {
+        let lately = self.rng.percent(percent) && !self.written.is_empty();
+        lately.then(|| self.rng.pick(&self.written))
+    }
+
+    /// The address of a byte that is written.
+    fn target_byte(&mut self) -> u64 {
+        let byte = self.byte();
+        if self.written.len() == 6 {
+            self.written.remove(0);
+        }
+        self.written.push(byte);
+        byte
+    }
+
     /// The address of a byte.
     fn byte(&mut self) -> u64 {
+        if let Some(byte) = self.written_byte(45) {
+            return byte;
+        }
         self.page() + self.rng.pick(&[0, 0, 0, 1, 0x345, 0xfff])
     }
 
@@ -370,9 +402,9 @@ impl Maker<'_> {
     }
 
     fn advice(&mut self) -> u64 {
-        const ADVICES: [u64; 26] = [
+        const ADVICES: [u64; 28] = [
             0, 1, 2, 3, 4, 4, 4, 4, 8, 9, 10, 11, 18, 19, 16, 17, 20, 22, 23, 102, 103, 24, 18, 10,
-            12, 13,
+            12, 13, 18, 18,
         ];
         match self.rng.below(40) {
             // Poisoning frames would take memory from the machine for good.

@@ -71,7 +71,8 @@ fn plainer(step: Step, argument: usize) -> Vec<u64> {
     let mut values = Vec::new();
     match step.call.kind.args()[argument] {
         "len" | "old_len" | "new_len" | "size" => {
-            values.extend([PAGE_SIZE, 2 * PAGE_SIZE, value.next_multiple_of(PAGE_SIZE)]);
+            values.extend([PAGE_SIZE, 2 * PAGE_SIZE]);
+            values.extend(value.checked_next_multiple_of(PAGE_SIZE));
         }
         "prot" | "flags" => {
             // Bit by bit, the highest first.

@@ -6,6 +6,7 @@ use super::ours::{Ours, Session};
 use super::pages::{self, Bases};
 use super::planted::Planted;
 use kilburn_model::naive::{Shown, pages_in};
+use kilburn_model::safe::is_safe;
 use kilburn_model::{
     Case, Class, Expect, Naive, Oracle, OracleError, Report, Stage, Step, Window, areas,
 };
@@ -55,6 +56,10 @@ struct Run {
     divergence: Option<Divergence>,
     /// Differences that are meant; the last may have ended the case.
     declared: Vec<&'static str>,
+    /// Steps that the naive model knew the answer to.
+    modelled: usize,
+    /// Why it did not know the next.
+    unsure: Option<&'static str>,
 }
 
 /// What came of cases.
@@ -66,6 +71,10 @@ pub(super) struct Findings {
     pub(super) coverage: Coverage,
     /// Differences that are meant, and how often they were met.
     pub(super) declared: BTreeMap<&'static str, u64>,
+    /// Steps that the naive model knew the answer to.
+    pub(super) modelled: u64,
+    /// Why it gave cases up, and how often.
+    pub(super) unsure: BTreeMap<&'static str, u64>,
     pub(super) found: Vec<Found>,
 }
 
@@ -76,6 +85,10 @@ impl Findings {
         self.coverage.merge(other.coverage);
         for (id, count) in other.declared {
             *self.declared.entry(id).or_default() += count;
+        }
+        self.modelled += other.modelled;
+        for (why, count) in other.unsure {
+            *self.unsure.entry(why).or_default() += count;
         }
         self.found.extend(other.found);
     }
@@ -174,6 +187,8 @@ impl Sides {
         for id in run.declared {
             *findings.declared.entry(id).or_default() += 1;
         }
+        findings.modelled = run.modelled as u64;
+        findings.unsure.extend(run.unsure.map(|why| (why, 1)));
         if let Some(divergence) = run.divergence {
             findings.found.push(self.shrunk(case.clone(), divergence));
         }
@@ -184,12 +199,18 @@ impl Sides {
         case.steps.truncate(divergence.step + 1);
         let what = divergence.what;
         let mut last = divergence;
-        let mut small = kilburn_model::shrink::shrink(case, |case| match self.run(case, None) {
-            Ok(Run { divergence: Some(divergence), .. }) if divergence.what == what => {
-                last = divergence;
-                true
+        let mut small = kilburn_model::shrink::shrink(case, |case| {
+            // The kernel would not be asked that.
+            if !case.steps.iter().all(|step| is_safe(&step.call, case.window)) {
+                return false;
             }
-            _ => false,
+            match self.run(case, None) {
+                Ok(Run { divergence: Some(divergence), .. }) if divergence.what == what => {
+                    last = divergence;
+                    true
+                }
+                _ => false,
+            }
         });
         if let Ok(Run { divergence: Some(divergence), .. }) = self.run(&small, None) {
             last = divergence;
@@ -212,8 +233,14 @@ impl Sides {
             Ok(session) => {
                 bases.ours = session.counts_at_start();
                 let kernel = kernel.as_deref();
-                let mut sides =
-                    Comparison { case, kernel, naive: Some(Naive::new(case)), session, bases };
+                let mut sides = Comparison {
+                    case,
+                    kernel,
+                    naive: Some(Naive::new(case)),
+                    session,
+                    bases,
+                    pages: true,
+                };
                 sides.compare(self.settings.check_every, coverage, &mut run)
             }
             Err(why) => Some(Divergence::invariant(0, format!("the case cannot be set up: {why}"))),
@@ -240,6 +267,8 @@ struct Comparison<'a> {
     naive: Option<Naive>,
     session: Session<'a>,
     bases: Bases,
+    /// Whether pages are still compared.
+    pages: bool,
 }
 
 impl Comparison<'_> {
@@ -256,6 +285,13 @@ impl Comparison<'_> {
             if let Some(coverage) = &mut coverage {
                 coverage.add(&step.call, kernel.unwrap_or(&ours).outcome);
             }
+            if let Some(id) = declared::pages_after(&step.call)
+                && self.pages
+                && ours.pages.is_some()
+            {
+                self.pages = false;
+                run.declared.push(id);
+            }
             if let Some(kernel) = kernel {
                 if ours.outcome != kernel.outcome
                     && let Some(id) = declared::outcome(&step.call, kernel.outcome, ours.outcome)
@@ -268,7 +304,7 @@ impl Comparison<'_> {
                     return Some(Divergence { step: at, what, said });
                 }
             }
-            if let Some((what, model, ours)) = self.model(step, &ours) {
+            if let Some((what, model, ours)) = self.model(step, &ours, run) {
                 let both = if kernel.is_some() { "kernel and ours" } else { "ours" };
                 let said = vec![("naive model", model), (both, ours)];
                 return Some(Divergence { step: at, what, said });
@@ -296,12 +332,20 @@ impl Comparison<'_> {
             return Some((What::Maps, areas::text(kernel, window), areas::text(ours, window)));
         }
         let (Some(kernel), Some(ours)) = (&kernel.pages, &ours.pages) else { return None };
+        if !self.pages {
+            return None;
+        }
         let (kernel, ours) = pages::difference(kernel, ours, window, self.bases)?;
         Some((What::Pages, kernel, ours))
     }
 
     /// In what the naive model differs from ours, and the kernel, which agree.
-    fn model(&mut self, step: &Step, ours: &Report) -> Option<(What, String, String)> {
+    fn model(
+        &mut self,
+        step: &Step,
+        ours: &Report,
+        run: &mut Run,
+    ) -> Option<(What, String, String)> {
         let naive = self.naive.as_mut()?;
         match naive.step(step, ours.outcome) {
             Expect::Exactly(outcome) if outcome != ours.outcome => {
@@ -310,12 +354,26 @@ impl Comparison<'_> {
             Expect::Done if ours.outcome.class() != Class::Ok => {
                 return Some((What::Outcome, "done".to_owned(), ours.outcome.to_string()));
             }
-            Expect::Unsure(_) => {
+            Expect::Unsure(why) => {
+                run.unsure = Some(why);
                 self.naive = None;
+                return None;
+            }
+            Expect::Perhaps(why) => {
+                let window = self.case.window;
+                let same = ours
+                    .maps
+                    .as_ref()
+                    .is_none_or(|maps| naive.shown(step.process).eq(pages_in(maps, window)));
+                if !same {
+                    run.unsure = Some(why);
+                    self.naive = None;
+                }
                 return None;
             }
             Expect::Exactly(_) | Expect::Done | Expect::Followed => {}
         }
+        run.modelled += 1;
         let (maps, window) = (ours.maps.as_ref()?, self.case.window);
         let (model, ours) = (naive.shown(step.process), pages_in(maps, window));
         if model.eq(ours) {

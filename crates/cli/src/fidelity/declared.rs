@@ -28,6 +28,8 @@ enum Shows {
     VmFlag(&'static str),
     /// In a bit of pagemap, which is not compared.
     Pagemap,
+    /// In pages, after such a call: stage two compares none of the case from there on.
+    PagesAfter(fn(&Call) -> bool),
 }
 
 const ENOSYS: Outcome = Outcome::Returned(-38);
@@ -64,6 +66,24 @@ pub(super) const DECLARED: &[Declared] = &[
     },
     Declared { id: "soft-dirty-bit", why: "as soft-dirty, in pagemap", shows: Shows::Pagemap },
     Declared {
+        id: "reclaim",
+        why: "MADV_PAGEOUT takes shared memory out of tables even where it cannot go anywhere, and \
+              pages that wait in a batch of some CPU not at all",
+        shows: Shows::PagesAfter(|call| call.kind == Kind::Madvise && call.args[2] == 21),
+    },
+    Declared {
+        id: "pinned-reads",
+        why: "process_vm_readv pins pages, and a private page shared since fork is copied to be \
+              pinned; ours are read where they are",
+        shows: Shows::PagesAfter(|call| call.kind == Kind::RemoteRead),
+    },
+    Declared {
+        id: "lazy-free",
+        why: "MADV_FREE marks pages that are on a list of reclaim, which new and unlocked ones \
+              reach in batches of each CPU",
+        shows: Shows::Field("LazyFree"),
+    },
+    Declared {
         id: "referenced",
         why: "counts what mark_page_accessed noted as well, which waits in batches of each CPU, \
               and what reclaim and DAMON cleared",
@@ -83,6 +103,15 @@ pub(super) fn outcome(call: &Call, kernel: Outcome, ours: Outcome) -> Option<&'s
         _ => false,
     };
     DECLARED.iter().find(explains).map(|declared| declared.id)
+}
+
+/// Why pages are not compared any more after a call, if so.
+pub(super) fn pages_after(call: &Call) -> Option<&'static str> {
+    let concerns = |declared: &&Declared| match declared.shows {
+        Shows::PagesAfter(concerns) => concerns(call),
+        _ => false,
+    };
+    DECLARED.iter().find(concerns).map(|declared| declared.id)
 }
 
 /// Whether a field of smaps is the same on both sides, or is not compared.

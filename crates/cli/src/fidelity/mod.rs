@@ -167,11 +167,18 @@ fn replay(arguments: &FidelityArgs) -> Result<Findings, String> {
 }
 
 fn print(arguments: &FidelityArgs, findings: &Findings, elapsed: Duration) {
+    if let Some(planted) = arguments.plant {
+        println!("planted: {}: {}", planted.name(), planted.what());
+    }
     print!("{}", findings.coverage.text(arguments.kinds()));
     for declared in declared::DECLARED {
         if let Some(count) = findings.declared.get(declared.id) {
             println!("declared: {}, {count} times: {}", declared.id, declared.why);
         }
+    }
+    println!("naive model: knew {} of {} steps", findings.modelled, findings.steps);
+    for (why, count) in &findings.unsure {
+        println!("naive model: gave up {count} cases: {why}");
     }
     for found in &findings.found {
         print_found(found);
@@ -214,6 +221,9 @@ struct Json<'a> {
     steps_per_second: f64,
     coverage: JsonCoverage,
     declared: &'a BTreeMap<&'static str, u64>,
+    /// Steps that the naive model knew the answer to, and why it gave cases up.
+    modelled: u64,
+    unsure: &'a BTreeMap<&'static str, u64>,
     divergences: Vec<JsonDivergence<'a>>,
 }
 
@@ -239,6 +249,8 @@ fn as_json(arguments: &FidelityArgs, outcome: &Findings, elapsed: Duration) -> S
         steps_per_second: outcome.steps as f64 / elapsed.as_secs_f64(),
         coverage: outcome.coverage.json(arguments.kinds()),
         declared: &outcome.declared,
+        modelled: outcome.modelled,
+        unsure: &outcome.unsure,
         divergences: outcome
             .found
             .iter()

@@ -428,7 +428,7 @@ impl<'a> Session<'a> {
             Ok(()) => Ok(u64::from_le_bytes(bytes)),
             Err(Partial { fault, .. }) if fault == ACCERR && declared::EXEC_IMPLIES_READ => {
                 mm.handle_fault(caller, addr, Access::Exec)?;
-                let rights = kilburn_mm::RemoteRights::Forced;
+                let rights = RemoteRights::Forced;
                 let count = mm.read_remote(addr, &mut bytes[..len], rights);
                 if count == len { Ok(u64::from_le_bytes(bytes)) } else { Err(fault) }
             }

@@ -35,6 +35,9 @@ impl<H: Host> Mm<H> {
             self.prepare_anon_vma(site.state, site.vma);
         }
         if site.index() >= mapping.size_pages() {
+            if !site.is_write() {
+                self.only_around(site, mapping)?;
+            }
             return Err(Fault::Bus);
         }
         if !site.is_write() {
@@ -79,6 +82,22 @@ impl<H: Host> Mm<H> {
             self.map_around(&guard, table, mapping, &around, flags);
         }
         Ok(FaultDone { kind: FaultKind::FileRead, major })
+    }
+
+    /// `do_fault_around` comes before the page itself is looked for: pages of the file are mapped
+    /// even where the one asked for lies past its end.
+    fn only_around(&self, site: &Site<'_, H>, mapping: &AddressSpace<H>) -> Result<(), Fault> {
+        let around = self.around(site, mapping);
+        let mut cached = false;
+        mapping.for_each_cached(around.indices(), |_, _| cached = true);
+        if !cached || site.vma.flags.contains(VmFlags::UFFD_MINOR) {
+            return Ok(());
+        }
+        let flags = read_flags(site.vma.flags, mapping);
+        let guard = self.lock_tables();
+        let table = guard.tables.ensure_leaf_table(site.va, self)?;
+        self.map_around(&guard, table, mapping, &around, flags);
+        Ok(())
     }
 
     /// `do_cow_fault`: a private copy at once.

@@ -82,7 +82,7 @@ impl<H: Host> Mm<H> {
         Ok(())
     }
 
-    /// Clears the signs of use of pages that nobody shares.
+    /// Clears the signs of use, of cold pages only where nobody shares them.
     fn hint_pages(&self, part: AddrRange, hint: Hint) {
         let mut forgotten = LeafFlags::ACCESSED;
         if hint == Hint::Free {
@@ -97,10 +97,11 @@ impl<H: Host> Mm<H> {
                     continue;
                 }
                 let meta = self.memory().meta(leaf.pfn);
-                if meta.maps() != 1 {
+                let shared = meta.maps() != 1;
+                if shared && hint == Hint::Cold {
                     continue;
                 }
-                if hint == Hint::Free && meta.state() == FrameState::Anon {
+                if !shared && hint == Hint::Free && meta.state() == FrameState::Anon {
                     meta.set_lazy_free();
                 }
                 changed |= guard

@@ -93,7 +93,14 @@ impl<H: Host> Mm<H> {
 
     fn is_present(&self, va: VirtAddr, access: Access) -> bool {
         match self.lock_tables().tables.query(va) {
-            Entry::Leaf(leaf) => access != Access::Write || leaf.flags.contains(LeafFlags::WRITE),
+            Entry::Leaf(leaf) if access == Access::Write => {
+                let writable = leaf.flags.contains(LeafFlags::WRITE);
+                if writable {
+                    self.note_unseen_write(leaf);
+                }
+                writable
+            }
+            Entry::Leaf(_) => true,
             _ => false,
         }
     }

@@ -173,6 +173,7 @@ fn run_case(ring: &Ring) -> ! {
             continue;
         }
         patience = PATIENCE;
+        await_end(ring, process.number, turn);
         let then = if absent { Then::Advance } else { make(ring, &mut process, slot) };
         if then == Then::Wait {
             continue;
@@ -187,6 +188,24 @@ fn run_case(ring: &Ring) -> ! {
         if ends {
             sys::exit(0);
         }
+    }
+}
+
+/// When the step before was the end of another process: waits until its memory is gone, which is
+/// seen in how often pages are mapped.
+fn await_end(ring: &Ring, number: u64, turn: u32) {
+    let Some(before) = turn.checked_sub(1).map(|before| &ring.slots[before as usize]) else {
+        return;
+    };
+    let other = before.process();
+    if before.call().kind != Kind::Exit || other == number || other == 0 {
+        return;
+    }
+    let id = ring.ids[other as usize % MAX_PROCESSES].load(SeqCst);
+    let fd = sys::call(libc::SYS_pidfd_open, [u64::from(id), 0, 0, 0, 0, 0]);
+    if fd >= 0 {
+        sys::wait_readable(fd as i32);
+        sys::close(fd as i32);
     }
 }
 

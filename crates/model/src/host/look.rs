@@ -7,6 +7,7 @@ use super::ring::{Ring, Slot};
 use super::sys::{self, close, open};
 use crate::outcome::{Counts, NOT_MAPPED};
 use kilburn_addr::PAGE_SIZE;
+use std::ops::Range;
 use std::sync::atomic::Ordering::SeqCst;
 
 /// Bytes of maps lines that are read at most.
@@ -14,7 +15,7 @@ const MAPS_BYTES: usize = 24 << 10;
 /// Bytes of smaps lines that are read at most.
 const SMAPS_BYTES: usize = 120 << 10;
 /// Pages of a window at most.
-const WINDOW_PAGES: usize = 4096;
+const WINDOW_PAGES: usize = crate::case::MAX_WINDOW_PAGES as usize;
 
 /// The files of /proc/self that a process reads, and what it remembers of them.
 pub(super) struct Looker {
@@ -48,12 +49,8 @@ impl Looker {
 
     /// Reports the pages, after the areas.
     pub(super) fn report_pages(&self, ring: &Ring, slot: &Slot) {
-        let start = ring.window_start.load(SeqCst);
-        let end = ring.window_end.load(SeqCst);
-        let pages = (((end - start) / PAGE_SIZE) as usize).min(WINDOW_PAGES);
-        let smaps_len = report_smaps(ring, end);
-        report_pagemap(ring, start / PAGE_SIZE, pages);
-        report_mincore(ring, start, pages);
+        let window = ring.window_start.load(SeqCst)..ring.window_end.load(SeqCst);
+        let smaps_len = report_smaps(ring, window);
         for (to, from) in slot.counts.iter().zip(read_counts()) {
             to.store(from, SeqCst);
         }
@@ -111,51 +108,51 @@ pub(super) fn line_range(line: &[u8]) -> Option<(u64, u64)> {
     None
 }
 
+/// Smaps, then pagemap, then mincore of every area that smaps shows; how long smaps is.
 #[inline(never)]
-fn report_smaps(ring: &Ring, end: u64) -> usize {
+fn report_smaps(ring: &Ring, window: Range<u64>) -> usize {
     let mut text = [0; SMAPS_BYTES];
     let fd = open(c"/proc/self/smaps");
-    let (_, window_len) = read_lines(fd, &mut text, 4096, end);
+    let (_, len) = read_lines(fd, &mut text, 4096, window.end);
     close(fd);
-    ring.append(&text[..window_len]);
-    window_len
+    ring.append(&text[..len]);
+    report_pagemap(ring, &window);
+    report_mincore(ring, &window, &text[..len]);
+    len
+}
+
+fn pages_of(window: &Range<u64>) -> usize {
+    (((window.end - window.start) / PAGE_SIZE) as usize).min(WINDOW_PAGES)
 }
 
 #[inline(never)]
-fn report_pagemap(ring: &Ring, first: u64, pages: usize) {
+fn report_pagemap(ring: &Ring, window: &Range<u64>) {
     let mut entries = [0; WINDOW_PAGES * 8];
+    let entries = &mut entries[..pages_of(window) * 8];
     let fd = open(c"/proc/self/pagemap");
-    sys::pread(fd, &mut entries[..pages * 8], first * 8);
+    sys::pread(fd, entries, window.start / PAGE_SIZE * 8);
     close(fd);
-    ring.append(&entries[..pages * 8]);
+    ring.append(entries);
 }
 
-/// Page by page where areas end: mincore answers all or nothing.
+/// Area by area: mincore answers all or nothing.
 #[inline(never)]
-fn report_mincore(ring: &Ring, start: u64, pages: usize) {
+fn report_mincore(ring: &Ring, window: &Range<u64>, smaps: &[u8]) {
     let mut resident = [NOT_MAPPED; WINDOW_PAGES];
-    let mincore = |first: usize, resident: &mut [u8]| {
-        let addr = start + first as u64 * PAGE_SIZE;
-        let len = resident.len() as u64 * PAGE_SIZE;
-        let args = [addr, len, resident.as_mut_ptr() as u64, 0, 0, 0];
-        sys::call(libc::SYS_mincore, args) == 0
-    };
-    // Halves, quarters, and so on: most of a wide window is empty.
-    let mut first = 0;
-    while first < pages {
-        let mut size = (pages - first).min(64);
-        while size > 1 && !mincore(first, &mut resident[first..first + size]) {
-            size /= 2;
+    for (start, end) in smaps.split(|&byte| byte == b'\n').filter_map(line_range) {
+        let (start, end) = (start.max(window.start), end.min(window.end));
+        if start < end {
+            let first = ((start - window.start) / PAGE_SIZE) as usize;
+            let pages = ((end - start) / PAGE_SIZE) as usize;
+            let resident = &mut resident[first..first + pages];
+            let args = [start, end - start, resident.as_mut_ptr() as u64, 0, 0, 0];
+            sys::call(libc::SYS_mincore, args);
+            for page in resident {
+                *page &= 1;
+            }
         }
-        if size == 1 && !mincore(first, &mut resident[first..=first]) {
-            resident[first] = NOT_MAPPED;
-        }
-        for page in &mut resident[first..first + size] {
-            *page &= 1 | NOT_MAPPED;
-        }
-        first += size;
     }
-    ring.append(&resident[..pages]);
+    ring.append(&resident[..pages_of(window)]);
 }
 
 /// `VmSize` and so on, in kB.

@@ -1,8 +1,9 @@
 //! The parent's side of the oracle.
 
 use super::child::{self, FAILURES};
-use super::ring::{MAX_STEPS, Ring, command, tag};
+use super::ring::{MAX_PROCESSES, MAX_STEPS, Ring, command, tag};
 use super::{OracleError, Stage, sys};
+use crate::call::Kind;
 use crate::case::{Case, MAX_FILES, Window};
 use crate::outcome::{Counts, Outcome, Pages, Report};
 use crate::safe::is_safe;
@@ -117,6 +118,13 @@ impl Oracle {
         }
         if case.steps.len() > MAX_STEPS || case.files.len() > MAX_FILES {
             return refuse(format!("more than {MAX_STEPS} steps or {MAX_FILES} files"));
+        }
+        if case.steps.iter().any(|step| usize::from(step.process) >= MAX_PROCESSES) {
+            return refuse(format!("more than {MAX_PROCESSES} processes"));
+        }
+        let forks = case.steps.iter().filter(|step| step.call.kind == Kind::Fork).count();
+        if forks >= MAX_PROCESSES {
+            return refuse(format!("more than {MAX_PROCESSES} processes"));
         }
         if case.brk < case.window.start || case.brk >= case.window.end() {
             return refuse("its heap is not in the window".to_owned());

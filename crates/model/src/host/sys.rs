@@ -94,6 +94,16 @@ pub(super) fn futex_wait(word: &AtomicU32, value: u32) {
     call(libc::SYS_futex, [at, libc::FUTEX_WAIT as u64, u64::from(value), timeout, 0, 0]);
 }
 
+/// Waits until there is something to be read, a second at most.
+pub(super) fn wait_readable(fd: i32) {
+    // struct pollfd: fd, then events (POLLIN) and what came of them.
+    let poll = [AtomicU32::new(fd as u32), AtomicU32::new(libc::POLLIN as u32)];
+    let timeout = libc::timespec { tv_sec: 1, tv_nsec: 0 };
+    let at = poll.as_ptr() as u64;
+    let timeout = std::ptr::from_ref(&timeout) as u64;
+    call(libc::SYS_ppoll, [at, 1, timeout, 0, 0, 0]);
+}
+
 /// Wakes all that wait for `word`.
 pub(super) fn futex_wake(word: &AtomicU32) {
     let at = std::ptr::from_ref(word) as u64;

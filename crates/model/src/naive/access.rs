@@ -1,7 +1,7 @@
 //! What is in pages: loads, stores, files, fork.
 
 use super::{Bytes, Done, File, Lock, Naive, Page, Source, error, page_down, space, zeros};
-use crate::outcome::{Digest, Outcome, digest_of};
+use crate::outcome::{Digest, Outcome, digest_of, digest_of_bytes};
 use kilburn_addr::{Errno, PAGE_SIZE};
 use std::rc::Rc;
 
@@ -147,6 +147,53 @@ impl Naive {
         Outcome::Returned(digest.value())
     }
 
+    /// The page that another process's load or store finds: it wants the rights as they are
+    /// written, lets nothing grow, and raises no signal.
+    fn reach_remotely(&self, target: usize, addr: u64, write: bool) -> Option<Page> {
+        let page = self.page(target, page_down(addr))?;
+        let permitted = if write { page.write } else { page.read };
+        (permitted && !page.guard && self.has_content(&page)).then_some(page)
+    }
+
+    fn target(&self, number: u64) -> Option<usize> {
+        let at = usize::try_from(number).ok()?;
+        self.processes.get(at)?.as_ref().map(|_| at)
+    }
+
+    pub(super) fn remote_read(&mut self, number: u64, addr: u64, len: u64) -> Outcome {
+        let mut bytes = Vec::new();
+        if len == 0 {
+            return Outcome::Returned(digest_of_bytes(&bytes));
+        }
+        let Some(target) = self.target(number) else { return error(Errno::ESRCH) };
+        for nth in 0..len {
+            let Some(at) = addr.checked_add(nth) else { break };
+            let Some(page) = self.reach_remotely(target, at, false) else { break };
+            bytes.push(self.content(&page)[(at % PAGE_SIZE) as usize]);
+        }
+        match bytes.as_slice() {
+            [] => error(Errno::EFAULT),
+            bytes => Outcome::Returned(digest_of_bytes(bytes)),
+        }
+    }
+
+    pub(super) fn remote_write(&mut self, number: u64, addr: u64, len: u64, value: u8) -> Outcome {
+        if len == 0 {
+            return Outcome::Returned(0);
+        }
+        let Some(target) = self.target(number) else { return error(Errno::ESRCH) };
+        for nth in 0..len {
+            let at = addr.checked_add(nth);
+            let reached = at.and_then(|at| self.reach_remotely(target, at, true).map(|_| at));
+            match reached {
+                Some(at) => self.store_byte(target, at, value),
+                None if nth == 0 => return error(Errno::EFAULT),
+                None => return Outcome::Returned(nth as i64),
+            };
+        }
+        Outcome::Returned(len as i64)
+    }
+
     fn case_file(&mut self, number: u64) -> Option<&mut File> {
         let number = usize::try_from(number).ok().filter(|number| *number < self.case_files)?;
         self.files.get_mut(number)
@@ -199,8 +246,6 @@ impl Naive {
                     && index >= end
                 {
                     page.copy = None;
-                    // The marker of a guard page goes with the rest.
-                    page.guard = false;
                 }
             }
         }

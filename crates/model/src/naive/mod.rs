@@ -35,6 +35,8 @@ pub enum Expect {
     Done,
     /// Whatever was seen: its effects have been taken over.
     Followed,
+    /// It was refused, and perhaps nothing has changed; if something has, why it is not known.
+    Perhaps(&'static str),
     /// It is not known, and nothing after it: why.
     Unsure(&'static str),
 }
@@ -165,6 +167,10 @@ impl Naive {
             Kind::Read => return Expect::Exactly(self.load_byte(at, a)),
             Kind::Write => return Expect::Exactly(self.store_byte(at, a, b as u8)),
             Kind::Sum => return Expect::Exactly(self.sum(at, a, b)),
+            Kind::RemoteRead => return Expect::Exactly(self.remote_read(a, b, c)),
+            Kind::RemoteWrite => {
+                return Expect::Exactly(self.remote_write(a, b, c, call.args[3] as u8));
+            }
             Kind::FileRead => return Expect::Exactly(self.file_read(a, b)),
             Kind::FileWrite => return Expect::Exactly(self.file_write(a, b, c)),
             Kind::Fork => return Expect::Exactly(self.fork(at)),
@@ -192,7 +198,7 @@ impl Naive {
             }
             Kind::Mseal => self.mseal(at, a, b, c),
             Kind::Truncate => self.truncate(a, b),
-            _ => Err(Stop::Unsure("the call is not modelled page by page")),
+            Kind::Rlimit | Kind::DropIpcLock => Err(Stop::Unsure("limits are not modelled")),
         };
         match done {
             Ok(()) => Expect::Exactly(Outcome::Returned(0)),
@@ -233,7 +239,7 @@ impl Naive {
         let (low, high) = (self.window.start - MARGIN, self.window.end() + MARGIN);
         let from = if start < low { low.min(end) } else { start };
         let to = if end > high { high.max(from) } else { end };
-        let first = (start < from).then_some(start);
+        let first = (start < from || start >= high && start < end).then_some(start);
         let last = (to < end).then(|| end - PAGE_SIZE);
         first.into_iter().chain((from..to).step_by(PAGE_SIZE as usize)).chain(last)
     }

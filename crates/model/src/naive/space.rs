@@ -274,7 +274,7 @@ impl Naive {
         let to = match seen {
             Outcome::Returned(-4095..0) if flags & MREMAP_FIXED == 0 => return Expect::Followed,
             Outcome::Returned(to) if !(-4095..0).contains(&to) => to as u64,
-            _ => return Expect::Unsure("how far a failed mremap got"),
+            _ => return Expect::Perhaps("how far a failed mremap got"),
         };
         let (old_len, new_len) = (page_up(old_len), page_up(new_len));
         if flags & MREMAP_FIXED != 0 && to != new {
@@ -289,6 +289,7 @@ impl Naive {
         }
         let last = moved.iter().rev().find_map(|(_, page)| page.clone());
         let Some(last) = last else { return super::refused(Errno::EFAULT) };
+        let window = self.window;
         let process = self.process(at);
         let keep = flags & MREMAP_DONTUNMAP != 0;
         if keep {
@@ -303,7 +304,10 @@ impl Naive {
         }
         // A hole among the pages moved takes nothing away where they go.
         for (offset, page) in moved.into_iter().filter(|(offset, _)| *offset < new_len) {
-            if let Some(page) = page {
+            if let Some(page) = page
+                && window.start <= to + offset
+                && to + offset < window.end()
+            {
                 process.pages.insert(to + offset, page);
             }
         }
