@@ -10,11 +10,13 @@
 //! - [`calls`]: the system call table, and handlers that are stubs.
 //! - [`marks`]: tests, departures from Linux, declared differences of the oracle.
 //! - [`oracle`]: which calls the oracle's generator makes.
+//! - [`ltp`]: what passes of the Linux Test Project.
 //! - [`judge`]: claims against evidence. [`page`]: the page.
 
 mod calls;
 mod data;
 mod judge;
+mod ltp;
 mod marks;
 mod oracle;
 mod page;
@@ -44,6 +46,7 @@ struct Evidence {
     divergences: Vec<marks::Divergence>,
     declared: Vec<marks::Declared>,
     made: oracle::Made,
+    ltp: ltp::Ltp,
 }
 
 impl Evidence {
@@ -54,6 +57,7 @@ impl Evidence {
             divergences: marks::divergences(tree),
             declared: marks::declared(tree),
             made: oracle::Made::by_the_generator(),
+            ltp: ltp::Ltp::of(tree)?,
         })
     }
 }

@@ -101,6 +101,11 @@ fn sockets_behave_as_on_linux() {
 }
 
 #[test]
+fn mounts_behave_as_on_linux() {
+    check("mounts");
+}
+
+#[test]
 fn threads_behave_as_on_linux() {
     check("threads");
 }

@@ -32,6 +32,9 @@ pub(super) struct Call {
     /// Where Linux does it.
     #[serde(default)]
     pub(super) linux: Option<String>,
+    /// Groups of the Linux Test Project about it.
+    #[serde(default)]
+    pub(super) ltp: Vec<String>,
     /// What is claimed.
     pub(super) cells: Vec<Cell>,
 }
@@ -107,7 +110,17 @@ pub(super) struct Group {
     #[serde(default)]
     pub(super) pure: Vec<String>,
     /// What proves them: test functions.
+    #[serde(default)]
     pub(super) tests: Vec<String>,
+    /// Cases and guest programs.
+    #[serde(default)]
+    pub(super) files: Vec<String>,
+    /// Groups of the Linux Test Project.
+    #[serde(default)]
+    pub(super) ltp: Vec<String>,
+    /// Departures from Linux.
+    #[serde(default)]
+    pub(super) divergences: Vec<String>,
 }
 
 /// Departures from Linux outside of the calls.

@@ -31,7 +31,9 @@ pub(super) fn judge(data: &Data, evidence: &Evidence, tree: &Tree) -> Vec<Mistak
     }
     for group in &data.group {
         judge.tests(&group.name, &group.tests);
-        if group.tests.is_empty() {
+        judge.files_exist(&group.name, &group.files);
+        judge.ltp_groups_exist(&group.name, &group.ltp);
+        if group.tests.is_empty() && group.files.is_empty() {
             judge.mistake(&group.name, "no test");
         }
     }
@@ -59,7 +61,14 @@ impl Judge<'_> {
         self.mistakes.push(Mistake { place: place.into(), what: what.into() });
     }
 
+    fn ltp_groups_exist(&mut self, place: &str, groups: &[String]) {
+        for group in groups.iter().filter(|group| !self.evidence.ltp.has(group)) {
+            self.mistake(place, format!("testdata/ltp/expected.tsv has no group {group}"));
+        }
+    }
+
     fn call(&mut self, call: &Call) {
+        self.ltp_groups_exist(&call.name, &call.ltp);
         let mut seen = BTreeSet::new();
         for cell in &call.cells {
             let place = format!("{}.{}", call.name, cell.flag);
@@ -181,6 +190,7 @@ impl Judge<'_> {
         let cells = data.call.iter().flat_map(|call| &call.cells);
         let listed: BTreeSet<&str> = cells
             .flat_map(|cell| &cell.divergences)
+            .chain(data.group.iter().flat_map(|group| &group.divergences))
             .chain(&data.elsewhere.divergences)
             .map(String::as_str)
             .collect();
@@ -215,6 +225,7 @@ fn undeclared_stub(entry: &Entry, pure: bool) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ltp::Ltp;
     use super::super::marks::{Divergence, Tests};
     use super::super::oracle::Made;
     use super::*;
@@ -241,6 +252,7 @@ mod tests {
                 function: "f".into(),
             }],
             declared: Vec::new(),
+            ltp: Ltp::default(),
             made: Made::of(&["0 mmap addr=0x0 len=0x1 prot=0x3 flags=0x22 file=- offset=0x0"]),
         }
     }
@@ -405,6 +417,14 @@ mod tests {
         assert_eq!(answers(Handler::ArgumentsOnly, Support::Full).len(), 1);
         let pure = GOOD.replace("calls = [\"read\"]", "calls = [\"read\"]\npure = [\"read\"]");
         assert_eq!(mistakes_with(&pure, &evidence), [""; 0]);
+    }
+
+    #[test]
+    fn a_group_of_the_test_project_must_be_there() {
+        assert_eq!(
+            planted("calls = [\"read\"]", "calls = [\"read\"]\nltp = [\"read\"]"),
+            "Files: testdata/ltp/expected.tsv has no group read"
+        );
     }
 
     #[test]

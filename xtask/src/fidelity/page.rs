@@ -16,6 +16,7 @@ is not declared. Reference: Linux 6.18, asked on x86-64 by `kilburn fidelity`; a
   what Linux answers where it is not supported.
 - *oracle*: random sequences with this flag, its errors included, are compared with the host's kernel step by step:
   `kilburn fidelity --steps 1000000 --seed N`. The generator was asked whether it makes such calls.
+- *Linux Test Project*: its programs that pass on real kernels, x86-64 and riscv64; `cargo xtask ltp` runs them here.
 - A *file* was compared, byte for byte, with what a real riscv64 kernel printed. Other names are tests of `cargo test`.
 ";
 
@@ -50,12 +51,9 @@ impl Page<'_> {
         writeln!(self.text, "\n## What virtual memory is made of, and where to see it\n")?;
         writeln!(self.text, "| | Kilburn has | | see |\n|---|---|---|---|")?;
         for feature in &data.feature {
-            let tests = self.tests(&feature.tests);
-            let see = if tests.is_empty() {
-                feature.see.clone()
-            } else {
-                format!("{}; {tests}", feature.see)
-            };
+            let tests = self.tests(&feature.tests).join(", ");
+            let stop = if tests.is_empty() { "" } else { "; " };
+            let see = format!("{}{stop}{tests}", feature.see);
             writeln!(
                 self.text,
                 "| {} | {} | {} | {see} |",
@@ -80,6 +78,10 @@ impl Page<'_> {
         if let Some(linux) = &call.linux {
             writeln!(self.text, "\n{linux}")?;
         }
+        let ltp = self.evidence.ltp.summary(&call.ltp);
+        if !ltp.is_empty() {
+            writeln!(self.text, "\nLinux Test Project: {ltp}.")?;
+        }
         writeln!(self.text, "\n| | | proof | remarks |\n|---|---|---|---|")?;
         for cell in &call.cells {
             let (proof, remarks) = (self.proof(cell), self.remarks(cell));
@@ -95,21 +97,17 @@ impl Page<'_> {
 
     fn proof(&self, cell: &Cell) -> String {
         let oracle = cell.oracle.is_some().then(|| "*oracle*".to_owned());
-        let tests = Some(self.tests(&cell.tests)).filter(|tests| !tests.is_empty());
-        let files = cell.files.iter().map(|file| {
-            let name = file.rsplit('/').next().unwrap_or(file);
-            format!("[{name}](../{file})")
-        });
-        oracle.into_iter().chain(tests).chain(files).collect::<Vec<_>>().join(", ")
+        let proofs = oracle.into_iter().chain(self.tests(&cell.tests)).chain(files(&cell.files));
+        proofs.collect::<Vec<_>>().join(", ")
     }
 
-    fn tests(&self, tests: &[String]) -> String {
+    fn tests(&self, tests: &[String]) -> Vec<String> {
         let links = tests.iter().filter_map(|test| {
             let path = self.evidence.tests.find(test).ok()?;
             let name = test.rsplit("::").next().unwrap_or(test);
             Some(format!("[{}](../{path})", name.replace('_', " ")))
         });
-        links.collect::<Vec<_>>().join(", ")
+        links.collect()
     }
 
     fn remarks(&self, cell: &Cell) -> String {
@@ -119,7 +117,13 @@ impl Page<'_> {
     }
 
     fn group(&mut self, group: &Group) -> fmt::Result {
-        writeln!(self.text, "\n### {}\n\nTests: {}.\n", group.name, self.tests(&group.tests))?;
+        let proofs = self.tests(&group.tests).into_iter().chain(files(&group.files));
+        let proofs = proofs.collect::<Vec<_>>().join(", ");
+        writeln!(self.text, "\n### {}\n\nTests: {proofs}.\n", group.name)?;
+        let ltp = self.evidence.ltp.summary(&group.ltp);
+        if !ltp.is_empty() {
+            writeln!(self.text, "Linux Test Project: {ltp}.\n")?;
+        }
         let (mut full, mut rest) = (Vec::new(), Vec::new());
         for entry in self.evidence.calls.iter().filter(|entry| group.calls.contains(&entry.name)) {
             match &entry.support {
@@ -160,6 +164,14 @@ impl Page<'_> {
     }
 }
 
+/// Links to files, by their names.
+fn files(paths: &[String]) -> impl Iterator<Item = String> {
+    paths.iter().map(|path| {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        format!("[{name}](../{path})")
+    })
+}
+
 /// A flag's name as code; a rule in words as it is.
 fn code(flag: &str) -> String {
     let is_name = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
@@ -177,6 +189,7 @@ fn sentence(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::calls::{Entry, Handler};
+    use super::super::ltp::Ltp;
     use super::super::marks::{Declared, Tests};
     use super::super::oracle::Made;
     use super::*;
@@ -206,6 +219,7 @@ mod tests {
                 function: "f".into(),
             }],
             declared: vec![Declared { id: "x86".into(), why: "other bits".into() }],
+            ltp: Ltp::default(),
             made: Made::of(&[]),
         };
         let data = toml::from_str(
