@@ -253,6 +253,29 @@ impl<H: Host> Memory<H> {
         }
     }
 
+    /// Drops a reference to each of many frames: counts change once for all of them.
+    pub(crate) fn put_all(&self, frames: impl Iterator<Item = Pfn>) {
+        let mut anon = 0;
+        let freed = frames.filter(|&pfn| {
+            let meta = self.frames.meta(pfn);
+            if !meta.put() {
+                return false;
+            }
+            if meta.state() == FrameState::Anon {
+                debug_assert_eq!(meta.maps(), 0, "a mapped frame is freed");
+                anon += 1;
+                self.poison(pfn);
+                return true;
+            }
+            self.free(pfn, meta);
+            false
+        });
+        self.frames.free_frames(freed);
+        if anon > 0 {
+            self.uses.anon.fetch_sub(anon, Ordering::Relaxed);
+        }
+    }
+
     #[inline]
     fn free(&self, pfn: Pfn, meta: &FrameMeta) {
         debug_assert_eq!(meta.maps(), 0, "a mapped frame is freed");

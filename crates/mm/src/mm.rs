@@ -158,6 +158,13 @@ impl<H: Host> Mm<H> {
         self.memory.host().format()
     }
 
+    /// The tables, not locked. Holding `mmap_lock`, even shared, keeps them where they are; an
+    /// entry may change any moment.
+    #[inline]
+    pub(crate) fn tables(&self) -> HostTables<'_, H> {
+        Tables::new(self.mem(), self.format(), self.root)
+    }
+
     /// The tables, locked.
     #[inline]
     pub(crate) fn lock_tables(&self) -> TableGuard<'_, H> {
@@ -228,6 +235,11 @@ impl<H: Host> TableGuard<'_, H> {
             let raw = mem.load(at);
             let Entry::Leaf(leaf) = format.decode(raw, 0) else { return None };
             let new = format.encode(Entry::Leaf(change(leaf)), 0);
+            if new != raw && format.is_settled(raw) {
+                // Software is kept out by the lock, and hardware has nothing left to set.
+                mem.store(at, new);
+                return Some(leaf);
+            }
             if new == raw || mem.compare_exchange(at, raw, new).is_ok() {
                 return Some(leaf);
             }

@@ -86,15 +86,16 @@ impl Gather {
             mm.flush(range, reason);
         }
         (self.first, self.last) = (VirtAddr::MAX, VirtAddr::ZERO);
-        for pfn in self.frames.drain(..) {
-            mm.memory().put(pfn);
-        }
+        mm.memory().put_all(self.frames.drain(..));
     }
 }
 
 impl<H: Host> Mm<H> {
     /// Takes the pages of `range` out of the tables.
     pub(crate) fn zap(&self, range: AddrRange, why: Zap) {
+        if why == Zap::Unmap && self.has_no_table(range) {
+            return;
+        }
         let mut gather = Gather::new();
         let mut rest = range;
         while !rest.is_empty() {
@@ -118,6 +119,15 @@ impl<H: Host> Mm<H> {
                 ControlFlow::Continue(()) => AddrRange::default(),
             };
         }
+    }
+
+    /// Whether a range within the reach of one leaf table has none. Nobody makes tables meanwhile:
+    /// whoever unmaps holds `mmap_lock` alone.
+    fn has_no_table(&self, range: AddrRange) -> bool {
+        let reach = self.format().span_shift(1);
+        let last = range.end().get().wrapping_sub(1);
+        range.start().get() >> reach == last >> reach
+            && self.tables().leaf_table(range.start()).is_none()
     }
 
     #[inline]
@@ -182,6 +192,9 @@ impl<H: Host> Mm<H> {
     pub(crate) fn forget_mapping_of(&self, pfn: Pfn) -> RssKind {
         let meta = self.memory().meta(pfn);
         let kind = RssKind::of(meta.state());
+        if meta.remove_only_map() {
+            return kind;
+        }
         if meta.remove_map() == 0 && kind != RssKind::Anon {
             self.memory().uses.mapped.fetch_sub(1, Ordering::Relaxed);
         }

@@ -101,4 +101,13 @@ pub trait Format: Copy + Send + Sync + 'static {
 
     /// The bits hardware sets on a load or fetch (A), or on a store (A and D), in raw form.
     fn used_bits(self, access: Access) -> u64;
+
+    /// Whether hardware leaves the raw entry found at level 0 alone from now on: it is not valid,
+    /// or no access would set a bit that is not set. Software that keeps other software out may
+    /// then overwrite it without an exchange. `false` is always right.
+    #[inline]
+    fn is_settled(self, raw: u64) -> bool {
+        let _ = raw;
+        false
+    }
 }

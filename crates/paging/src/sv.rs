@@ -67,6 +67,19 @@ const FLAG_BITS: [(LeafFlags, u64); 9] = [
     (LeafFlags::SOFT_DIRTY, SOFT_DIRTY),
 ];
 
+/// [`LeafFlags`] are in the order of the entry's bits: one shift moves them all.
+const FLAGS_SHIFT: u32 = 1;
+const FLAGS_MASK: u64 = {
+    let (mut mask, mut at) = (0, 0);
+    while at < FLAG_BITS.len() {
+        let (flag, bit) = FLAG_BITS[at];
+        assert!((flag.bits() as u64) << FLAGS_SHIFT == bit, "flags are in the entry's order");
+        mask |= bit;
+        at += 1;
+    }
+    mask
+};
+
 impl Format for Sv {
     const ENTRIES: usize = 512;
     const PAYLOAD_BITS: u32 = 64 - PAYLOAD_SHIFT;
@@ -122,12 +135,8 @@ impl Format for Sv {
                 payload << PAYLOAD_SHIFT
             }
             Entry::Leaf(Leaf { pfn, flags }) => {
-                let mut raw = pfn.get() << PPN_SHIFT;
-                for (flag, bit) in FLAG_BITS {
-                    if flags.contains(flag) {
-                        raw |= bit;
-                    }
-                }
+                let bits = u64::from(flags.bits()) << FLAGS_SHIFT & FLAGS_MASK;
+                let raw = pfn.get() << PPN_SHIFT | bits;
                 if flags.intersects(LeafFlags::RIGHTS) { raw | V } else { raw | G }
             }
         }
@@ -140,16 +149,16 @@ impl Format for Sv {
             Access::Write => A | D,
         }
     }
+
+    #[inline]
+    fn is_settled(self, raw: u64) -> bool {
+        raw & V == 0 || (raw & A != 0 && (raw & D != 0 || raw & W == 0))
+    }
 }
 
 #[inline]
 fn leaf(raw: u64) -> Leaf {
-    let mut flags = LeafFlags::empty();
-    for (flag, bit) in FLAG_BITS {
-        if raw & bit != 0 {
-            flags |= flag;
-        }
-    }
+    let flags = LeafFlags::from_bits_retain(((raw & FLAGS_MASK) >> FLAGS_SHIFT) as u16);
     Leaf { pfn: Pfn::new(raw >> PPN_SHIFT & PPN_MASK), flags }
 }
 
@@ -171,6 +180,21 @@ mod tests {
             page(LeafFlags::EXEC | LeafFlags::SPECIAL),
         ] {
             assert_eq!(Sv::SV39.decode(Sv::SV39.encode(entry, 0), 0), entry);
+        }
+    }
+
+    #[test]
+    fn an_entry_is_settled_when_no_access_sets_a_bit_of_it() {
+        let rights = [LeafFlags::READ, LeafFlags::READ | LeafFlags::WRITE, LeafFlags::empty()];
+        let used =
+            [LeafFlags::empty(), LeafFlags::ACCESSED, LeafFlags::ACCESSED | LeafFlags::DIRTY];
+        for (flags, state) in rights.into_iter().flat_map(|r| used.map(|u| (r, u))) {
+            let leaf = Leaf { pfn: Pfn::new(5), flags: flags | state | LeafFlags::USER };
+            let raw = Sv::SV39.encode(Entry::Leaf(leaf), 0);
+            let changes = [Access::Read, Access::Write, Access::Exec]
+                .into_iter()
+                .any(|access| flags.permits(access) && raw | Sv::SV39.used_bits(access) != raw);
+            assert_eq!(Sv::SV39.is_settled(raw), !changes, "{leaf:?}");
         }
     }
 

@@ -382,13 +382,18 @@ impl<M: PhysMem + ?Sized, F: Format> Cursor<'_, M, F> {
     }
 }
 
-/// Clears the leaf entry at `at`; what it was, A and D bits as hardware left them.
+/// Clears the leaf entry at `at`; what it was, A and D bits as hardware left them. Nobody but
+/// hardware changes it meanwhile.
 #[inline]
 pub fn take<M: PhysMem + ?Sized, F: Format>(mem: &M, format: F, at: PhysAddr) -> Entry {
     loop {
         let raw = mem.load(at);
         if raw == 0 {
             return Entry::None;
+        }
+        if format.is_settled(raw) {
+            mem.store(at, 0);
+            return format.decode(raw, 0);
         }
         if mem.compare_exchange(at, raw, 0).is_ok() {
             return format.decode(raw, 0);

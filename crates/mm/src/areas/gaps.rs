@@ -4,6 +4,7 @@
 //! gaps are the caller's: whether one is in the way is known only of the area above a gap that was
 //! found.
 
+use super::node::Summary;
 use super::tree::Tree;
 
 /// What is searched for.
@@ -29,28 +30,30 @@ impl Wanted {
 impl<V: Copy + Default, const LEAF: usize, const FAN: usize> Tree<V, LEAF, FAN> {
     /// The usable part of the highest gap with enough room, as start and end.
     pub(super) fn highest_gap(&self, wanted: Wanted) -> Option<(u64, u64)> {
-        let Some((start, end)) = self.extent() else {
+        let Some(Summary { start, end, gap }) = self.extent() else {
             return wanted.clip(0, u64::MAX);
         };
+        let within = || self.highest_below(self.root, self.height, wanted);
         wanted
             .clip(end, u64::MAX)
-            .or_else(|| self.highest_below(self.root, self.height, wanted))
+            .or_else(|| if gap < wanted.len { None } else { within() })
             .or_else(|| wanted.clip(0, start))
     }
 
     /// The usable part of the lowest gap with enough room, as start and end.
     pub(super) fn lowest_gap(&self, wanted: Wanted) -> Option<(u64, u64)> {
-        let Some((start, end)) = self.extent() else {
+        let Some(Summary { start, end, gap }) = self.extent() else {
             return wanted.clip(0, u64::MAX);
         };
+        let within = || self.lowest_below(self.root, self.height, wanted);
         wanted
             .clip(0, start)
-            .or_else(|| self.lowest_below(self.root, self.height, wanted))
+            .or_else(|| if gap < wanted.len { None } else { within() })
             .or_else(|| wanted.clip(end, u64::MAX))
     }
 
-    /// Start of the first and end of the last area.
-    fn extent(&self) -> Option<(u64, u64)> {
+    /// Start of the first and end of the last area, and the largest gap between.
+    fn extent(&self) -> Option<Summary> {
         if self.len() == 0 {
             return None;
         }
@@ -59,7 +62,7 @@ impl<V: Copy + Default, const LEAF: usize, const FAN: usize> Tree<V, LEAF, FAN> 
         } else {
             self.inner(self.root).summary()
         };
-        Some((summary.start, summary.end))
+        Some(summary)
     }
 
     fn highest_below(&self, node: u32, height: usize, wanted: Wanted) -> Option<(u64, u64)> {

@@ -31,7 +31,7 @@ use core::fmt;
 use core::sync::atomic::Ordering;
 use kilburn_addr::{Access, Errno, PhysAddr, VirtAddr, VmFlags};
 use kilburn_paging::tables::NoTable;
-use kilburn_paging::{Entry, Leaf, LeafFlags};
+use kilburn_paging::{Entry, Leaf, LeafFlags, PhysMem};
 
 /// A fault that was resolved; the access can be tried again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -253,7 +253,12 @@ impl<H: Host> Mm<H> {
     }
 
     fn resolve(&self, site: &Site<'_, H>, addr: VirtAddr) -> Result<FaultDone, Fault> {
-        let vma = site.vma;
+        // Memory used for the first time, mostly. Whether there is still no entry is looked at
+        // again when one is put there, under the lock.
+        let entry = self.tables().entry_at(site.va).map_or(0, |at| self.mem().load(at));
+        if entry == 0 {
+            return self.missing(site, addr);
+        }
         let guard = self.lock_tables();
         let at = guard.tables.entry_at(site.va);
         let entry = at.map_or(Entry::None, |at| guard.entry(at));
@@ -275,12 +280,17 @@ impl<H: Host> Mm<H> {
             }
             _ => {
                 drop(guard);
-                if vma.flags.intersects(VmFlags::UFFD) {
-                    self.ask_monitor(site, addr)?;
-                }
-                if vma.is_anonymous() { self.anon_fault(site) } else { self.file_fault(site) }
+                self.missing(site, addr)
             }
         }
+    }
+
+    /// There is no entry.
+    fn missing(&self, site: &Site<'_, H>, addr: VirtAddr) -> Result<FaultDone, Fault> {
+        if site.vma.flags.intersects(VmFlags::UFFD) {
+            self.ask_monitor(site, addr)?;
+        }
+        if site.vma.is_anonymous() { self.anon_fault(site) } else { self.file_fault(site) }
     }
 
     /// The tables permit the access: it is noted as hardware would, so that it goes on.

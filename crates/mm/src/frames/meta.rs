@@ -159,6 +159,18 @@ impl FrameMeta {
         before.wrapping_sub(1)
     }
 
+    /// Removes the mapping of an exclusive frame, which has no other; whether it is one. The caller
+    /// holds the lock of the one table that maps it, so nobody adds another meanwhile.
+    #[inline]
+    pub(crate) fn remove_only_map(&self) -> bool {
+        let exclusive = self.is_exclusive();
+        if exclusive {
+            debug_assert_eq!(self.maps(), 1, "an exclusive frame is mapped once");
+            self.maps.store(0, Ordering::Release);
+        }
+        exclusive
+    }
+
     /// Whether one page table maps the anonymous frame and may write it without a copy.
     #[inline]
     pub(crate) fn is_exclusive(&self) -> bool {

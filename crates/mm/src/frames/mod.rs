@@ -24,6 +24,8 @@ pub(crate) use meta::{FrameMeta, FrameState};
 const BATCH_ORDER: usize = 5;
 /// The stack gives frames back when it holds this many.
 const STACK_MAX: u64 = 1024;
+/// Frames put on the stack at once, at most.
+const CHAIN_MAX: u64 = 256;
 
 /// All frames of a machine: a physical-memory allocator on its own, and what
 /// [`crate::Memory`] builds on.
@@ -77,14 +79,21 @@ impl FreeStack {
     /// Puts a frame on top; how many there are then.
     #[inline]
     fn push(&self, meta: &[FrameMeta], frame: u32) -> u64 {
+        self.push_chain(meta, frame, frame, 1)
+    }
+
+    /// Puts `frames` frames on top that are linked from `top` down to `bottom`; how many there are
+    /// then.
+    #[inline]
+    fn push_chain(&self, meta: &[FrameMeta], top: u32, bottom: u32, frames: u64) -> u64 {
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
-            meta[frame as usize].set_next((word & TOP_MASK) as u32);
-            let count = (word >> COUNT_SHIFT & COUNT_MASK) + 1;
+            meta[bottom as usize].set_next((word & TOP_MASK) as u32);
+            let count = (word >> COUNT_SHIFT & COUNT_MASK) + frames;
             assert!(count <= COUNT_MASK, "the stack gives frames back long before");
             let new = (word & !(CHANGE - 1)).wrapping_add(CHANGE)
                 | count << COUNT_SHIFT
-                | (u64::from(frame) + 1);
+                | (u64::from(top) + 1);
             match self.0.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return count,
                 Err(now) => word = now,
@@ -190,6 +199,36 @@ impl<R: RawMutex> Frames<R> {
         let frame = (pfn.get() - self.first) as u32;
         self.meta[frame as usize].end(FrameState::Free);
         if self.stack.push(&self.meta, frame) >= STACK_MAX {
+            self.give_back();
+        }
+    }
+
+    /// Takes frames back, in the order given: the last is the next to be handed out.
+    pub(crate) fn free_frames(&self, frames: impl Iterator<Item = Pfn>) {
+        let (mut top, mut bottom, mut linked) = (0, 0, 0);
+        for pfn in frames {
+            let frame = (pfn.get() - self.first) as u32;
+            let meta = &self.meta[frame as usize];
+            meta.end(FrameState::Free);
+            if linked == 0 {
+                bottom = frame;
+            } else {
+                meta.set_next(top + 1);
+            }
+            top = frame;
+            linked += 1;
+            if linked == CHAIN_MAX {
+                self.push_chain(top, bottom, linked);
+                linked = 0;
+            }
+        }
+        if linked > 0 {
+            self.push_chain(top, bottom, linked);
+        }
+    }
+
+    fn push_chain(&self, top: u32, bottom: u32, frames: u64) {
+        if self.stack.push_chain(&self.meta, top, bottom, frames) >= STACK_MAX {
             self.give_back();
         }
     }
