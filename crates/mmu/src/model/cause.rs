@@ -1,6 +1,6 @@
 //! Why a translation had to be walked for, and why cached ones went.
 //!
-//! [`History`] remembers, for each page ever walked for, whether its translation was shot down, and
+//! `History` remembers, for each page ever walked for, whether its translation was shot down, and
 //! for what; a miss after that is put down to it. It grows with the pages touched, a few bytes each.
 
 use hashbrown::HashMap;
