@@ -113,6 +113,11 @@ impl Core {
         Ok(past)
     }
 
+    /// Host memory to reserve at an address that is aligned.
+    pub(crate) fn reserve_slow<I: Int>(&mut self, addr: u64) -> Result<HostPtr, Trap> {
+        Ok(self.readable(addr)?.at::<I>(addr))
+    }
+
     /// Host memory for an atomic on an address that is aligned, and its page.
     pub(crate) fn atomic_slow<I: Int>(&mut self, addr: u64) -> Result<(HostPtr, Page), Trap> {
         let page = self.writable(addr)?;

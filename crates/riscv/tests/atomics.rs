@@ -2,6 +2,8 @@
 
 mod machine;
 
+use kilburn_mmu::Model;
+use kilburn_mmu::model::preset::Preset;
 use kilburn_riscv::{Hart, HartConfig, Trap};
 use machine::asm::*;
 use machine::*;
@@ -17,6 +19,19 @@ const MINU: u32 = 0x18;
 const MAXU: u32 = 0x1c;
 const LR: u32 = 2;
 const SC: u32 = 3;
+
+#[test]
+fn a_reservation_holds_with_a_translator_as_without() {
+    let program = [amo(LR, 3, A0, A1, ZERO), amo(SC, 3, A2, A1, A3), ECALL];
+    let mut m = Machine::new(&program);
+    let config = Preset::named("simple").expect("a preset").config();
+    m.hart.set_translator(Box::new(Model::new(config).expect("its shape")));
+    m.put_u64(DATA, 5);
+    m.set(A1, DATA);
+    m.set(A3, 6);
+    m.call();
+    assert_eq!((m.x(A0), m.x(A2), m.get_u64(DATA)), (5, 0, 6));
+}
 
 #[test]
 fn atomics_return_the_old_value_and_store_the_new_one() {

@@ -1,4 +1,4 @@
-//! However a program is cut into runs, and whatever is flushed in between, it does the same.
+//! However a program is cut into runs, whatever is flushed in between, and whoever translates, it does the same.
 //!
 //! Runs of one instruction are decoded afresh each time and neither fused nor chained: the plain
 //! reading of the program, which whole runs must agree with. Programs are random, branch within
@@ -6,8 +6,10 @@
 
 mod machine;
 
+use kilburn_mmu::Model;
+use kilburn_mmu::model::preset::Preset;
 use kilburn_paging::PhysMem;
-use kilburn_riscv::{Regs, Trap};
+use kilburn_riscv::{Regs, Translator, Trap};
 use machine::asm::*;
 use machine::*;
 use proptest::prelude::*;
@@ -130,6 +132,12 @@ fn run_cut(m: &mut Machine, budget: u64, cuts: &[u64], flushes: bool) -> Outcome
     outcome(m, None)
 }
 
+/// Hardware that is asked for every access.
+fn model() -> Box<dyn Translator + Send> {
+    let config = Preset::named("simple").expect("a preset").config();
+    Box::new(Model::new(config).expect("its shape"))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
@@ -148,5 +156,9 @@ proptest! {
         prop_assert_eq!(&whole, &single);
         let cut = run_cut(&mut machine(&program, seeds, start), budget, &cuts, true);
         prop_assert_eq!(&whole, &cut);
+        let mut observed = machine(&program, seeds, start);
+        observed.hart.set_translator(model());
+        let observed = run_cut(&mut observed, budget, &cuts, true);
+        prop_assert_eq!(&whole, &observed);
     }
 }

@@ -119,11 +119,10 @@ pub(crate) fn lr<I: Int>(core: &mut Core, at: OpRef, account: Account, pc: u64) 
 
 impl Core {
     fn reserve<I: Int>(&mut self, addr: u64) -> Result<I, Trap> {
-        if super::memory::read_hit::<I>(self, addr).is_none() {
-            self.read_slow::<I>(addr)?;
-        }
-        // The slow path has granted the line.
-        let host = super::memory::read_hit::<I>(self, addr).expect("a line was granted");
+        let host = match super::memory::read_hit::<I>(self, addr) {
+            Some(host) => host,
+            None => self.reserve_slow::<I>(addr)?,
+        };
         let value = I::load(host);
         let at = host.addr();
         self.reservation = Some(Reservation { at, size: I::SIZE, value: value.to_u64() });
