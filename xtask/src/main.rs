@@ -4,6 +4,7 @@
 //! - [`fidelity`]: docs/fidelity.md from the source and its claims, and whether the claims hold.
 //! - [`e2e`]: asks a real riscv64 kernel what the end-to-end cases print.
 //! - [`ltp`]: runs the Linux Test Project's programs.
+//! - [`programs_table`]: runs real programs here and on a real kernel and writes docs/programs.md.
 //! - [`programs`]: rebuilds the guest programs and compares them with the committed ELFs.
 //!
 //! Nothing here is part of what users run.
@@ -13,6 +14,7 @@ mod e2e;
 mod fidelity;
 mod ltp;
 mod programs;
+mod programs_table;
 mod tidy;
 mod tree;
 
@@ -52,6 +54,20 @@ enum Chore {
     },
     /// Run the Linux Test Project's programs of a folder; fails when one should pass and does not.
     Ltp(ltp::Args),
+    /// Run the programs of docs/programs.toml here and on a real riscv64 kernel; write
+    /// docs/programs.md.
+    ProgramsTable {
+        /// Command that runs `[options] -- PROGRAM ARGS...` on a real riscv64 kernel.
+        #[arg(long, env = "KILBURN_REAL")]
+        real: PathBuf,
+        /// Debian riscv64 root folder (kilburn rootfs) with the packages that docs/programs.toml
+        /// names.
+        #[arg(long, env = "KILBURN_ROOT")]
+        root: PathBuf,
+        /// The command under test.
+        #[arg(long, default_value = "target/release/kilburn")]
+        kilburn: PathBuf,
+    },
     /// Rebuild programs/*.c and compare with the committed ELFs.
     Programs {
         /// Replace the committed ELFs instead.
@@ -92,6 +108,9 @@ fn run(chore: Chore) -> Result<()> {
             e2e::run(&root, &real, &debian_root, answers)
         }
         Chore::Ltp(args) => ltp::run(&root, &args),
+        Chore::ProgramsTable { real, root: debian_root, kilburn } => {
+            programs_table::run(&root, &kilburn, &real, &debian_root)
+        }
         Chore::Programs { write: true } => programs::write(&root),
         Chore::Programs { write: false } => programs::compare(&root),
     }

@@ -117,8 +117,13 @@ pub(super) fn call(number: u64, name: Option<&'static str>) -> Call {
 const UNKNOWN: &[Arg] = &[Arg::Hex, Arg::Hex, Arg::Hex, Arg::Hex, Arg::Hex, Arg::Hex];
 
 fn arguments(name: &str) -> &'static [Arg] {
+    of_files(name).or_else(|| of_the_rest(name)).unwrap_or(UNKNOWN)
+}
+
+/// Calls on descriptors and paths.
+fn of_files(name: &str) -> Option<&'static [Arg]> {
     use Arg::*;
-    match name {
+    Some(match name {
         "getcwd" => &[Text, Long],
         "eventfd2" => &[Int, Bits(flags::OPEN)],
         "epoll_create1" | "pidfd_open" | "dup" | "close" | "fchdir" | "fsync" | "fdatasync"
@@ -164,6 +169,14 @@ fn arguments(name: &str) -> &'static [Arg] {
         "fstat" => &[Int, Stat],
         "statx" => &[Dir, Path, Bits(flags::AT), Hex, Pointer],
         "utimensat" => &[Dir, Path, Pointer, Bits(flags::AT)],
+        _ => return None,
+    })
+}
+
+/// Calls on processes, signals, time, sockets, memory.
+fn of_the_rest(name: &str) -> Option<&'static [Arg]> {
+    use Arg::*;
+    Some(match name {
         "set_tid_address" => &[Pointer],
         "set_robust_list" => &[Pointer, Long],
         "rseq" => &[Pointer, Hex, Hex, Hex],
@@ -228,6 +241,6 @@ fn arguments(name: &str) -> &'static [Arg] {
         "shmget" => &[Hex, Long, Hex],
         "shmat" => &[Int, Pointer, Hex],
         "riscv_hwprobe" => &[Pointer, Long, Long, Pointer, Hex],
-        _ => UNKNOWN,
-    }
+        _ => return None,
+    })
 }

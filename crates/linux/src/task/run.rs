@@ -151,7 +151,7 @@ impl Task {
             }
             // On riscv a poisoned page is told as any bus error; faults for a monitor wait.
             Fault::Bus | Fault::Poisoned | Fault::Userfault(_) => {
-                self.force(SigInfo::fault(Signal::SIGBUS, code::BUS_ADRERR, addr))
+                self.force(SigInfo::fault(Signal::SIGBUS, code::BUS_ADRERR, addr));
             }
             // No victim but the task itself yet: what Linux's OOM killer does with one process.
             Fault::Oom => {

@@ -30,11 +30,11 @@ const SO_DOMAIN: i32 = 39;
 /// `CAP_NET_BIND_SERVICE` protects ports below this one (`ip_unprivileged_port_start`).
 const UNPRIVILEGED_PORT: u16 = 1024;
 
+/// A socket and the open file it is behind.
+pub(super) type OpenSocket = (Rc<OpenFile>, Rc<InetSocket>);
+
 /// The internet socket behind descriptor argument 0, if that is one.
-pub(super) fn socket_arg(
-    task: &Task,
-    args: Args,
-) -> Result<Option<(Rc<OpenFile>, Rc<InetSocket>)>, Errno> {
+pub(super) fn socket_arg(task: &Task, args: Args) -> Result<Option<OpenSocket>, Errno> {
     let file = file_arg(task, args, 0)?;
     let socket = file.ops_as::<InetFile>().map(|file| Rc::clone(&file.0));
     Ok(socket.map(|socket| (file, socket)))
@@ -72,7 +72,7 @@ async fn read_address(
     addr: VirtAddr,
     len: u32,
 ) -> Result<Option<SocketAddr>, Errno> {
-    if len > 128 || len < 2 {
+    if !(2..=128).contains(&len) {
         return Err(Errno::EINVAL);
     }
     let mut raw = vec![0; len as usize];
@@ -158,10 +158,9 @@ pub(super) async fn bind(task: &Rc<Task>, socket: &Rc<InetSocket>, args: Args) -
     if socket.family() == Family::V6 && addr.is_ipv4() {
         return Err(Errno::EINVAL.into());
     }
-    if (1..UNPRIVILEGED_PORT).contains(&addr.port()) {
-        if !task.creds().has_cap(Capability::NetBindService) {
-            return Err(Errno::EACCES.into());
-        }
+    let privileged = (1..UNPRIVILEGED_PORT).contains(&addr.port());
+    if privileged && !task.creds().has_cap(Capability::NetBindService) {
+        return Err(Errno::EACCES.into());
     }
     socket.bind(addr)?;
     Ok(0)
