@@ -79,12 +79,16 @@ impl Naive {
             return false;
         }
         let page = Page { copy: None, guard: false, ..page.clone() };
-        // The area's end is at least where pages of another kind begin.
+        // The area ends where pages of another kind begin, or anywhere before.
         let mut end = start;
         while process.pages.get(&end).is_some_and(|page| page.grows_down) {
             end += PAGE_SIZE;
         }
+        if start + PAGE_SIZE - addr > STACK_BYTES {
+            return false;
+        }
         if end - addr > STACK_BYTES {
+            self.unsure = Some("where a growing area ends");
             return false;
         }
         if let Some((below, other)) = process.pages.range(..addr).next_back()

@@ -110,6 +110,8 @@ pub struct Naive {
     files: Vec<File>,
     case_files: usize,
     processes: Vec<Option<Process>>,
+    /// Why what the step came to is not known after all.
+    unsure: Option<&'static str>,
 }
 
 /// Why a call is not done.
@@ -138,11 +140,17 @@ impl Naive {
             case_files: files.len(),
             files,
             processes: vec![Some(process)],
+            unsure: None,
         }
     }
 
     /// Makes a step that came to `seen` elsewhere.
     pub fn step(&mut self, step: &Step, seen: Outcome) -> Expect {
+        let expect = self.make(step, seen);
+        self.unsure.take().map_or(expect, Expect::Unsure)
+    }
+
+    fn make(&mut self, step: &Step, seen: Outcome) -> Expect {
         let at = usize::from(step.process);
         if self.processes.get(at).is_none_or(Option::is_none) {
             return Expect::Exactly(Outcome::Skipped);
