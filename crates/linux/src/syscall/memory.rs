@@ -1,10 +1,12 @@
 //! Calls on the address space: thin, the memory manager judges the arguments.
 
+use crate::fs::{Ids, may_inspect};
 use crate::host::Mm;
-use crate::syscall::{Args, Entry, Support, SysResult, waits};
-use crate::task::{Task, Tid};
+use crate::syscall::{Args, Entry, Support, SysResult, now, waits};
+use crate::task::pidfd::PidFd;
+use crate::task::{Capability, Task, Tid};
 use kilburn_addr::{Errno, PAGE_SIZE, VirtAddr};
-use kilburn_mm::{Caller, MmapRequest, RemoteRights};
+use kilburn_mm::{Advised, Caller, MmapRequest, RemoteRights};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -31,6 +33,8 @@ pub(crate) const TABLE: &[Entry] = &[
     waits!(270, "process_vm_readv", Support::Full, sys_process_vm_readv),
     waits!(271, "process_vm_writev", Support::Full, sys_process_vm_writev),
     waits!(284, "mlock2", Support::Full, sys_mlock2),
+    waits!(440, "process_madvise", Support::Full, sys_process_madvise),
+    now(448, "process_mrelease", Support::Full, sys_process_mrelease),
     waits!(462, "mseal", Support::Full, sys_mseal),
 ];
 
@@ -186,6 +190,48 @@ fn remote_mm(task: &Task, pid: i32) -> Result<Arc<Mm>, Errno> {
     let target =
         u32::try_from(pid).ok().and_then(|tid: Tid| task.kernel().task(tid)).ok_or(Errno::ESRCH)?;
     if task.may_attach(&target) { target.mm().ok_or(Errno::ESRCH) } else { Err(Errno::EPERM) }
+}
+
+async fn sys_process_madvise(task: &Rc<Task>, args: Args) -> SysResult {
+    if args.raw(4) as u32 != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let ranges = read_ranges(task, args.addr(1), args.raw(2)).await?;
+    let file = task.files().get_any(args.int(0))?;
+    let target = PidFd::of(&file)?.task()?;
+    if !may_inspect(task, &target, Ids::FileSystem) {
+        return Err(Errno::EACCES.into());
+    }
+    let (own, caller) = own_mm(task)?;
+    let mm = target.mm().ok_or(Errno::ESRCH)?;
+    let whose = if Arc::ptr_eq(&own, &mm) {
+        Advised::Own
+    } else if task.creds().has_cap(Capability::SysNice) {
+        Advised::Other
+    } else {
+        Advised::OtherUnprivileged
+    };
+    let ranges: Vec<_> = ranges.into_iter().map(|(addr, len)| (VirtAddr::new(addr), len)).collect();
+    Ok(mm.process_madvise(&caller, &ranges, args.int(3), whose)?)
+}
+
+fn sys_process_mrelease(task: &Rc<Task>, args: Args) -> SysResult {
+    if args.uint(1) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let file = task.files().get_any(args.int(0))?;
+    let target = PidFd::of(&file)?.task()?;
+    let mm = target.mm().ok_or(Errno::ESRCH)?;
+    // Everybody who uses the memory is to be dying.
+    let lives = |other: &Rc<Task>| {
+        other.group().group_exit.get().is_none()
+            && other.mm().is_some_and(|used| Arc::ptr_eq(&used, &mm))
+    };
+    if task.kernel().all_tasks().iter().any(lives) {
+        return Err(Errno::EINVAL.into());
+    }
+    mm.reap();
+    Ok(0)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -169,6 +169,15 @@ pub(super) const FILES: &[SystemFile] = &[
             if may { k.memory.set_sysctl(Sysctl::MmapMinAddr, value) } else { Err(Errno::EPERM) }
         }),
     ),
+    number(
+        VM,
+        "nr_hugepages",
+        |_| Ok(b"0\n".to_vec()),
+        // As when memory is in pieces: what cannot be had is not had, without an error.
+        // DIVERGENCE(hugetlb): the pool of huge pages stays empty.
+        Some(|_, text| parse(text, 0..=u64::MAX).map(drop)),
+    ),
+    fixed!(VM, "nr_overcommit_hugepages", 0),
     memory!("overcommit_kbytes", OvercommitKbytes),
     memory!("overcommit_memory", OvercommitMemory),
     memory!("overcommit_ratio", OvercommitRatio),

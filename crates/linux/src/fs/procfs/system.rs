@@ -184,7 +184,7 @@ fn task_counts(kernel: &Kernel) -> (usize, usize) {
 
 fn loadavg(kernel: &Kernel) -> Result<Vec<u8>, Errno> {
     let (running, all) = task_counts(kernel);
-    // No averages are kept over virtual time.
+    // DIVERGENCE(loadavg): no averages are kept over virtual time.
     Ok(format!("0.00 0.00 0.00 {running}/{all} {}\n", kernel.last_tid()).into_bytes())
 }
 
@@ -236,27 +236,20 @@ fn version(_: &Kernel) -> Result<Vec<u8>, Errno> {
     Ok(format!("Linux version {RELEASE} {VERSION}\n").into_bytes())
 }
 
+/// Pages by use. Lines about lists of active and inactive pages, and about locked ones, are
+/// absent: nobody keeps these lists.
 fn meminfo(kernel: &Kernel) -> Result<Vec<u8>, Errno> {
     let counts = kernel.memory.counts();
-    let kib = |pages: u64| pages * 4;
     let file = counts.cached.saturating_sub(counts.shmem);
     let available = counts.free + file.saturating_sub(counts.mapped);
     let mut out = String::new();
-    for (name, value) in [
+    for (name, pages) in [
         ("MemTotal", counts.total),
         ("MemFree", counts.free),
         ("MemAvailable", available),
         ("Buffers", 0),
         ("Cached", counts.cached),
         ("SwapCached", 0),
-        ("Active", counts.anon + file),
-        ("Inactive", counts.shmem),
-        ("Active(anon)", counts.anon),
-        ("Inactive(anon)", counts.shmem),
-        ("Active(file)", file),
-        ("Inactive(file)", 0),
-        ("Unevictable", 0),
-        ("Mlocked", 0),
         ("SwapTotal", 0),
         ("SwapFree", 0),
         ("Dirty", counts.dirty),
@@ -276,9 +269,19 @@ fn meminfo(kernel: &Kernel) -> Result<Vec<u8>, Errno> {
         ("WritebackTmp", 0),
         ("CommitLimit", counts.commit_limit),
         ("Committed_AS", counts.committed),
+        ("AnonHugePages", 0),
+        ("ShmemHugePages", 0),
+        ("ShmemPmdMapped", 0),
+        ("FileHugePages", 0),
+        ("FilePmdMapped", 0),
     ] {
-        let _ = writeln!(out, "{:<16}{:>8} kB", format!("{name}:"), kib(value));
+        let _ = writeln!(out, "{:<15} {:>8} kB", format!("{name}:"), pages * 4);
     }
+    // The pool of huge pages is empty, and nothing can be put into it.
+    for name in ["HugePages_Total", "HugePages_Free", "HugePages_Rsvd", "HugePages_Surp"] {
+        let _ = writeln!(out, "{:<16}{:>8}", format!("{name}:"), 0);
+    }
+    out.push_str("Hugepagesize:       2048 kB\nHugetlb:               0 kB\n");
     Ok(out.into_bytes())
 }
 

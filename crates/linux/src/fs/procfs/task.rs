@@ -13,7 +13,7 @@ use crate::task::group::{StopState, Totals};
 use crate::task::{Resource, Task, ThreadGroup};
 use crate::time::to_clock_ticks;
 use kilburn_addr::{Errno, VirtAddr};
-use kilburn_mm::{DumpFilter, RemoteRights};
+use kilburn_mm::{ClearRefs, DumpFilter, RemoteRights};
 use std::fmt::Write as _;
 use std::rc::Rc;
 
@@ -31,6 +31,7 @@ macro_rules! task_files {
 
 task_files! {
     Auxv = "auxv", 0o400;
+    ClearRefs = "clear_refs", 0o200;
     Cmdline = "cmdline", 0o444;
     Comm = "comm", 0o644;
     CoredumpFilter = "coredump_filter", 0o644;
@@ -155,7 +156,9 @@ pub(super) fn text(
             let _ = writeln!(out, "{}", group.oom_score_adj.get());
         }
         TaskFile::OomScore => {
-            let _ = writeln!(out, "{}", oom_score(kernel, group, task));
+            let mm = task.and_then(|task| task.mm());
+            let adj = group.oom_score_adj.get() as i16;
+            let _ = writeln!(out, "{}", mm.map_or(0, |mm| mm.oom_score(adj)));
         }
         TaskFile::Personality => {
             let _ = writeln!(out, "{:08x}", task.map_or(0, |task| task.personality.get()));
@@ -180,9 +183,12 @@ pub(super) fn text(
         TaskFile::Cmdline => return Ok(strings(task, Strings::Arguments)),
         TaskFile::Environ => return Ok(strings(task, Strings::Environment)),
         TaskFile::Auxv => return Ok(auxv(task)),
-        TaskFile::Cwd | TaskFile::Exe | TaskFile::Root | TaskFile::Mem | TaskFile::Pagemap => {
-            return Err(Errno::EINVAL);
-        }
+        TaskFile::ClearRefs
+        | TaskFile::Cwd
+        | TaskFile::Exe
+        | TaskFile::Root
+        | TaskFile::Mem
+        | TaskFile::Pagemap => return Err(Errno::EINVAL),
     }
     Ok(out.into_bytes())
 }
@@ -207,6 +213,13 @@ pub(super) fn write(task: &Task, file: TaskFile, text: &[u8]) -> Result<(), Errn
                 return Err(Errno::EINVAL);
             }
             task.group().oom_score_adj.set(adj);
+            Ok(())
+        }
+        TaskFile::ClearRefs => {
+            let what = ClearRefs::from_number(number()?)?;
+            if let Some(mm) = task.mm() {
+                mm.clear_refs(what);
+            }
             Ok(())
         }
         TaskFile::CoredumpFilter => {
@@ -266,21 +279,6 @@ fn totals(group: &ThreadGroup) -> Totals {
         totals.add(&Totals::of(&task));
     }
     totals
-}
-
-fn oom_score(kernel: &Kernel, group: &ThreadGroup, task: Option<&Rc<Task>>) -> i64 {
-    // Linux mm/oom_kill.c: oom_badness, scaled as fs/proc/base.c: proc_oom_score does.
-    let adj = i64::from(group.oom_score_adj.get());
-    if adj == -1000 {
-        return 0;
-    }
-    let total = kernel.memory.counts().total.max(1) as i64;
-    let pages = task.and_then(|task| task.mm()).map_or(0, |mm| {
-        let status = mm.status();
-        ((status.vm_rss + status.vm_swap + status.vm_pte) >> 12) as i64
-    });
-    let badness = pages + adj * total / 1000;
-    ((1000 + badness * 1000 / total) * 2 / 3).max(0)
 }
 
 /// `/proc/PID/stat`.

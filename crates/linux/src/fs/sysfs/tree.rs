@@ -96,6 +96,10 @@ fn memory_management(tree: &mut Tree) {
     let shmem = "always within_size advise [never] deny force";
     tree.setting(&format!("{thp}/shmem_enabled"), shmem, only!("never"));
     tree.constant(&format!("{thp}/hpage_pmd_size"), "2097152");
+    let pool = "kernel/mm/hugepages/hugepages-2048kB";
+    for count in ["free_hugepages", "nr_hugepages", "resv_hugepages", "surplus_hugepages"] {
+        tree.constant(&format!("{pool}/{count}"), "0");
+    }
     let ksm = "kernel/mm/ksm";
     // DIVERGENCE(ksm): MADV_MERGEABLE marks areas, and nothing merges them: `run` stays 0.
     tree.setting(&format!("{ksm}/run"), "0", |_, text| match text {

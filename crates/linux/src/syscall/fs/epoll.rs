@@ -184,8 +184,8 @@ async fn sys_memfd_create(task: &Rc<Task>, args: Args) -> SysResult {
         name => name?,
     };
     if flags & HUGETLB != 0 {
-        // As a kernel without hugetlbfs.
-        return Err(Errno::ENOSYS.into());
+        // The pool of huge pages is empty.
+        return Err(Errno::ENOMEM.into());
     }
     let text = [b"/memfd:" as &[u8], &name, b" (deleted)"].concat();
     let creds = task.creds();
