@@ -37,6 +37,7 @@ cases! {
     maps_static_sv57,
     memory_calls,
     memory_many_children,
+    proc_forms,
     proc_self,
     program_bash,
     robust_code_and_stacks,

@@ -110,9 +110,9 @@ fn size(text: &str, memory_bytes: u64) -> Result<u64, Errno> {
     let number: u64 = digits.parse().map_err(|_| Errno::EINVAL)?;
     let scaled = match suffix {
         "" => Some(number),
-        "k" | "K" => number.checked_shl(10),
-        "m" | "M" => number.checked_shl(20),
-        "g" | "G" => number.checked_shl(30),
+        "k" | "K" => number.checked_mul(1 << 10),
+        "m" | "M" => number.checked_mul(1 << 20),
+        "g" | "G" => number.checked_mul(1 << 30),
         "%" => number.checked_mul(memory_bytes).map(|bytes| bytes / 100),
         _ => None,
     };

@@ -264,3 +264,126 @@ impl Vfs {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::fs_struct::FsStruct;
+    use crate::fs::inode::NewKind;
+    use crate::fs::names::{At, Who};
+    use crate::fs::oracle::vfs;
+    use crate::fs::vfs::RootSource;
+    use crate::fs::walk::LastLink;
+    use crate::task::Creds;
+    use std::rc::Rc;
+
+    struct World {
+        vfs: Vfs,
+        fs: Rc<FsStruct>,
+        creds: Creds,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let vfs = vfs(RootSource::Memory);
+            let fs = FsStruct::new(vfs.root().clone(), vfs.root().clone());
+            let world = Self { vfs, fs, creds: Creds::root() };
+            for dir in ["/a", "/a/b", "/a/b/c", "/m"] {
+                world.make(dir).unwrap();
+            }
+            world
+        }
+
+        fn who(&self) -> Who<'_> {
+            Who { creds: &self.creds, fs: &self.fs }
+        }
+
+        fn make(&self, path: &str) -> Result<(), Errno> {
+            let at = At { from: self.vfs.root(), text: path.as_bytes() };
+            self.vfs.create(self.who(), at, NewKind::Directory, 0o755)
+        }
+
+        fn at(&self, path: &str) -> Result<Path, Errno> {
+            let at = At { from: self.vfs.root(), text: path.as_bytes() };
+            self.vfs.lookup(self.who(), at, LastLink::Follow)
+        }
+
+        fn text(&self, path: &str) -> String {
+            let text = self.at(path).unwrap().text(self.vfs.root());
+            String::from_utf8(text).unwrap()
+        }
+
+        fn tmpfs(&self, path: &str, flags: MountFlags) -> Result<(), Errno> {
+            self.vfs.mount_new(self.at(path)?, b"tmpfs", b"none", b"", flags)
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_tree_bound_elsewhere_ends_at_its_own_root() {
+        let world = World::new();
+        let from = world.at("/a/b").unwrap();
+        world.vfs.bind_mount(world.at("/m").unwrap(), &from, Depth::Single).unwrap();
+        assert_eq!(world.text("/m/c"), "/m/c");
+        assert_eq!(world.text("/m/c/.."), "/m");
+        assert_eq!(world.text("/m/c/../.."), "/");
+        let mount = world.at("/m").unwrap().mount;
+        assert_eq!(mount.root.path_in_file_system(), b"/a/b");
+    }
+
+    #[test]
+    fn a_recursive_bind_takes_mounts_below_along_and_no_others() {
+        let world = World::new();
+        world.tmpfs("/a/b/c", MountFlags::default()).unwrap();
+        world.make("/a/b/c/inside").unwrap();
+        let from = world.at("/a").unwrap();
+        world.vfs.bind_mount(world.at("/m").unwrap(), &from, Depth::Recursive).unwrap();
+        assert_eq!(world.text("/m/b/c/inside"), "/m/b/c/inside");
+        world.vfs.unmount(world.at("/m").unwrap(), Unmount::Detach).unwrap();
+        assert!(world.at("/m/b").is_err());
+        assert!(world.at("/a/b/c/inside").is_ok());
+    }
+
+    #[test]
+    fn a_mount_in_use_stays_until_it_is_detached() {
+        let world = World::new();
+        world.tmpfs("/m", MountFlags::default()).unwrap();
+        world.make("/m/dir").unwrap();
+        let held = world.at("/m/dir").unwrap();
+        let busy = world.vfs.unmount(world.at("/m").unwrap(), Unmount::IfIdle);
+        assert_eq!(busy, Err(Errno::EBUSY));
+        world.vfs.unmount(world.at("/m").unwrap(), Unmount::Detach).unwrap();
+        assert!(world.at("/m/dir").is_err());
+        assert_eq!(held.inode().read_dir(), Ok(Vec::new()));
+        drop(held);
+        world.tmpfs("/m", MountFlags::default()).unwrap();
+        world.vfs.unmount(world.at("/m").unwrap(), Unmount::IfIdle).unwrap();
+        let nothing = world.vfs.unmount(world.at("/m").unwrap(), Unmount::IfIdle);
+        assert_eq!(nothing, Err(Errno::EINVAL));
+        let root = world.vfs.unmount(world.at("/").unwrap(), Unmount::Detach);
+        assert_eq!(root, Err(Errno::EBUSY));
+    }
+
+    #[test]
+    fn a_mount_for_reading_only_is_not_changed() {
+        let world = World::new();
+        world.tmpfs("/m", MountFlags { readonly: true, ..MountFlags::default() }).unwrap();
+        assert_eq!(world.make("/m/dir"), Err(Errno::EROFS));
+        world.vfs.remount(&world.at("/m").unwrap(), MountFlags::default()).unwrap();
+        assert_eq!(world.make("/m/dir"), Ok(()));
+    }
+
+    #[test]
+    fn what_cannot_be_mounted_is_refused() {
+        let world = World::new();
+        let place = || world.at("/m").unwrap();
+        let mount = |kind: &[u8], options: &[u8]| {
+            world.vfs.mount_new(place(), kind, b"none", options, MountFlags::default())
+        };
+        assert_eq!(mount(b"ext4", b""), Err(Errno::ENODEV));
+        for options in [b"mode=9" as &[u8], b"size=1q", b"size=99999999999g", b"what", b"\xff"] {
+            assert_eq!(mount(b"tmpfs", options), Err(Errno::EINVAL), "{options:?}");
+        }
+        assert_eq!(mount(b"tmpfs", b"size=10%,mode=0700,,uid=3"), Ok(()));
+        assert_eq!(place().inode().stat().unwrap().perm, 0o700);
+    }
+}
