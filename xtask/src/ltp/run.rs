@@ -102,7 +102,11 @@ impl Runner {
         let log = self.logs.join(format!("{}.log", test.name));
         let out = File::create(&log).with_context(|| log.display().to_string())?;
         let mut child = Command::new(&self.kilburn)
-            .args(["run", "--memory", "1G", "--env", "LTPROOT=/opt/ltp", "--env", "HOME=/root"])
+            // As large as the machine that the table was measured on.
+            .args(["run", "--memory", "2G", "--paging", "sv57"])
+            .args(["--env", "LTPROOT=/opt/ltp", "--env", "HOME=/root"])
+            // Tests that race two threads for a minute do so for a quarter of it.
+            .args(["--env", "LTP_RUNTIME_MUL=0.25"])
             .args(["--env", "PATH=/opt/ltp/testcases/bin:/usr/bin:/bin:/usr/sbin:/sbin"])
             .args(["--env", "TMPDIR=/tmp", "--root"])
             .arg(&self.root)
