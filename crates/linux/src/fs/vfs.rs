@@ -153,19 +153,19 @@ impl Vfs {
     }
 
     fn mount_kernel_trees(&self) {
-        let trees: [(&[u8], &[u8], &[u8], &[u8]); 7] = [
-            (b"/proc", b"proc", b"proc", b""),
-            (b"/sys", b"sysfs", b"sysfs", b""),
-            (b"/dev", b"devtmpfs", b"dev", b""),
-            (b"/dev/pts", b"devpts", b"devpts", b""),
-            (b"/dev/shm", b"tmpfs", b"tmpfs", b""),
-            (b"/run", b"tmpfs", b"tmpfs", b"mode=755"),
-            (b"/tmp", b"tmpfs", b"tmpfs", b""),
-        ];
-        for (path, kind, source, options) in trees {
-            let tree = self.tree_of_type(kind, options);
+        for [path, kind, source, options] in [
+            ["/proc", "proc", "proc", ""],
+            ["/sys", "sysfs", "sysfs", ""],
+            ["/dev", "devtmpfs", "dev", ""],
+            ["/dev/pts", "devpts", "devpts", ""],
+            ["/dev/shm", "tmpfs", "tmpfs", ""],
+            ["/run", "tmpfs", "tmpfs", "mode=755"],
+            ["/tmp", "tmpfs", "tmpfs", ""],
+        ] {
+            let tree = self.tree_of_type(kind.as_bytes(), options.as_bytes());
             let tree = tree.expect("these types and options are there");
-            self.mounts.add(tree, source, MountFlags::default(), Some(self.stand_in(path)));
+            let place = self.stand_in(path.as_bytes());
+            self.mounts.add(tree, source.as_bytes(), MountFlags::default(), Some(place));
         }
     }
 

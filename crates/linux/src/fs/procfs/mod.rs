@@ -591,7 +591,7 @@ impl Inode for ProcInode {
             Node::System(number)
                 if flags.writable()
                     && self.perm() & 0o222 == 0
-                    && system::by_number(number).is_ok_and(|file| file.is_setting()) =>
+                    && system::by_number(number).is_ok_and(system::SystemFile::is_setting) =>
             {
                 Err(Errno::EACCES)
             }

@@ -16,7 +16,7 @@ pub(super) const TOP: usize = 0;
 
 /// Folders, by path.
 pub(super) const DIRS: &[&str] =
-    &["", "fs", "sys", "sys/fs", "sys/kernel", "sys/kernel/random", "sys/vm", "sysvipc"];
+    &["", "sys", "sys/fs", "sys/kernel", "sys/kernel/random", "sys/vm", "sysvipc"];
 
 /// A file outside the task folders.
 pub(super) struct SystemFile {
