@@ -185,7 +185,7 @@ fn split(session: &mut Session<'_>, process: usize, mm: &Mm<Machine>, call: &Cal
         && call.args[3] & MAP_ANONYMOUS != 0
     {
         session.mapped += 1;
-        if session.mapped % 2 == 0 {
+        if session.mapped.is_multiple_of(2) {
             let caller = session.callers[process];
             let _ = mm.madvise(&caller, VirtAddr::new(at as u64), call.args[1], MADV_DONTDUMP);
         }
