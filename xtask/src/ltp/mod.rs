@@ -1,6 +1,6 @@
 //! Runs the Linux Test Project's programs, built by the user, under `kilburn run`.
 //!
-//! [`run`] takes the tests of a table (what passes on real kernels), runs each that the folder
+//! [`mod@run`] takes the tests of a table (what passes on real kernels), runs each that the folder
 //! holds, prints what became of it, and fails when one fails that is not among the named
 //! exceptions. [`run::Verdict`] reads a test's exit status as LTP defines it.
 
