@@ -5,7 +5,7 @@
 //! guest could notice. [`Control::interrupt_flag`] is what a terminal's ^C sets: the guest's
 //! foreground process group gets SIGINT.
 //!
-//! Neighbour: [`crate::sched::executor`] serves it.
+//! Neighbour: `sched::executor` serves it.
 
 use crate::kernel::Kernel;
 use crate::sched::wait::Sleep;
