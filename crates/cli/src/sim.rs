@@ -15,6 +15,7 @@ use kilburn_trace::replay::Backing;
 use kilburn_trace::{Replay, Source, open, timing};
 use std::fs::File;
 use std::io::{self, Read, Write as _};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -139,8 +140,10 @@ fn replay(arguments: &Arguments, path: &Path) -> Result<Figures, Failure> {
     let mut replay = prepare(arguments, &source)?;
     let start = Instant::now();
     let limit = arguments.limit.unwrap_or(u64::MAX);
-    let outcome =
-        replay.run(&mut source, limit, |done| bar.set_message(format!("{done} accesses")));
+    let outcome = replay.run(&mut source, limit, |done| {
+        bar.set_message(format!("{done} accesses"));
+        ControlFlow::Continue(())
+    });
     bar.finish_and_clear();
     Ok(Figures::new(name, &replay, outcome.err().map(|error| error.to_string()), start.elapsed()))
 }

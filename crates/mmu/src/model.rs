@@ -493,6 +493,7 @@ pub struct ModelEntry {
 }
 
 /// The frame of `va` in a page whose first frame is `leaf`'s.
+#[inline]
 fn frame_within(leaf: Leaf, span_shift: u32, va: VirtAddr) -> Pfn {
     Pfn::new(leaf.pfn.get() | va.vpn() & ((1 << (span_shift - PAGE_SHIFT)) - 1))
 }

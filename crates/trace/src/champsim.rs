@@ -7,7 +7,7 @@
 //!
 //! An address of 0 is none. Sizes are not in the trace.
 
-use crate::event::{Event, TraceError};
+use crate::event::{Event, Records, TraceError};
 use kilburn_addr::{Access, VirtAddr};
 use std::io::Read;
 
@@ -78,6 +78,17 @@ impl<R: Read> Reader<R> {
         self.events.extend(loads.map(|va| access(Access::Read, va)));
         self.events.push(access(Access::Exec, ip));
         Ok(())
+    }
+}
+
+impl<R: Read> Records for Reader<R> {
+    #[inline]
+    fn next_event(&mut self) -> Result<Option<Event>, TraceError> {
+        Self::next_event(self)
+    }
+
+    fn record(&self) -> u64 {
+        Self::record(self)
     }
 }
 

@@ -55,6 +55,8 @@ pub enum Event {
         len: u64,
         /// `PROT_*`
         prot: u64,
+        /// Whether a child shares it or gets a copy.
+        sharing: Sharing,
     },
     /// The current space unmaps memory.
     Munmap {
@@ -81,6 +83,20 @@ pub enum Event {
     Exec,
     /// The current space ends.
     Exit,
+    /// The current space is this process's.
+    Process {
+        /// Its id.
+        pid: u32,
+    },
+}
+
+/// Whether stores to an area are seen by others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sharing {
+    /// `MAP_PRIVATE`
+    Private,
+    /// `MAP_SHARED`
+    Shared,
 }
 
 /// Why a trace cannot be read on.
@@ -106,4 +122,16 @@ impl TraceError {
             _ => Self::new(record, format!("cannot be read: {error}")),
         }
     }
+}
+
+/// What a trace is read from.
+pub trait Records {
+    /// The next event; `None` at the end.
+    ///
+    /// # Errors
+    /// [`TraceError`], after which nothing more can be read.
+    fn next_event(&mut self) -> Result<Option<Event>, TraceError>;
+
+    /// Number of the record at hand.
+    fn record(&self) -> u64;
 }

@@ -8,7 +8,7 @@
 //!   ==123== text         valgrind's own lines, passed over
 //! ```
 
-use crate::event::{Event, TraceError};
+use crate::event::{Event, Records, TraceError};
 use kilburn_addr::{Access, VirtAddr};
 use std::io::{BufRead, Read as _};
 
@@ -45,41 +45,95 @@ impl<R: BufRead> Reader<R> {
             return Ok(Some(event));
         }
         loop {
-            self.line.clear();
             self.number += 1;
-            let mut limited = self.input.by_ref().take(LINE_MAX);
-            let read = limited
-                .read_until(b'\n', &mut self.line)
-                .map_err(|error| TraceError::io(self.number, &error))?;
-            if read == 0 {
-                return Ok(None);
+            match self.next_line()? {
+                Line::Access(access) => return Ok(Some(self.events_of(access))),
+                Line::Passed => (),
+                Line::None => return Ok(None),
             }
-            if read as u64 == LINE_MAX {
-                return Err(TraceError::new(self.number, "this is no text (see --format)"));
-            }
-            let line = self.line.trim_ascii_end();
-            if line.is_empty() || line.starts_with(b"==") || line.starts_with(b"--") {
-                continue;
-            }
-            if self.line.last() != Some(&b'\n') && parse(line).is_none() {
-                return Err(TraceError::new(self.number, "the trace is cut off here"));
-            }
-            let Some((kind, va, size)) = parse(line) else {
-                let shown: String = String::from_utf8_lossy(line).chars().take(40).collect();
-                let why = format!("`{}` is no access as lackey writes it", shown.escape_debug());
-                return Err(TraceError::new(self.number, why));
-            };
-            let access = |access| Event::Access { access, va, size };
-            return Ok(Some(match kind {
-                b'I' => access(Access::Exec),
-                b'L' => access(Access::Read),
-                b'S' => access(Access::Write),
-                _ => {
-                    self.pending = Some(access(Access::Write));
-                    access(Access::Read)
-                }
-            }));
         }
+    }
+
+    fn next_line(&mut self) -> Result<Line, TraceError> {
+        let failed = |error: std::io::Error| TraceError::io(self.number, &error);
+        let buffered = loop {
+            match self.input.fill_buf() {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => (),
+                other => break other.map_err(failed)?,
+            }
+        };
+        // Nearly all lines lie whole in the buffer.
+        if let Some(end) = buffered.iter().take(LINE_MAX as usize).position(|&byte| byte == b'\n') {
+            let line = understand(&buffered[..end]);
+            if matches!(line, Line::Access(_)) {
+                self.input.consume(end + 1);
+                return Ok(line);
+            }
+        }
+        self.next_odd_line()
+    }
+
+    /// A line that is cut in two by the end of the buffer, or by that of the trace, or is no access.
+    #[cold]
+    fn next_odd_line(&mut self) -> Result<Line, TraceError> {
+        let number = self.number;
+        self.line.clear();
+        let mut limited = self.input.by_ref().take(LINE_MAX);
+        let read = limited
+            .read_until(b'\n', &mut self.line)
+            .map_err(|error| TraceError::io(number, &error))?;
+        if read as u64 == LINE_MAX {
+            return Err(TraceError::new(number, "this is no text (see --format)"));
+        }
+        match understand(&self.line) {
+            _ if read == 0 => Ok(Line::None),
+            Line::None if self.line.last() != Some(&b'\n') => {
+                Err(TraceError::new(number, "the trace is cut off here"))
+            }
+            Line::None => {
+                let line = String::from_utf8_lossy(self.line.trim_ascii_end());
+                let shown: String = line.chars().take(40).collect();
+                let why = format!("`{}` is no access as lackey writes it", shown.escape_debug());
+                Err(TraceError::new(number, why))
+            }
+            line => Ok(line),
+        }
+    }
+
+    /// The event of a line; that of a modification's store is kept for the next call.
+    fn events_of(&mut self, (kind, va, size): (u8, VirtAddr, u32)) -> Event {
+        let access = |access| Event::Access { access, va, size };
+        match kind {
+            b'I' => access(Access::Exec),
+            b'L' => access(Access::Read),
+            b'S' => access(Access::Write),
+            _ => {
+                self.pending = Some(access(Access::Write));
+                access(Access::Read)
+            }
+        }
+    }
+}
+
+/// What a line is.
+enum Line {
+    /// Kind, first byte and bytes of an access.
+    Access((u8, VirtAddr, u32)),
+    /// Empty, or valgrind's own.
+    Passed,
+    /// Nothing that lackey writes.
+    None,
+}
+
+fn understand(line: &[u8]) -> Line {
+    if let Some(access) = parse(line) {
+        return Line::Access(access);
+    }
+    let line = line.trim_ascii_end();
+    if line.is_empty() || line.starts_with(b"==") || line.starts_with(b"--") {
+        Line::Passed
+    } else {
+        Line::None
     }
 }
 
@@ -104,6 +158,17 @@ fn number(digits: &[u8], radix: u32) -> Option<u64> {
     digits.iter().try_fold(0_u64, |sum, &digit| {
         Some(sum.checked_mul(u64::from(radix))? + u64::from(char::from(digit).to_digit(radix)?))
     })
+}
+
+impl<R: BufRead> Records for Reader<R> {
+    #[inline]
+    fn next_event(&mut self) -> Result<Option<Event>, TraceError> {
+        Self::next_event(self)
+    }
+
+    fn record(&self) -> u64 {
+        Self::record(self)
+    }
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub mod recorder;
 pub mod replay;
 pub mod timing;
 
-pub use event::{Event, TraceError};
+pub use event::{Event, Records, Sharing, TraceError};
 pub use open::{Format, Source};
 pub use recorder::Recorder;
 pub use replay::{Replay, ReplayError};

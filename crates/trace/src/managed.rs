@@ -5,6 +5,7 @@
 //! Faults are the memory manager's own: demand zero, the zero page, copy-on-write after a fork. Programs' bytes are in no
 //! trace, so only tables take memory of the machine that simulates.
 
+use crate::event::Sharing;
 use kilburn_addr::{Access, Errno, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
 use kilburn_mm::layout::Arch;
 use kilburn_mm::{
@@ -24,8 +25,12 @@ pub const CHUNK: u64 = 64 << 10;
 
 /// First frame.
 const FIRST_FRAME: u64 = 0x100;
-/// `MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS`
-const ANONYMOUS: u64 = 0x02 | 0x10 | 0x20;
+/// `MAP_FIXED | MAP_ANONYMOUS`
+const ANONYMOUS: u64 = 0x10 | 0x20;
+/// `MAP_SHARED`
+const SHARED: u64 = 0x01;
+/// `MAP_PRIVATE`
+const PRIVATE: u64 = 0x02;
 /// `PROT_READ | PROT_WRITE | PROT_EXEC`
 const ALL_RIGHTS: u64 = 7;
 
@@ -257,7 +262,7 @@ impl Managed {
     fn map_free(&self, mm: &Mm<TraceHost>, start: u64, end: u64) -> Result<(), Unresolved> {
         const NO_REPLACE: u64 = 0x10_0000;
         for addr in (start..end).step_by(PAGE_SIZE as usize) {
-            let flags = ANONYMOUS | NO_REPLACE;
+            let flags = PRIVATE | ANONYMOUS | NO_REPLACE;
             let request = MmapRequest {
                 addr,
                 len: PAGE_SIZE,
@@ -278,10 +283,20 @@ impl Managed {
     ///
     /// # Errors
     /// As mmap(2).
-    pub fn mmap(&mut self, number: u16, va: VirtAddr, len: u64, prot: u64) -> Result<(), Errno> {
+    pub fn mmap(
+        &mut self,
+        number: u16,
+        range: (VirtAddr, u64),
+        prot: u64,
+        sharing: Sharing,
+    ) -> Result<(), Errno> {
         let mm = self.space(number)?;
-        let request =
-            MmapRequest { addr: va.get(), len, prot, flags: ANONYMOUS, file: None, offset: 0 };
+        let flags = match sharing {
+            Sharing::Private => PRIVATE | ANONYMOUS,
+            Sharing::Shared => SHARED | ANONYMOUS,
+        };
+        let (addr, len) = (range.0.get(), range.1);
+        let request = MmapRequest { addr, len, prot, flags, file: None, offset: 0 };
         mm.mmap(&Caller::ROOT, request).map(drop)
     }
 

@@ -19,15 +19,17 @@
 //! | 2 map | page address, level, frame, flags |
 //! | 3 fault | address, level |
 //! | 4 flush | cause, 0 (all) or 1 (space), space or 2 (range), space, start, length |
-//! | 5 mmap, 7 mprotect | address, length, `PROT_*` |
+//! | 5 mmap | address, length, `PROT_*`, 0 (private) or 1 (shared) |
 //! | 6 munmap | address, length |
+//! | 7 mprotect | address, length, `PROT_*` |
 //! | 8 fork | number of the child |
 //! | 9 exec, 10 exit | |
+//! | 11 process | its id |
 //!
 //! Flags are those of `kilburn_paging::LeafFlags`, causes those of `kilburn_mmu::Cause`. A trace without its end
 //! record was cut off.
 
-use crate::event::{Event, TraceError};
+use crate::event::{Event, Records, Sharing, TraceError};
 use kilburn_addr::{Access, AddrRange, VirtAddr};
 use kilburn_mmu::{Cause, Flush};
 use kilburn_paging::LeafFlags;
@@ -56,6 +58,7 @@ fn zigzag(distance: i64) -> u64 {
     (distance << 1 ^ distance >> 63) as u64
 }
 
+#[inline]
 fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
@@ -128,12 +131,15 @@ impl<W: Write> Writer<W> {
                     }
                 }
             }
-            Event::Mmap { va, len, prot } => self.fields(5, &[va.get(), len, prot]),
+            Event::Mmap { va, len, prot, sharing } => {
+                self.fields(5, &[va.get(), len, prot, sharing as u64]);
+            }
             Event::Munmap { va, len } => self.fields(6, &[va.get(), len]),
             Event::Mprotect { va, len, prot } => self.fields(7, &[va.get(), len, prot]),
             Event::Fork { child } => self.fields(8, &[u64::from(child)]),
             Event::Exec => self.fields(9, &[]),
             Event::Exit => self.fields(10, &[]),
+            Event::Process { pid } => self.fields(11, &[u64::from(pid)]),
         }
         if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
     }
@@ -171,11 +177,35 @@ impl<W: Write> Writer<W> {
 
 /// Reads a trace.
 pub struct Reader<R: Read> {
-    input: io::BufReader<zstd::Decoder<'static, io::BufReader<R>>>,
+    input: zstd::Decoder<'static, io::BufReader<R>>,
+    /// Decompressed bytes; those from `at` to `filled` are to be read.
+    buffer: Box<[u8]>,
+    at: usize,
+    filled: usize,
     levels: u8,
     last: [u64; 3],
     record: u64,
     ended: bool,
+}
+
+/// Bytes of the longest number.
+const INTEGER_MAX: usize = 10;
+
+/// The number that `bytes` begin with and how many they are; `None` if it has more than 64 bits.
+#[inline]
+fn integer(bytes: &[u8; INTEGER_MAX]) -> Option<(u64, usize)> {
+    let mut value = 0;
+    for (i, &byte) in bytes.iter().enumerate() {
+        let bits = u64::from(byte & 0x7f);
+        if i == INTEGER_MAX - 1 && bits > 1 {
+            return None;
+        }
+        value |= bits << (7 * i);
+        if byte & 0x80 == 0 {
+            return Some((value, i + 1));
+        }
+    }
+    None
 }
 
 impl<R: Read> Reader<R> {
@@ -184,9 +214,11 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// [`TraceError`] when there is no header.
     pub fn new(input: R) -> Result<Self, TraceError> {
-        let decoder = zstd::Decoder::new(input).map_err(|error| TraceError::io(0, &error))?;
-        let input = io::BufReader::with_capacity(BUFFER, decoder);
-        let mut reader = Self { input, levels: 0, last: [0; 3], record: 0, ended: false };
+        let input = zstd::Decoder::new(input).map_err(|error| TraceError::io(0, &error))?;
+        let buffer = vec![0; BUFFER].into();
+        let (levels, last) = (0, [0; 3]);
+        let mut reader =
+            Self { input, buffer, at: 0, filled: 0, levels, last, record: 0, ended: false };
         let levels = reader.integer().map_err(|error| TraceError::io(0, &error))?;
         reader.levels =
             u8::try_from(levels).ok().filter(|levels| matches!(levels, 0 | 3..=5)).ok_or_else(
@@ -205,28 +237,58 @@ impl<R: Read> Reader<R> {
         self.record
     }
 
+    /// The next [`INTEGER_MAX`] bytes, if they are in the buffer.
+    #[inline]
+    fn ahead(&self) -> Option<&[u8; INTEGER_MAX]> {
+        self.buffer[..self.filled].get(self.at..)?.first_chunk()
+    }
+
     fn integer(&mut self) -> io::Result<u64> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let mut byte = [0];
-            self.input.read_exact(&mut byte)?;
-            let bits = u64::from(byte[0] & 0x7f);
-            if shift == 63 && bits > 1 {
+        let mut bytes = [0; INTEGER_MAX];
+        for i in 0..INTEGER_MAX {
+            bytes[i] = self.byte()?.ok_or(io::ErrorKind::UnexpectedEof)?;
+            if bytes[i] & 0x80 == 0 {
                 break;
             }
-            value |= bits << shift;
-            if byte[0] & 0x80 == 0 {
-                return Ok(value);
+        }
+        let (value, _) = integer(&bytes).ok_or_else(|| bad("a number of more than 64 bits"))?;
+        Ok(value)
+    }
+
+    /// The next byte; `None` at the end of the stream.
+    fn byte(&mut self) -> io::Result<Option<u8>> {
+        while self.at == self.filled {
+            match self.input.read(&mut self.buffer) {
+                Ok(0) => return Ok(None),
+                Ok(filled) => (self.at, self.filled) = (0, filled),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+                Err(error) => return Err(error),
             }
         }
-        Err(io::Error::new(io::ErrorKind::InvalidData, "a number of more than 64 bits"))
+        self.at += 1;
+        Ok(Some(self.buffer[self.at - 1]))
     }
 
     /// The next event; `None` at the end.
     ///
     /// # Errors
     /// [`TraceError`] when the trace is cut off or damaged.
+    #[inline]
     pub fn next_event(&mut self) -> Result<Option<Event>, TraceError> {
+        // Nearly all records are a number that is in the buffer.
+        if let Some((head, len)) = self.ahead().and_then(integer) {
+            let (value, code) = (head >> CODE_BITS, head & ((1 << CODE_BITS) - 1));
+            if code <= RETIRE {
+                self.record += 1;
+                self.at += len;
+                return Ok(Some(self.short(value, code)));
+            }
+        }
+        self.next_in_full()
+    }
+
+    #[cold]
+    fn next_in_full(&mut self) -> Result<Option<Event>, TraceError> {
         if self.ended {
             return Ok(None);
         }
@@ -234,17 +296,22 @@ impl<R: Read> Reader<R> {
         self.decode().map_err(|error| TraceError::io(self.record, &error))
     }
 
+    /// A record of one number; its code is at most [`RETIRE`].
+    #[inline]
+    fn short(&mut self, value: u64, code: u64) -> Event {
+        if code == RETIRE {
+            return Event::Retire(value);
+        }
+        let last = &mut self.last[code as usize];
+        *last = last.wrapping_add(unzigzag(value) as u64);
+        Event::Access { access: ACCESSES[code as usize], va: VirtAddr::new(*last), size: 0 }
+    }
+
     fn decode(&mut self) -> io::Result<Option<Event>> {
         let head = self.integer()?;
         let (value, code) = (head >> CODE_BITS, head & ((1 << CODE_BITS) - 1));
         Ok(Some(match code {
-            0..=2 => {
-                let last = &mut self.last[code as usize];
-                *last = last.wrapping_add(unzigzag(value) as u64);
-                let va = VirtAddr::new(*last);
-                Event::Access { access: ACCESSES[code as usize], va, size: 0 }
-            }
-            RETIRE => Event::Retire(value),
+            0..=RETIRE => self.short(value, code),
             SIZED => {
                 let access =
                     *ACCESSES.get(value as usize).ok_or_else(|| bad("no kind of access"))?;
@@ -264,8 +331,7 @@ impl<R: Read> Reader<R> {
             return Err(bad("the trace says that it has another number of records"));
         }
         // Reads on, so that the checksum is looked at.
-        let mut rest = [0];
-        if self.input.read(&mut rest)? != 0 {
+        if self.byte()?.is_some() {
             return Err(bad("there is more after the end"));
         }
         self.ended = true;
@@ -296,7 +362,16 @@ impl<R: Read> Reader<R> {
                 let cause = *Cause::ALL.get(cause).ok_or_else(|| bad("no cause of a flush"))?;
                 Event::Flush { what: self.flushed()?, cause }
             }
-            5 => Event::Mmap { va: self.address()?, len: self.integer()?, prot: self.integer()? },
+            5 => Event::Mmap {
+                va: self.address()?,
+                len: self.integer()?,
+                prot: self.integer()?,
+                sharing: match self.integer()? {
+                    0 => Sharing::Private,
+                    1 => Sharing::Shared,
+                    _ => return Err(bad("neither private nor shared")),
+                },
+            },
             6 => Event::Munmap { va: self.address()?, len: self.integer()? },
             7 => {
                 Event::Mprotect { va: self.address()?, len: self.integer()?, prot: self.integer()? }
@@ -304,6 +379,7 @@ impl<R: Read> Reader<R> {
             8 => Event::Fork { child: self.small("a space's number")? },
             9 => Event::Exec,
             10 => Event::Exit,
+            11 => Event::Process { pid: self.small("a process's id")? },
             _ => return Err(bad("no event has this number")),
         })
     }
@@ -325,6 +401,17 @@ impl<R: Read> Reader<R> {
 
 fn bad(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+impl<R: Read> Records for Reader<R> {
+    #[inline]
+    fn next_event(&mut self) -> Result<Option<Event>, TraceError> {
+        Self::next_event(self)
+    }
+
+    fn record(&self) -> u64 {
+        Self::record(self)
+    }
 }
 
 #[cfg(test)]
@@ -353,8 +440,11 @@ mod tests {
                 .prop_map(|(va, level, pfn, flags)| Event::Map { va, level, pfn, flags }),
             1 => (va(), 0_u8..5).prop_map(|(va, level)| Event::Fault { va, level }),
             1 => (what, cause).prop_map(|(what, cause)| Event::Flush { what, cause }),
-            1 => (va(), any::<u64>(), 0_u64..8)
-                .prop_map(|(va, len, prot)| Event::Mmap { va, len, prot }),
+            1 => (va(), any::<u64>(), 0_u64..8, any::<bool>()).prop_map(|(va, len, prot, shared)| {
+                let sharing = if shared { Sharing::Shared } else { Sharing::Private };
+                Event::Mmap { va, len, prot, sharing }
+            }),
+            1 => any::<u32>().prop_map(|pid| Event::Process { pid }),
             1 => (va(), any::<u64>()).prop_map(|(va, len)| Event::Munmap { va, len }),
             1 => any::<u16>().prop_map(|child| Event::Fork { child }),
             1 => Just(Event::Exec),

@@ -15,11 +15,12 @@ use std::collections::BTreeMap;
 const FIRST_TABLE: u64 = 1 << (42 - PAGE_SHIFT);
 const ENTRIES: usize = 512;
 
-/// Tables.
+/// Frames of tables.
 #[derive(Default)]
-struct TableFrames(Vec<Cell<u64>>);
+pub struct TableFrames(Vec<Cell<u64>>);
 
 impl TableFrames {
+    #[inline]
     fn cell(&self, at: PhysAddr) -> &Cell<u64> {
         &self.0[(at.get() - (FIRST_TABLE << PAGE_SHIFT)) as usize / 8]
     }
@@ -59,6 +60,8 @@ pub struct Recorded {
     frames: TableFrames,
     format: Sv,
     roots: BTreeMap<u16, Pfn>,
+    /// The space asked for last: it is asked for with every access.
+    current: Option<Space>,
     free: Vec<Pfn>,
 }
 
@@ -71,11 +74,12 @@ impl Recorded {
             _ => Sv::SV57,
         };
         let frames = TableFrames::default();
-        Self { frames, format, roots: BTreeMap::new(), free: Vec::new() }
+        Self { frames, format, roots: BTreeMap::new(), current: None, free: Vec::new() }
     }
 
     /// The tables' memory, for walks.
-    pub fn mem(&self) -> &dyn PhysMem {
+    #[inline]
+    pub fn mem(&self) -> &TableFrames {
         &self.frames
     }
 
@@ -85,7 +89,15 @@ impl Recorded {
     }
 
     /// What hardware needs to know of space `asid`, which is made when it is new.
+    #[inline]
     pub fn hardware(&mut self, asid: u16) -> Space {
+        match self.current {
+            Some(space) if space.asid == asid => space,
+            _ => self.find_space(asid),
+        }
+    }
+
+    fn find_space(&mut self, asid: u16) -> Space {
         let root = match self.roots.get(&asid) {
             Some(root) => *root,
             None => {
@@ -94,7 +106,9 @@ impl Recorded {
                 root
             }
         };
-        Space { root, format: self.format, asid }
+        let space = Space { root, format: self.format, asid };
+        self.current = Some(space);
+        space
     }
 
     fn new_table(&mut self) -> Pfn {
@@ -163,6 +177,7 @@ impl Recorded {
 
     /// The space ends.
     pub fn end(&mut self, asid: u16) {
+        self.current = None;
         if let Some(root) = self.roots.remove(&asid) {
             self.drop_table(root, self.format.levels() - 1);
         }

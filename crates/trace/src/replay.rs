@@ -1,6 +1,6 @@
 //! Events into models: each hart's hardware, over tables that were recorded or are managed.
 
-use crate::event::{Event, TraceError};
+use crate::event::{Event, Records, TraceError};
 use crate::managed::{Managed, Unresolved};
 use crate::open::Source;
 use crate::recorded::Recorded;
@@ -9,6 +9,7 @@ use kilburn_mm::FaultKind;
 use kilburn_mmu::model::config::ConfigError;
 use kilburn_mmu::{Cause, Flush, Model, ModelConfig, ModelStats, Translator};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 /// Where translations come from.
 pub enum Backing {
@@ -79,8 +80,8 @@ impl Replay {
         Ok(Self { config, harts, hart: 0, backing, counts, announced: None })
     }
 
-    /// Replays all of `source`, calling `progress` now and then; the counts so far hold even after an error. At most
-    /// `limit` accesses are replayed.
+    /// Replays all of `source`, at most `limit` accesses; the counts so far hold even after an error. `progress` is
+    /// told now and then how many there were, and may end it.
     ///
     /// # Errors
     /// [`ReplayError`]
@@ -88,21 +89,44 @@ impl Replay {
         &mut self,
         source: &mut Source,
         limit: u64,
-        mut progress: impl FnMut(u64),
+        progress: impl FnMut(u64) -> ControlFlow<()>,
     ) -> Result<(), ReplayError> {
-        const STEP: u64 = 1 << 16;
-        let mut next = STEP;
-        while self.counts.accesses < limit {
-            let Some(event) = source.next_event()? else { break };
-            self.apply(&event)
-                .map_err(|why| ReplayError::Machine { record: source.record(), why })?;
-            if self.counts.accesses >= next {
-                next += STEP;
-                progress(self.counts.accesses);
+        // One loop for each format, so that reading and replaying a record is one piece of code.
+        match source {
+            Source::Lackey(reader) => self.follow(reader, limit, progress),
+            Source::ChampSim(reader) => self.follow(reader, limit, progress),
+            Source::Native(reader) => self.follow(&mut **reader, limit, progress),
+        }
+    }
+
+    fn follow(
+        &mut self,
+        source: &mut impl Records,
+        limit: u64,
+        mut progress: impl FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<(), ReplayError> {
+        const RECORDS: u32 = 1 << 16;
+        loop {
+            for _ in 0..RECORDS {
+                let event = if self.counts.accesses < limit { source.next_event()? } else { None };
+                let followed = match event {
+                    Some(Event::Access { access, va, size }) => self.access(access, va, size),
+                    Some(Event::Retire(count)) => {
+                        self.harts[self.hart].model.retire(count);
+                        Ok(())
+                    }
+                    Some(other) => self.apply(&other),
+                    None => {
+                        let _ = progress(self.counts.accesses);
+                        return Ok(());
+                    }
+                };
+                followed.map_err(|why| ReplayError::Machine { record: source.record(), why })?;
+            }
+            if progress(self.counts.accesses).is_break() {
+                return Ok(());
             }
         }
-        progress(self.counts.accesses);
-        Ok(())
     }
 
     /// Follows one event.
@@ -164,7 +188,7 @@ impl Replay {
         let space = self.harts[self.hart].space;
         let Backing::Managed(managed) = &mut self.backing else { return };
         let done: Result<(), Errno> = match *event {
-            Event::Mmap { va, len, prot } => managed.mmap(space, va, len, prot),
+            Event::Mmap { va, len, prot, sharing } => managed.mmap(space, (va, len), prot, sharing),
             Event::Munmap { va, len } => managed.munmap(space, va, len),
             Event::Mprotect { va, len, prot } => managed.mprotect(space, va, len, prot),
             Event::Fork { child } => managed.fork(space, child),
@@ -188,7 +212,7 @@ impl Replay {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn access(&mut self, access: Access, va: VirtAddr, size: u32) -> Result<(), String> {
         self.counts.accesses += 1;
         let size = u64::from(size.max(1));
@@ -196,12 +220,23 @@ impl Replay {
         if size <= in_page {
             return self.access_page(access, va, size);
         }
+        self.access_two_pages(access, va, in_page, size)
+    }
+
+    #[cold]
+    fn access_two_pages(
+        &mut self,
+        access: Access,
+        va: VirtAddr,
+        in_page: u64,
+        size: u64,
+    ) -> Result<(), String> {
         self.access_page(access, va, in_page)?;
         let Some(next) = va.checked_add(in_page) else { return Ok(()) };
         self.access_page(access, next, (size - in_page).min(PAGE_SIZE))
     }
 
-    #[inline]
+    #[inline(always)]
     fn access_page(&mut self, access: Access, va: VirtAddr, size: u64) -> Result<(), String> {
         let hart = &mut self.harts[self.hart];
         match &mut self.backing {

@@ -11,8 +11,9 @@ use kilburn_trace::native::MAGIC;
 use kilburn_trace::recorded::Recorded;
 use kilburn_trace::recorder::{Recording, SharedModel};
 use kilburn_trace::replay::Backing;
-use kilburn_trace::{Event, Recorder, Replay, Source, open, timing};
+use kilburn_trace::{Event, Recorder, Replay, Sharing, Source, open, timing};
 use parking_lot::Mutex;
+use std::ops::ControlFlow;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -38,7 +39,12 @@ fn the_memory_manager_resolves_a_traces_faults() {
     let (read, write) = (Access::Read, Access::Write);
     let rw = 3;
     let events = [
-        Event::Mmap { va: VirtAddr::new(page(0)), len: 8 * PAGE_SIZE, prot: rw },
+        Event::Mmap {
+            va: VirtAddr::new(page(0)),
+            len: 8 * PAGE_SIZE,
+            prot: rw,
+            sharing: Sharing::Private,
+        },
         access(read, page(0)),
         access(write, page(0)),
         access(write, page(1)),
@@ -230,7 +236,7 @@ fn a_replay_counts_what_the_recorded_run_counted() {
     assert_eq!(source.levels(), 3);
     let mut replay =
         Replay::new(config, Backing::Recorded(Recorded::new(3))).expect("the same shape");
-    replay.run(&mut source, u64::MAX, |_| ()).expect("a whole trace");
+    replay.run(&mut source, u64::MAX, |_| ControlFlow::Continue(())).expect("a whole trace");
     let replayed = replay.stats();
     for (model, replayed) in models.iter().zip(&replayed) {
         let run = model.0.lock().stats();
