@@ -3,10 +3,13 @@
 use crate::args::RunArgs;
 use crate::failure::Failure;
 use crate::sim::figures::{model_json, model_text};
-use kilburn_linux::Machine;
+use kilburn_addr::VmFlags;
+use kilburn_linux::{Machine, SpaceWatch};
 use kilburn_mmu::Model;
 use kilburn_paging::{Format as _, Sv};
 use kilburn_riscv::Translator;
+use kilburn_trace::Sharing;
+use kilburn_trace::areas::Area;
 use kilburn_trace::recorder::{Recording, SharedModel};
 use kilburn_trace::{Recorder, timing};
 use parking_lot::Mutex;
@@ -53,6 +56,9 @@ impl Timed {
 
     /// Puts the models into the machine.
     pub(crate) fn install(&self, machine: &Machine) {
+        if let Some((_, recording)) = &self.recording {
+            machine.set_watch(Box::new(AreaRecorder(Arc::clone(recording))));
+        }
         machine.set_translators(|hart| {
             let model = self.models[hart as usize].clone();
             match &self.recording {
@@ -87,4 +93,37 @@ impl Timed {
     pub(crate) fn to_json(&self) -> Value {
         self.models.iter().map(|model| model_json(&model.0.lock().stats())).collect()
     }
+}
+
+/// Writes down what address spaces consist of.
+struct AreaRecorder(Arc<Mutex<Recording<Output>>>);
+
+impl SpaceWatch for AreaRecorder {
+    fn enters_user(&mut self, hart: u32, pid: u32, asid: u16, areas: &[kilburn_linux::Area]) {
+        let area = |area: &kilburn_linux::Area| Area {
+            start: area.range.start().get(),
+            end: area.range.end().get(),
+            prot: prot(area.flags),
+            sharing: if area.flags.contains(VmFlags::MAYSHARE) {
+                Sharing::Shared
+            } else {
+                Sharing::Private
+            },
+        };
+        let areas: Vec<Area> = areas.iter().map(area).collect();
+        self.0.lock().enters_user(hart, pid, asid, &areas);
+    }
+
+    fn forked(&mut self, hart: u32, parent: u16, child: u16) {
+        self.0.lock().forked(hart, parent, child);
+    }
+}
+
+/// `PROT_*` as mmap(2) takes them.
+fn prot(flags: VmFlags) -> u64 {
+    [(VmFlags::READ, 1), (VmFlags::WRITE, 2), (VmFlags::EXEC, 4)]
+        .into_iter()
+        .filter(|(flag, _)| flags.contains(*flag))
+        .map(|(_, bit)| bit)
+        .sum()
 }

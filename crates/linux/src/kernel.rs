@@ -15,6 +15,7 @@ use crate::strace::Tracer;
 use crate::task::group::StopState;
 use crate::task::{Task, ThreadGroup, Tid};
 use crate::time::{BOOT_REALTIME, Nanos, Timers};
+use crate::watch::SpaceWatch;
 use kilburn_addr::{Errno, VirtAddr};
 use kilburn_mm::{Fault, FaultDone, FaultKind, SegvCode};
 use rand_chacha::ChaCha12Rng;
@@ -87,6 +88,8 @@ pub(crate) struct Kernel {
     pub(crate) userfaults: crate::fs::Userfaults,
     /// The way in for who looks at the machine from outside.
     pub(crate) control: Option<Arc<Control>>,
+    /// Told what address spaces consist of, when somebody wants to know.
+    pub(crate) watch: RefCell<Option<Box<dyn SpaceWatch>>>,
     pub(crate) hostname: RefCell<Vec<u8>>,
     pub(crate) domainname: RefCell<Vec<u8>>,
     /// Offset of CLOCK_REALTIME to its value at boot, as clock_settime leaves it.
@@ -135,6 +138,7 @@ impl Kernel {
             tracer: parts.strace.map(Tracer::new),
             userfaults: crate::fs::Userfaults::default(),
             control: parts.control,
+            watch: RefCell::default(),
             hostname: RefCell::new(b"kilburn".to_vec()),
             domainname: RefCell::new(b"(none)".to_vec()),
             realtime_offset: Cell::new(0),

@@ -11,6 +11,7 @@
 //! - `exec`: a program file becomes an address space. `signal`: signals and their frames.
 //! - `syscall`: the system call table. `fs`: everything behind a descriptor or a path.
 //! - `ipc`: System V shared memory. `strace`: calls and signals as lines of text.
+//! - `watch`: who is told what address spaces consist of.
 //!
 //! Each task is one coroutine (`task::run`), polled by the scheduler. Task state is `Rc`, `Cell`
 //! and `RefCell`; what the memory manager holds on to (inodes, page cache) is `Arc` and locks.
@@ -34,6 +35,7 @@ mod syscall;
 mod task;
 mod time;
 mod user;
+mod watch;
 
 pub use config::{
     Aslr, InitialFile, MachineConfig, MachineError, RootConfig, StdioConfig, TraceSink,
@@ -44,3 +46,4 @@ pub use machine::Machine;
 pub use report::{ExitReport, ExitStatus, Stats};
 pub use syscall::Support;
 pub use syscall::table::{SystemCall, system_calls};
+pub use watch::{Area, SpaceWatch};

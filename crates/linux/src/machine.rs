@@ -21,6 +21,7 @@ use crate::syscall::table;
 use crate::task::limits::Limits;
 use crate::task::run::task_main;
 use crate::task::{Creds, Task, TaskParts, ThreadGroup};
+use crate::watch::SpaceWatch;
 use kilburn_addr::{Errno, PAGE_SIZE, PhysAddr};
 use kilburn_mm::MemoryConfig;
 use kilburn_riscv::{GuestRam, Hart, HartConfig, Regs, Translator};
@@ -96,6 +97,11 @@ impl Machine {
         for (index, number) in (0..self.kernel.cpus.count()).zip(0..) {
             self.kernel.cpus.set_translator(index, make(number));
         }
+    }
+
+    /// Has `watch` told what address spaces consist of, whenever user code is about to run.
+    pub fn set_watch(&self, watch: Box<dyn SpaceWatch>) {
+        self.kernel.watch.replace(Some(watch));
     }
 
     /// Runs until the first program ends.

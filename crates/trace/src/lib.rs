@@ -10,9 +10,11 @@
 //! - [`lackey`], [`champsim`], [`native`]: the formats; [`native`] is our own and documented there.
 //! - [`Replay`]: events into models ([`replay`]), over [`managed`] or [`recorded`] memory.
 //! - [`Recorder`]: a hart's hardware model that also writes down what it saw ([`recorder`]).
+//! - [`areas`]: what became of areas between two looks at them.
 //! - [`timing`]: model configurations from presets and TOML files.
 #![forbid(unsafe_code)]
 
+pub mod areas;
 pub mod champsim;
 pub mod event;
 pub mod lackey;

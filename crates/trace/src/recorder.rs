@@ -4,6 +4,7 @@
 //! find is compared with what a replay knows, unless nothing has changed since the page was last looked at (no flush, and the
 //! rights were enough). So a replay with any TLB finds the entries this run's would have found.
 
+use crate::areas::{Area, changes};
 use crate::event::Event;
 use crate::native::Writer;
 use kilburn_addr::{Access, PAGE_SHIFT, VirtAddr};
@@ -12,7 +13,7 @@ use kilburn_paging::hardware::{Step, WalkStart, descend};
 use kilburn_paging::walk::WalkFault;
 use kilburn_paging::{Format as _, LeafFlags, PhysMem};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::sync::Arc;
 
@@ -50,12 +51,20 @@ struct Known {
     is_fresh: bool,
 }
 
+/// What the trace has said of a space.
+#[derive(Clone, Default)]
+struct KnownSpace {
+    pid: Option<u32>,
+    areas: Vec<Area>,
+}
+
 /// A trace in the making; shared by the recorders of all harts.
 pub struct Recording<W: Write> {
     writer: Writer<W>,
     known: HashMap<(u16, u64), Known>,
     hart: u32,
     space: Option<(u32, u16)>,
+    spaces: BTreeMap<u16, KnownSpace>,
     /// The first failure of writing; nothing is written after it.
     failed: Option<io::Error>,
 }
@@ -67,8 +76,9 @@ impl<W: Write> Recording<W> {
     /// Those of `output`.
     pub fn new(output: W, levels: u8) -> io::Result<Arc<Mutex<Self>>> {
         let writer = Writer::new(output, levels)?;
-        let known = HashMap::new();
-        Ok(Arc::new(Mutex::new(Self { writer, known, hart: 0, space: None, failed: None })))
+        let (known, spaces) = (HashMap::new(), BTreeMap::new());
+        let recording = Self { writer, known, hart: 0, space: None, spaces, failed: None };
+        Ok(Arc::new(Mutex::new(recording)))
     }
 
     /// Ends the trace; answers the output and its number of records.
@@ -93,6 +103,38 @@ impl<W: Write> Recording<W> {
             self.hart = hart;
             self.write(&Event::Hart(hart));
         }
+    }
+
+    fn in_space(&mut self, hart: u32, asid: u16) {
+        self.on_hart(hart);
+        if self.space != Some((hart, asid)) {
+            self.space = Some((hart, asid));
+            self.write(&Event::Space(asid));
+        }
+    }
+
+    /// Process `pid` is about to run on `hart` in the space `asid`, which consists of `areas`.
+    pub fn enters_user(&mut self, hart: u32, pid: u32, asid: u16, areas: &[Area]) {
+        let known = self.spaces.entry(asid).or_default();
+        let is_new = known.pid.replace(pid) != Some(pid);
+        if !is_new && known.areas == areas {
+            return;
+        }
+        let changed = changes(&known.areas, areas);
+        known.areas = areas.to_vec();
+        self.in_space(hart, asid);
+        if is_new {
+            self.write(&Event::Process { pid });
+        }
+        changed.iter().for_each(|event| self.write(event));
+    }
+
+    /// A task on `hart` made `child`, a copy of `parent`.
+    pub fn forked(&mut self, hart: u32, parent: u16, child: u16) {
+        self.in_space(hart, parent);
+        self.write(&Event::Fork { child });
+        let areas = self.spaces.get(&parent).map(|known| known.areas.clone()).unwrap_or_default();
+        self.spaces.insert(child, KnownSpace { pid: None, areas });
     }
 
     /// Says what the tables hold for `va`, if that is news.
@@ -157,16 +199,18 @@ impl<W: Write> Recording<W> {
     }
 
     fn access(&mut self, mem: &dyn PhysMem, hart: u32, space: Space, va: VirtAddr, access: Access) {
-        self.on_hart(hart);
-        if self.space != Some((hart, space.asid)) {
-            self.space = Some((hart, space.asid));
-            self.write(&Event::Space(space.asid));
-        }
+        self.in_space(hart, space.asid);
         self.look(mem, space, va, access);
         self.write(&Event::Access { access, va, size: 0 });
     }
 
     fn flush(&mut self, hart: u32, what: Flush, cause: Cause) {
+        if let (Flush::Asid(asid), Cause::Exit) = (what, cause)
+            && self.spaces.remove(&asid).is_some()
+        {
+            self.in_space(hart, asid);
+            self.write(&Event::Exit);
+        }
         self.on_hart(hart);
         self.write(&Event::Flush { what, cause });
         match what {

@@ -149,6 +149,7 @@ impl Replay {
                 }
             }
             Event::Map { .. } | Event::Fault { .. } => return self.tables_changed(event),
+            Event::Process { .. } => (),
             _ => self.areas_changed(event),
         }
         Ok(())

@@ -8,6 +8,7 @@
 use crate::kernel::Kernel;
 use crate::task::{Task, add};
 use crate::time::Nanos;
+use crate::watch::Area;
 use kilburn_mm::{FlushReason, FlushScope, TlbFlush};
 use kilburn_riscv::{Cause, Flush, Hart, HartStats, Space, TimeSource, Translator, Trap};
 use std::cell::{Cell, RefCell};
@@ -66,6 +67,11 @@ impl Cpus {
         let now = self.shown.get().max(self.cpus[self.current.get()].time.get());
         self.shown.set(now);
         now
+    }
+
+    /// Number of the hart that runs now.
+    pub(crate) fn current(&self) -> u32 {
+        self.current.get() as u32
     }
 
     /// Gives hart `index` a translator.
@@ -148,6 +154,7 @@ impl Kernel {
         let Some((root, asid)) = task.with_mm(|mm| (mm.root(), mm.asid())) else {
             unreachable!("a task in user mode has an address space");
         };
+        self.tell_watch(task, asid);
         let space = Space { root, format: self.paging, asid };
         let mut hart = cpu.hart.borrow_mut();
         hart.set_time(TimeSource {
@@ -162,6 +169,15 @@ impl Kernel {
         add(&task.usage.user, ran);
         self.cpus.pass(ran);
         trap
+    }
+
+    /// Tells who watches what the address space of `task` consists of.
+    fn tell_watch(&self, task: &Task, asid: u16) {
+        let mut watch = self.watch.borrow_mut();
+        let (Some(watch), Some(mm)) = (&mut *watch, task.mm()) else { return };
+        let mut areas = Vec::new();
+        mm.for_each_area(|range, flags| areas.push(Area { range, flags }));
+        watch.enters_user(self.cpus.current(), task.group().tgid(), asid, &areas);
     }
 
     /// Applies the TLB flushes that the memory manager asked for to every hart.

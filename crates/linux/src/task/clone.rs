@@ -157,7 +157,13 @@ impl Task {
             copy
         };
         let mm = match self.mm() {
-            Some(mm) if !flags.contains(CloneFlags::VM) => Some(mm.fork(&self.caller())?),
+            Some(mm) if !flags.contains(CloneFlags::VM) => {
+                let copy = mm.fork(&self.caller())?;
+                if let Some(watch) = &mut *kernel.watch.borrow_mut() {
+                    watch.forked(kernel.cpus.current(), mm.asid(), copy.asid());
+                }
+                Some(copy)
+            }
             mm => mm,
         };
         let tid = kernel.allocate_tid()?;

@@ -6,7 +6,7 @@ use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
 use core::fmt::{self, Write};
-use kilburn_addr::{PAGE_SHIFT, VmFlags};
+use kilburn_addr::{AddrRange, PAGE_SHIFT, VmFlags};
 
 /// Width of a line before its name on a 64-bit kernel (Linux `show_vma_header_prefix`:
 /// 25 + 6 pointers - 1).
@@ -20,6 +20,13 @@ impl<H: Host> Mm<H> {
     pub fn write_maps(&self, out: &mut dyn Write) -> fmt::Result {
         let state = self.state.read();
         state.areas.iter().try_for_each(|vma| write_header(out, &state, vma))
+    }
+
+    /// Calls `each` with the range and flags of every area, by address.
+    pub fn for_each_area(&self, mut each: impl FnMut(AddrRange, VmFlags)) {
+        for vma in self.state.read().areas.iter() {
+            each(vma.range, vma.flags);
+        }
     }
 }
 
