@@ -118,6 +118,8 @@ impl RssDelta {
 #[derive(Default)]
 pub(crate) struct Rss {
     pages: [AtomicI64; 3],
+    /// Entries whose pages are in swap (Linux `MM_SWAPENTS`).
+    swapped: AtomicI64,
     /// Most resident pages so far, noted before they become fewer (Linux `hiwater_rss`).
     peak: AtomicU64,
 }
@@ -138,6 +140,23 @@ impl Rss {
                 count.fetch_add(pages, Ordering::Relaxed);
             }
         }
+    }
+
+    /// More entries have their pages in swap.
+    #[inline]
+    pub(crate) fn swapped_out(&self, pages: i64) {
+        self.swapped.fetch_add(pages, Ordering::Relaxed);
+    }
+
+    /// Fewer entries have their pages in swap.
+    #[inline]
+    pub(crate) fn swapped_in(&self, pages: i64) {
+        self.swapped.fetch_sub(pages, Ordering::Relaxed);
+    }
+
+    /// Entries whose pages are in swap.
+    pub(crate) fn swapped(&self) -> u64 {
+        self.swapped.load(Ordering::Relaxed).max(0) as u64
     }
 
     pub(crate) fn get(&self, kind: RssKind) -> u64 {

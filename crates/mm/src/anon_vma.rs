@@ -13,12 +13,16 @@
 //! Linux keeps the same relation as a list of `anon_vma_chain` per area; here an area's chain is
 //! its `AnonVma` and that one's ancestors.
 
-use crate::{Host, Mm};
+use crate::rmap::interval::IntervalTree;
+use crate::rmap::walk::VisitPlace;
+use crate::{Host, Mm, Vma};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::fmt;
-use kilburn_addr::{AddrRange, VirtAddr};
+use core::ops::ControlFlow;
+use kilburn_addr::{AddrRange, PAGE_SHIFT, VirtAddr, VmFlags};
 use lock_api::Mutex;
 use once_cell::race::OnceBox;
 
@@ -26,36 +30,74 @@ use once_cell::race::OnceBox;
 pub struct AnonVma<H: Host> {
     id: u32,
     parent: Option<Arc<AnonVma<H>>>,
-    areas: Mutex<H::RawMutex, AnonAreas<H>>,
+    /// The first of its line of parents; none when it is that itself.
+    root: Option<Arc<AnonVma<H>>>,
+    links: Mutex<H::RawMutex, AnonLinks<H>>,
+    /// Where it is known by number.
+    registry: Option<Arc<AnonVmas<H>>>,
 }
 
-/// By address space and start.
-type AnonAreas<H> = BTreeMap<(u64, VirtAddr), AnonArea<H>>;
+/// What is reached from an [`AnonVma`].
+struct AnonLinks<H: Host> {
+    areas: IntervalTree<(u64, VirtAddr), AnonArea<H>>,
+    /// Those whose parent it is, by number.
+    children: BTreeMap<u32, Weak<AnonVma<H>>>,
+}
 
 /// An area whose private pages belong to an [`AnonVma`].
-#[expect(dead_code, reason = "read by the walk from a page to its tables, which reclaim brings")]
 struct AnonArea<H: Host> {
     mm: Weak<Mm<H>>,
     range: AddrRange,
-    pgoff: u64,
+    flags: VmFlags,
 }
 
 impl<H: Host> AnonVma<H> {
-    /// A new identity; `parent` is that of the area this one's is forked from.
+    /// A new identity that no frame's metadata can name; `parent` is that of the area this one's
+    /// is forked from.
     pub fn new(id: u32, parent: Option<Arc<Self>>) -> Arc<Self> {
-        Arc::new(Self { id, parent, areas: Mutex::new(BTreeMap::new()) })
+        Self::with_registry(id, parent, None)
+    }
+
+    fn with_registry(
+        id: u32,
+        parent: Option<Arc<Self>>,
+        registry: Option<Arc<AnonVmas<H>>>,
+    ) -> Arc<Self> {
+        let root = parent.as_ref().map(|parent| parent.root.as_ref().unwrap_or(parent).clone());
+        let links = AnonLinks { areas: IntervalTree::default(), children: BTreeMap::new() };
+        let this = Arc::new(Self { id, parent, root, links: Mutex::new(links), registry });
+        if let Some(parent) = &this.parent {
+            parent.links.lock().children.insert(id, Arc::downgrade(&this));
+        }
+        this
     }
 
     /// An area has this for its `AnonVma` now.
-    pub(crate) fn link(&self, mm: &Mm<H>, range: AddrRange, pgoff: u64) {
-        let area = AnonArea { mm: mm.weak(), range, pgoff };
-        self.areas.lock().insert((mm.id(), range.start()), area);
+    pub(crate) fn link(&self, mm: &Mm<H>, vma: &Vma<H>) {
+        let (range, first) = (vma.range, vma.pgoff);
+        let area = AnonArea { mm: mm.weak(), range, flags: vma.flags };
+        let last = first + (range.pages() - 1);
+        self.links.lock().areas.insert(first, last, (mm.id(), range.start()), area);
     }
 
     /// An area is gone, or has another range.
-    pub(crate) fn unlink(&self, mm: &Mm<H>, range: AddrRange) {
+    pub(crate) fn unlink(&self, mm: &Mm<H>, range: AddrRange, pgoff: u64) {
         // An area that took over a neighbour's AnonVma is not linked under its old range.
-        self.areas.lock().remove(&(mm.id(), range.start()));
+        self.links.lock().areas.remove(pgoff, (mm.id(), range.start()));
+    }
+
+    /// An area has other flags now.
+    pub(crate) fn reflag(&self, mm: &Mm<H>, vma: &Vma<H>) {
+        if let Some(area) = self.links.lock().areas.get_mut(vma.pgoff, (mm.id(), vma.start())) {
+            area.flags = vma.flags;
+        }
+    }
+
+    /// The flags an area is linked with, if it is, for checking.
+    pub(crate) fn flags_of(&self, mm: u64, range: AddrRange, pgoff: u64) -> Option<VmFlags> {
+        let links = self.links.lock();
+        let area = links.areas.get(pgoff, (mm, range.start()))?;
+        (area.range == range).then_some(area.flags)
     }
 
     /// The number frame metadata knows it by.
@@ -63,11 +105,121 @@ impl<H: Host> AnonVma<H> {
         self.id
     }
 
+    /// The number of the first of its line: whose pages all of the line may map.
+    pub(crate) fn root_id(&self) -> u32 {
+        self.root.as_ref().map_or(self.id, |root| root.id)
+    }
+
     /// Whether it came to be by fork (Linux: `anon_vma_chain` is not singular). Areas of a forked
     /// child are kept apart from areas without an `AnonVma`
     /// (Linux 6.18 mm/vma.c: `vma_is_fork_child`).
     pub fn is_forked(&self) -> bool {
         self.parent.is_some()
+    }
+
+    /// Calls `visit` with each place where page `index` of this, or of what was forked from it,
+    /// would be mapped, and its area's flags, until it breaks. Whom it meets is put into `alive`,
+    /// to be dropped when no lock is held.
+    pub(crate) fn for_each_place(
+        self: &Arc<Self>,
+        index: u64,
+        alive: &mut Alive<H>,
+        visit: &mut VisitPlace<'_, H>,
+    ) -> ControlFlow<()> {
+        let mut next = alive.anon_vmas.len();
+        alive.anon_vmas.push(self.clone());
+        while let Some(anon_vma) = alive.anon_vmas.get(next).cloned() {
+            next += 1;
+            let links = anon_vma.links.lock();
+            links.areas.for_each_overlap(index, index, |first, _, area| {
+                let Some(mm) = area.mm.upgrade() else { return ControlFlow::Continue(()) };
+                let offset = (index - first) << PAGE_SHIFT;
+                let va = VirtAddr::new(area.range.start().get() + offset);
+                let flow = visit(&mm, va, area.flags);
+                alive.mms.push(mm);
+                flow
+            })?;
+            alive.anon_vmas.extend(links.children.values().filter_map(Weak::upgrade));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl<H: Host> Drop for AnonVma<H> {
+    fn drop(&mut self) {
+        if let Some(parent) = &self.parent {
+            parent.links.lock().children.remove(&self.id);
+        }
+        if let Some(registry) = &self.registry {
+            registry.forget(self.id);
+        }
+    }
+}
+
+/// Whom a walk met: kept until no lock is held, because the last reference to an address space
+/// unmaps all of it.
+pub(crate) struct Alive<H: Host> {
+    pub(crate) mms: Vec<Arc<Mm<H>>>,
+    pub(crate) anon_vmas: Vec<Arc<AnonVma<H>>>,
+    pub(crate) mappings: Vec<Arc<crate::AddressSpace<H>>>,
+}
+
+impl<H: Host> Default for Alive<H> {
+    fn default() -> Self {
+        Self { mms: Vec::new(), anon_vmas: Vec::new(), mappings: Vec::new() }
+    }
+}
+
+impl<H: Host> Alive<H> {
+    /// Lets all of them go; no lock is held.
+    pub(crate) fn clear(&mut self) {
+        self.mms.clear();
+        self.anon_vmas.clear();
+        self.mappings.clear();
+    }
+}
+
+/// Every [`AnonVma`] of a machine by number, to reach a frame's owner from its metadata. A number is
+/// used again once its `AnonVma` is gone, and with it all its pages.
+pub(crate) struct AnonVmas<H: Host>(Mutex<H::RawMutex, Numbers<H>>);
+
+struct Numbers<H: Host> {
+    /// Number `i + 1` is at `i`.
+    known: Vec<Option<Weak<AnonVma<H>>>>,
+    free: Vec<u32>,
+}
+
+impl<H: Host> AnonVmas<H> {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Numbers { known: Vec::new(), free: Vec::new() })))
+    }
+
+    /// A new identity with a number of its own.
+    pub(crate) fn make(self: &Arc<Self>, parent: Option<Arc<AnonVma<H>>>) -> Arc<AnonVma<H>> {
+        let id = {
+            let mut numbers = self.0.lock();
+            match numbers.free.pop() {
+                Some(id) => id,
+                None => {
+                    numbers.known.push(None);
+                    numbers.known.len() as u32
+                }
+            }
+        };
+        let made = AnonVma::with_registry(id, parent, Some(self.clone()));
+        self.0.lock().known[id as usize - 1] = Some(Arc::downgrade(&made));
+        made
+    }
+
+    /// Whom a number stands for.
+    pub(crate) fn get(&self, id: u32) -> Option<Arc<AnonVma<H>>> {
+        self.0.lock().known.get((id as usize).checked_sub(1)?)?.as_ref()?.upgrade()
+    }
+
+    fn forget(&self, id: u32) {
+        let mut numbers = self.0.lock();
+        numbers.known[id as usize - 1] = None;
+        numbers.free.push(id);
     }
 }
 

@@ -6,7 +6,9 @@
 
 use crate::accounting::{RssDelta, RssKind, VmPages};
 use crate::frames::FrameState;
-use crate::pte;
+use crate::pte::{self, SwapPte};
+use crate::swap::SwapEntry;
+use crate::swap::slots::Content;
 use crate::{AddressSpace, Host, Memory, Mm, Vma};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -38,6 +40,7 @@ const TABLES_WITHIN_VMAS: &str = "tables-within-vmas";
 const COUNTS_ADD_UP: &str = "counts-add-up";
 const RSS_IS_TRUE: &str = "rss-is-true";
 const GAPS_ARE_EXACT: &str = "gaps-are-exact";
+const WAYS_BACK: &str = "ways-back-lead-there";
 const NO_STALE_DATA: &str = "no-stale-data";
 
 fn violation<T>(invariant: &'static str, detail: String) -> Result<T, Violation> {
@@ -65,6 +68,8 @@ struct Walk {
     promised: u64,
     /// Areas per page cache.
     areas: BTreeMap<u64, usize>,
+    /// References per slot of swap.
+    slots: BTreeMap<SwapEntry, u32>,
 }
 
 impl<H: Host> Memory<H> {
@@ -75,7 +80,12 @@ impl<H: Host> Memory<H> {
     /// # Errors
     /// The first [`Violation`] found.
     pub fn check(&self, mms: &[&Mm<H>], files: &[&AddressSpace<H>]) -> Result<(), Violation> {
-        let mut walk = Walk { frames: BTreeMap::new(), promised: 0, areas: BTreeMap::new() };
+        let mut walk = Walk {
+            frames: BTreeMap::new(),
+            promised: 0,
+            areas: BTreeMap::new(),
+            slots: BTreeMap::new(),
+        };
         for mm in mms {
             mm.check_areas(&mut walk)?;
             mm.check_tables(&mut walk)?;
@@ -88,7 +98,45 @@ impl<H: Host> Memory<H> {
                 format!("{file:?} is not registered")
             })?;
         }
+        self.check_swap(&walk)?;
+        self.check_reclaim().or_else(|what| violation(COUNTS_ADD_UP, what.into()))?;
         self.check_frames(walk)
+    }
+
+    /// Every slot's references are those found, every frame of the swap cache knows its slot.
+    fn check_swap(&self, walk: &Walk) -> Result<(), Violation> {
+        let mut found = walk.slots.len();
+        let (mut total, mut free) = (0, 0);
+        let in_use = self.swap.areas.lock().by_number.clone();
+        for active in in_use.into_iter().flatten() {
+            let slots = active.slots.lock();
+            slots.check().or_else(|what| violation(COUNTS_ADD_UP, what.into()))?;
+            total += u64::from(slots.len());
+            free += u64::from(slots.len() - slots.used());
+            for slot in 0..slots.len() {
+                let entry = SwapEntry { area: active.number, slot };
+                let references = walk.slots.get(&entry).copied();
+                found -= usize::from(references.is_some());
+                let (counted, content) = (slots.references(slot), slots.content(slot));
+                ensure(counted == references.unwrap_or(0), COUNTS_ADD_UP, || {
+                    format!("{entry:?}: {counted} references counted, {references:?} found")
+                })?;
+                ensure(content != Content::Busy, COUNTS_ADD_UP, || {
+                    format!("{entry:?} is busy for ever")
+                })?;
+                if let Content::Frame(frame) = content {
+                    let known = self.meta(self.frame_at(frame)).swap_slot();
+                    ensure(known == Some((active.number, slot)), COUNTS_ADD_UP, || {
+                        format!("the frame of {entry:?} has {known:?}")
+                    })?;
+                }
+            }
+        }
+        ensure(found == 0, COUNTS_ADD_UP, || format!("{found} entries of areas not in use"))?;
+        let counts = self.counts();
+        ensure((counts.swap_total, counts.swap_free) == (total, free), COUNTS_ADD_UP, || {
+            format!("{free} of {total} slots are free, counted {counts:?}")
+        })
     }
 
     fn check_frames(&self, walk: Walk) -> Result<(), Violation> {
@@ -99,7 +147,11 @@ impl<H: Host> Memory<H> {
             let state = meta.state();
             uses[state as usize] += 1;
             let seen = walk.frames.get(&pfn).copied().unwrap_or_default();
-            let held = seen.held + u32::from(state == FrameState::Kernel);
+            let swap_cached = meta.is_swap_cached();
+            let held = seen.held + u32::from(state == FrameState::Kernel || swap_cached);
+            ensure(!swap_cached || state == FrameState::Anon, COUNTS_ADD_UP, || {
+                format!("{pfn:?} {state:?} is in the swap cache")
+            })?;
             ensure(meta.maps() == seen.maps, COUNTS_ADD_UP, || {
                 format!("{pfn:?} {state:?}: {} mappings counted, {} found", meta.maps(), seen.maps)
             })?;
@@ -134,6 +186,12 @@ impl<H: Host> Memory<H> {
     }
 }
 
+/// Whether an area is linked, with those of its flags that walks look at.
+fn is_linked_as(flags: VmFlags, linked: Option<VmFlags>) -> bool {
+    let used = VmFlags::LOCKED | VmFlags::EXEC | VmFlags::SHARED | VmFlags::MAYWRITE;
+    linked.is_some_and(|linked| linked & used == flags & used)
+}
+
 impl fmt::Debug for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} mappings + {} held", self.maps, self.held)
@@ -156,11 +214,16 @@ impl<H: Host> Mm<H> {
             }
             if let Some(mapping) = vma.file.as_ref().and_then(|file| file.mapping()) {
                 *walk.areas.entry(mapping.id()).or_default() += 1;
-                ensure(
-                    mapping.i_mmap.lock().contains(self.id(), vma.range, vma.pgoff),
-                    COUNTS_ADD_UP,
-                    || format!("{vma:?} is not among the areas of its file"),
-                )?;
+                let linked = mapping.i_mmap.lock().flags_of(self.id(), vma.range, vma.pgoff);
+                ensure(is_linked_as(vma.flags, linked), WAYS_BACK, || {
+                    format!("{vma:?} is linked to its file as {linked:?}")
+                })?;
+            }
+            if let Some(anon_vma) = vma.anon_vma.get() {
+                let linked = anon_vma.flags_of(self.id(), vma.range, vma.pgoff);
+                ensure(is_linked_as(vma.flags, linked), WAYS_BACK, || {
+                    format!("{vma:?} is linked to its anon_vma as {linked:?}")
+                })?;
             }
         }
         vm.peak = state.vm.peak;
@@ -184,6 +247,7 @@ impl<H: Host> Mm<H> {
             format!("{tables} tables found, {:?} counted", self.table_pages)
         })?;
         let mut rss = RssDelta::default();
+        let mut swapped = 0;
         let mut result = Ok(());
         let all = kilburn_addr::AddrRange::new(VirtAddr::ZERO, self.layout().task_size());
         guard.tables.for_each_leaf_table(all.unwrap_or_default(), |span| {
@@ -199,11 +263,26 @@ impl<H: Host> Mm<H> {
                     (Some(vma), Entry::Leaf(leaf)) => {
                         self.check_leaf(vma, va, leaf, walk, &mut rss)
                     }
+                    (Some(vma), Entry::Software(payload)) => {
+                        if let Some(found) = SwapPte::from_payload(payload) {
+                            *walk.slots.entry(found.entry).or_default() += 1;
+                            swapped += 1;
+                            let private = vma.anon_vma.get().is_some();
+                            ensure(private, COUNTS_ADD_UP, || {
+                                format!("{found:?} at {va} in {vma:?}")
+                            })
+                        } else {
+                            Ok(())
+                        }
+                    }
                     _ => Ok(()),
                 };
             }
         });
         result?;
+        ensure(self.rss.swapped() == swapped, RSS_IS_TRUE, || {
+            format!("{} pages in swap counted, {swapped} found", self.rss.swapped())
+        })?;
         for kind in [RssKind::Anon, RssKind::File, RssKind::Shmem] {
             let (counted, found) = (self.rss.get(kind), rss.pages[kind as usize]);
             ensure(counted as i64 == found, RSS_IS_TRUE, || {
@@ -291,6 +370,9 @@ impl<H: Host> AddressSpace<H> {
             }
         });
         result?;
+        for entry in self.swap_entries() {
+            *walk.slots.entry(entry).or_default() += 1;
+        }
         walk.promised += self.promised_pages();
         let areas = walk.areas.get(&self.id()).copied().unwrap_or_default();
         let linked = self.i_mmap.lock().len();

@@ -14,10 +14,11 @@ const fn kbytes_to_pages(kbytes: u64) -> u64 {
 impl<H: Host> Memory<H> {
     /// Most pages that may be promised in overcommit mode 2.
     pub(crate) fn commit_limit(&self) -> u64 {
-        match self.tunables.commit_limit() {
+        let limit = match self.tunables.commit_limit() {
             CommitLimit::Kbytes(kbytes) => kbytes_to_pages(kbytes),
             CommitLimit::Ratio(percent) => self.frames.total() * u64::from(percent) / 100,
-        }
+        };
+        limit + self.swap.total.load(Ordering::Relaxed)
     }
 
     /// Promises `pages` to an address space of `total_vm` pages.
@@ -30,7 +31,9 @@ impl<H: Host> Memory<H> {
         let config = self.config();
         let allowed = match config.overcommit {
             Overcommit::Always => true,
-            Overcommit::Heuristic => pages <= self.frames.total(),
+            Overcommit::Heuristic => {
+                pages <= self.frames.total() + self.swap.total.load(Ordering::Relaxed)
+            }
             Overcommit::Never(_) => {
                 let mut limit = self.commit_limit();
                 if !caller.admin {

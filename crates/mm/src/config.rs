@@ -1,5 +1,6 @@
 //! What is chosen when a machine's memory is made: frames, overcommit, and the sysctl limits.
 
+use crate::policy::Builtin;
 use core::ops::Range;
 use kilburn_addr::Pfn;
 
@@ -24,6 +25,10 @@ pub struct MemoryConfig {
     /// Bytes around a faulting file page that are mapped with it when cached
     /// (debugfs `fault_around_bytes`); a power of two, at least a page.
     pub fault_around_bytes: u64,
+    /// Who chooses the page that goes when memory is short.
+    pub policy: Builtin,
+    /// `vm.swappiness`, 0 to 200: how dear pages of files are against anonymous ones.
+    pub swappiness: u8,
 }
 
 impl MemoryConfig {
@@ -41,6 +46,8 @@ impl MemoryConfig {
             admin_reserve_kbytes: (kbytes / 32).min(8 << 10),
             user_reserve_kbytes: (kbytes / 32).min(128 << 10),
             fault_around_bytes: 65536,
+            policy: Builtin::TwoList,
+            swappiness: 60,
         }
     }
 

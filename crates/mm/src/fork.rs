@@ -5,16 +5,18 @@
 //! Tables that faults can fill again, those of files without private pages, are not copied.
 
 use crate::accounting::{RssDelta, RssKind};
-use crate::anon_vma::{AnonSlot, AnonVma};
+use crate::anon_vma::AnonSlot;
 use crate::areas::{AreaWatch, Areas, Neighbours, Vma};
 use crate::frames::FrameState;
 use crate::host::FlushReason;
 use crate::mm::{State, TableGuard};
+use crate::pte::{SwapFlags, SwapPte};
 use crate::rmap::Links;
 use crate::zap::Zap;
 use crate::{Caller, Host, Mm};
 use alloc::sync::Arc;
 use core::ops::ControlFlow;
+use core::sync::atomic::Ordering;
 use kilburn_addr::{AddrRange, Errno, PhysAddr, VirtAddr, VmFlags};
 use kilburn_paging::tables::NoTable;
 use kilburn_paging::walk::entry_addr;
@@ -35,8 +37,9 @@ impl<H: Host> Mm<H> {
     /// # Errors
     /// `ENOMEM`, also when the child's memory may not be promised.
     pub fn fork(&self, caller: &Caller) -> Result<Arc<Self>, Errno> {
-        let state = self.state.write();
         let memory = self.memory();
+        self.make_room_for_tables();
+        let state = self.state.write();
         let child = Self::with_state(
             memory,
             *self.layout(),
@@ -66,6 +69,13 @@ impl<H: Host> Mm<H> {
         Ok(child)
     }
 
+    /// The child's tables are made where nothing can be reclaimed: room for them comes first.
+    fn make_room_for_tables(&self) {
+        if self.memory().is_reclaiming() {
+            self.memory().make_room_for(self.table_pages.load(Ordering::Relaxed));
+        }
+    }
+
     fn copy_area(
         &self,
         caller: &Caller,
@@ -84,10 +94,9 @@ impl<H: Host> Mm<H> {
         copy.flags -= VmFlags::LOCKED | VmFlags::LOCKONFAULT | VmFlags::UFFD;
         copy.userfault = None;
         copy.anon_vma = match vma.anon_vma.get() {
-            Some(anon_vma) if !wiped => AnonSlot::holding(Some(AnonVma::new(
-                self.memory().next_anon_vma_id(),
-                Some(anon_vma.clone()),
-            ))),
+            Some(anon_vma) if !wiped => {
+                AnonSlot::holding(Some(self.memory().anon_vmas.make(Some(anon_vma.clone()))))
+            }
             _ => AnonSlot::empty(),
         };
         let flags = copy.flags;
@@ -151,9 +160,13 @@ impl<H: Host> Mm<H> {
         parent: &mut Parent,
     ) {
         let raw = self.mem().load(at);
-        let Entry::Leaf(leaf) = self.format().decode(raw, 0) else {
-            to.set(child_at, self.format().decode(raw, 0));
-            return;
+        let leaf = match self.format().decode(raw, 0) {
+            Entry::Leaf(leaf) => leaf,
+            Entry::Software(payload) if let Some(swapped) = SwapPte::from_payload(payload) => {
+                self.copy_swapped(from, to, swapped, at, child_at);
+                return;
+            }
+            marker => return to.set(child_at, marker),
         };
         let cow = flags & (VmFlags::SHARED | VmFlags::MAYWRITE) == VmFlags::MAYWRITE;
         let mut copy = leaf;
@@ -175,6 +188,23 @@ impl<H: Host> Mm<H> {
             rss.add(self.note_mapping_of(leaf.pfn), 1);
         }
         to.set(child_at, Entry::Leaf(copy));
+    }
+
+    /// A page in swap is shared like one in memory: neither side has it for itself any more.
+    fn copy_swapped(
+        &self,
+        from: &TableGuard<'_, H>,
+        to: &TableGuard<'_, H>,
+        swapped: SwapPte,
+        at: PhysAddr,
+        child_at: PhysAddr,
+    ) {
+        let shared = SwapPte { flags: swapped.flags - SwapFlags::EXCLUSIVE, ..swapped };
+        let entry = Entry::Software(shared.payload());
+        self.memory().swap_duplicate(swapped.entry);
+        from.set(at, entry);
+        to.set(child_at, entry);
+        to.note_swapped();
     }
 
     /// Everything is unmapped: pages, tables, areas, promises.

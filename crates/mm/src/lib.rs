@@ -48,11 +48,19 @@
 //!       table_lock         Mm::table_lock: entries of tables. fork: the parent's, then the child's
 //!         |
 //!         pages            AddressSpace::pages: the page tree. Nothing is allocated under it
-//!         registry         Memory::mappings, Memory::asids
+//!         registry         Memory::mappings, Memory::asids, the numbers of AnonVmas, of areas of
+//!         |                swap, and of address spaces in swap
+//!         |  userfaults    Mm::userfaults, then Userfaultfd::waiting
+//!         swap slots       Active::slots: the swap map and cache of one area
+//!         lru              Reclaim::lru: the policy. It asks for accessed bits: locks above are
+//!         |                tried then, never waited for
+//!         arrivals         Reclaim::arrivals
 //!           |
-//!           userfaults     Mm::userfaults, then Userfaultfd::waiting
 //!           buddy          Frames::buddy; the stack of single frames has no lock
 //! ```
+//!
+//! `Active::transfer`, held while a swap slot is read or written, is taken with no lock held that
+//! comes after `invalidate`, and nothing is taken under it.
 //!
 //! Frame metadata, resident-page counts and promises are atomic. Hardware sets A and D bits beside
 //! `table_lock`; whoever changes a live entry exchanges it, or clears it first.
@@ -89,9 +97,11 @@ pub mod policy;
 pub mod procfs;
 mod pte;
 pub mod ram;
+pub mod reclaim;
 mod rmap;
 mod shared_anon;
 pub mod stats;
+pub mod swap;
 mod sysctl;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -120,7 +130,10 @@ pub use ops::shm::{Occupied, Reserve};
 pub use page_cache::{AddressSpace, BackingStore};
 pub use procfs::{ClearRefs, MmStatus, ShowFrames, Statm, Usage};
 pub use ram::BoxedRam;
+pub use reclaim::{VmStat, Watermarks};
 pub use stats::MmStats;
+pub use swap::SwapArea;
+pub use swap::areas::SwapAreaStatus;
 pub use sysctl::Sysctl;
 pub use user::{FutexKey, FutexScope, Partial, RemoteRights};
 pub use userfault::{UserfaultWait, UserfaultWatch, Userfaultfd};

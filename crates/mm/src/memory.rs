@@ -5,11 +5,14 @@
 //! `crate::commit`. Neighbours: [`crate::frames`] below, [`crate::Mm`] and
 //! [`crate::AddressSpace`] above.
 
+use crate::anon_vma::AnonVmas;
 use crate::config::{MemoryConfig, MemoryError};
 use crate::frames::{FrameMeta, FrameState, Frames};
 use crate::host::Host;
 use crate::ids::AsidPool;
 use crate::page_cache::AddressSpace;
+use crate::reclaim::{Reclaim, VmEvents};
+use crate::swap::Swap;
 use crate::sysctl::Tunables;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -28,14 +31,18 @@ pub struct Memory<H: Host> {
     pub(crate) frames: Frames<H::RawMutex>,
     zero_frame: Pfn,
     pub(crate) uses: Uses,
+    pub(crate) reclaim: Reclaim<H>,
+    pub(crate) swap: Swap<H>,
+    pub(crate) vm_events: VmEvents,
     /// Pages promised (Linux `vm_committed_as`).
     pub(crate) committed: AtomicI64,
     pub(crate) asids: Mutex<H::RawMutex, AsidPool>,
     /// Page caches by number, to reach a frame's owner from its metadata.
     mappings: Mutex<H::RawMutex, BTreeMap<u32, Weak<AddressSpace<H>>>>,
+    /// Owners of anonymous pages by number.
+    pub(crate) anon_vmas: Arc<AnonVmas<H>>,
     next_mm: AtomicU64,
     next_mapping: AtomicU32,
-    next_anon_vma: AtomicU32,
     next_shmem_inode: AtomicU64,
 }
 
@@ -79,6 +86,10 @@ pub struct MemoryCounts {
     pub committed: u64,
     /// Most pages that may be promised in overcommit mode 2 (meminfo `CommitLimit`).
     pub commit_limit: u64,
+    /// Slots of all swap areas (meminfo `SwapTotal`).
+    pub swap_total: u64,
+    /// Free slots of all swap areas (meminfo `SwapFree`).
+    pub swap_free: u64,
 }
 
 /// There is no free frame, and none could be made free.
@@ -120,6 +131,9 @@ impl<H: Host> Memory<H> {
         let uses = Uses::default();
         uses.kernel.store(1, Ordering::Relaxed);
         Ok(Arc::new(Self {
+            reclaim: Reclaim::new(count, config.policy, config.swappiness),
+            swap: Swap::default(),
+            vm_events: VmEvents::default(),
             host,
             tunables: Tunables::new(&config),
             config,
@@ -131,7 +145,7 @@ impl<H: Host> Memory<H> {
             mappings: Mutex::new(BTreeMap::new()),
             next_mm: AtomicU64::new(1),
             next_mapping: AtomicU32::new(1),
-            next_anon_vma: AtomicU32::new(1),
+            anon_vmas: AnonVmas::new(),
             next_shmem_inode: AtomicU64::new(1),
         }))
     }
@@ -166,6 +180,8 @@ impl<H: Host> Memory<H> {
             kernel: get(&self.uses.kernel),
             committed: self.committed.load(Ordering::Relaxed).max(0) as u64,
             commit_limit: self.commit_limit(),
+            swap_total: get(&self.swap.total),
+            swap_free: get(&self.swap.free),
         }
     }
 
@@ -216,26 +232,21 @@ impl<H: Host> Memory<H> {
     /// be begun by the caller.
     #[inline]
     pub(crate) fn alloc(&self) -> Result<Pfn, NoFrame> {
-        match self.frames.alloc() {
-            Some(pfn) => Ok(pfn),
-            None => self.alloc_after_eviction(),
+        if self.frames.free() > self.reclaim.marks.low
+            && let Some(pfn) = self.frames.alloc()
+        {
+            return Ok(pfn);
         }
+        self.alloc_slowly().ok_or(NoFrame)
     }
 
-    #[cold]
-    fn alloc_after_eviction(&self) -> Result<Pfn, NoFrame> {
-        // Mappings are tried one at a time, without holding the registry: dropping the last
-        // reference to one takes it out of there.
-        let numbers: Vec<u32> = self.mappings.lock().keys().copied().collect();
-        for number in numbers {
-            if let Some(mapping) = self.mapping(number) {
-                mapping.evict();
-                if let Some(pfn) = self.frames.alloc() {
-                    return Ok(pfn);
-                }
-            }
-        }
-        self.frames.alloc().ok_or(NoFrame)
+    /// A frame full of zeros for a table, allocated while tables are locked: nothing is reclaimed,
+    /// the reserve is used.
+    #[inline]
+    pub(crate) fn alloc_table(&self) -> Option<Pfn> {
+        let pfn = self.frames.alloc()?;
+        self.host.mem().zero(pfn);
+        Some(pfn)
     }
 
     /// Gives a frame back that was allocated and never used.
@@ -248,8 +259,10 @@ impl<H: Host> Memory<H> {
     #[inline]
     pub(crate) fn put(&self, pfn: Pfn) {
         let meta = self.frames.meta(pfn);
-        if meta.put() {
-            self.free(pfn, meta);
+        match meta.put() {
+            0 => self.free(pfn, meta),
+            1 if meta.is_swap_cached() => self.drop_if_only_swap_cached(pfn),
+            _ => {}
         }
     }
 
@@ -258,10 +271,15 @@ impl<H: Host> Memory<H> {
         let mut anon = 0;
         let freed = frames.filter(|&pfn| {
             let meta = self.frames.meta(pfn);
-            if !meta.put() {
-                return false;
+            match meta.put() {
+                0 => {}
+                1 if meta.is_swap_cached() => {
+                    self.drop_if_only_swap_cached(pfn);
+                    return false;
+                }
+                _ => return false,
             }
-            if meta.state() == FrameState::Anon {
+            if meta.state() == FrameState::Anon && !meta.is_known() {
                 debug_assert_eq!(meta.maps(), 0, "a mapped frame is freed");
                 anon += 1;
                 self.poison(pfn);
@@ -279,6 +297,9 @@ impl<H: Host> Memory<H> {
     #[inline]
     fn free(&self, pfn: Pfn, meta: &FrameMeta) {
         debug_assert_eq!(meta.maps(), 0, "a mapped frame is freed");
+        if meta.is_known() {
+            self.forget_page(pfn);
+        }
         match meta.state() {
             FrameState::Anon => &self.uses.anon,
             FrameState::File => &self.uses.file,
@@ -305,10 +326,6 @@ impl<H: Host> Memory<H> {
 
     pub(crate) fn next_mm_id(&self) -> u64 {
         self.next_mm.fetch_add(1, Ordering::Relaxed)
-    }
-
-    pub(crate) fn next_anon_vma_id(&self) -> u32 {
-        self.next_anon_vma.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn next_shmem_inode(&self) -> u64 {

@@ -19,7 +19,7 @@ use crate::userfault::Userfaultfd;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kilburn_addr::{AddrRange, Errno, PAGE_SHIFT, Pfn, VirtAddr, VmFlags};
 use kilburn_paging::{Entry, Format, Leaf, PhysMem, TableSource, Tables};
 use lock_api::{Mutex, RwLock};
@@ -44,6 +44,8 @@ pub struct Mm<H: Host> {
     pub(crate) counted_tables: AtomicU64,
     /// Who watches it, or did.
     pub(crate) userfaults: Mutex<H::RawMutex, Vec<Weak<Userfaultfd<H>>>>,
+    /// Whether swap knows that there may be entries of its own here.
+    is_swapped: AtomicBool,
 }
 
 /// What `mmap_lock` guards.
@@ -104,6 +106,7 @@ impl<H: Host> Mm<H> {
             table_pages_peak: AtomicU64::new(1),
             counted_tables: AtomicU64::new(0),
             userfaults: Mutex::new(Vec::new()),
+            is_swapped: AtomicBool::new(false),
         }))
     }
 
@@ -144,6 +147,13 @@ impl<H: Host> Mm<H> {
         len <= size && addr.get() <= size - len
     }
 
+    /// An entry for a slot of swap was made here: swapoff must find it (Linux `mmlist`).
+    pub(crate) fn note_swapped(&self) {
+        if !self.is_swapped.swap(true, Ordering::Relaxed) {
+            self.memory.swap.mms.lock().insert(self.id, self.weak());
+        }
+    }
+
     pub(crate) fn weak(&self) -> Weak<Self> {
         self.this.clone()
     }
@@ -173,6 +183,15 @@ impl<H: Host> Mm<H> {
             mm: self,
             _lock: self.table_lock.lock(),
         }
+    }
+
+    /// As [`Self::lock_tables`], unless somebody has them locked.
+    pub(crate) fn try_lock_tables(&self) -> Option<TableGuard<'_, H>> {
+        Some(TableGuard {
+            tables: Tables::new(self.mem(), self.format(), self.root),
+            mm: self,
+            _lock: self.table_lock.try_lock()?,
+        })
     }
 
     /// Makes TLBs forget the pages of `range`.
@@ -222,6 +241,12 @@ impl<H: Host> TableGuard<'_, H> {
         self.mm.memory.host().pte_set(self.mm.asid, va, leaf);
     }
 
+    /// A copied entry has its page in swap.
+    pub(crate) fn note_swapped(&self) {
+        self.mm.rss.swapped_out(1);
+        self.mm.note_swapped();
+    }
+
     /// Changes the page at `at`, keeping the A and D bits that hardware sets meanwhile; what it
     /// was before, if it is a page.
     #[inline]
@@ -249,7 +274,7 @@ impl<H: Host> TableGuard<'_, H> {
 
 impl<H: Host> TableSource for Mm<H> {
     fn alloc_table(&self, level: u8) -> Option<Pfn> {
-        let table = self.memory.alloc_zeroed().ok()?;
+        let table = self.memory.alloc_table()?;
         self.memory.meta(table).begin(FrameState::Table, 0, u64::from(level));
         self.memory.uses.tables.fetch_add(1, Ordering::Relaxed);
         let now = self.table_pages.fetch_add(1, Ordering::Relaxed) + 1;
@@ -276,6 +301,9 @@ impl<H: Host> Drop for Mm<H> {
     /// exit_mmap (Linux 6.18 mm/mmap.c): all areas go, with their pages and tables.
     fn drop(&mut self) {
         self.exit_mmap();
+        if *self.is_swapped.get_mut() {
+            self.memory.swap.mms.lock().remove(&self.id);
+        }
         self.flush_all(FlushReason::Exit);
         self.memory.put(self.root);
         self.memory.asids.lock().give(self.asid);

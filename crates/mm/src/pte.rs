@@ -1,5 +1,14 @@
-//! What entries of tables mean to the memory manager: rights of areas, markers.
+//! What entries of tables mean to the memory manager: rights of areas, markers, swap entries.
+//!
+//! ```text
+//!   payload   43 ........ 12  11  10        9     8 .. 4  3 .. 0
+//!             0                                             1      Marker::Guard
+//!             slot            0   soft-     exclu-  area    15     SwapPte
+//!                                 dirty     sive
+//! ```
 
+use crate::swap::SwapEntry;
+use bitflags::bitflags;
 use kilburn_addr::VmFlags;
 use kilburn_paging::LeafFlags;
 
@@ -36,11 +45,6 @@ pub(crate) fn written(flags: VmFlags) -> LeafFlags {
 }
 
 /// What an entry without a page says about it (Linux `pte_marker`).
-///
-/// ```text
-///   payload   57 ........ 4  3 .. 0
-///             0              kind
-/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Marker {
     /// Every access is refused (MADV_GUARD_INSTALL).
@@ -68,5 +72,73 @@ impl Marker {
             Self::POISONED => Some(Self::Poisoned),
             _ => None,
         }
+    }
+}
+
+bitflags! {
+    /// What an entry remembers of a page that is in swap.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub(crate) struct SwapFlags: u64 {
+        /// The page was this table's alone (Linux `pte_swp_exclusive`).
+        const EXCLUSIVE = 1 << 9;
+        /// Written since clear_refs.
+        const SOFT_DIRTY = 1 << 10;
+    }
+}
+
+/// An entry whose page is in swap (Linux `swp_entry_t` in a PTE).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SwapPte {
+    pub(crate) entry: SwapEntry,
+    pub(crate) flags: SwapFlags,
+}
+
+impl SwapPte {
+    const KIND: u64 = 0xf;
+    const KIND_MASK: u64 = 0xf;
+    const AREA_SHIFT: u32 = 4;
+    const AREA_MASK: u64 = 0x1f;
+    const SLOT_SHIFT: u32 = 12;
+
+    /// Most slots an area may have, for payloads of `bits` bits.
+    pub(crate) const fn slots_max(bits: u32) -> u32 {
+        let bits = bits.saturating_sub(Self::SLOT_SHIFT);
+        if bits >= 32 { u32::MAX } else { (1 << bits) - 1 }
+    }
+
+    /// The payload that stands for it.
+    pub(crate) fn payload(self) -> u64 {
+        u64::from(self.entry.slot) << Self::SLOT_SHIFT
+            | self.flags.bits()
+            | u64::from(self.entry.area) << Self::AREA_SHIFT
+            | Self::KIND
+    }
+
+    /// What a payload stands for.
+    pub(crate) fn from_payload(payload: u64) -> Option<Self> {
+        (payload & Self::KIND_MASK == Self::KIND).then(|| Self {
+            entry: SwapEntry {
+                area: (payload >> Self::AREA_SHIFT & Self::AREA_MASK) as u8,
+                slot: (payload >> Self::SLOT_SHIFT) as u32,
+            },
+            flags: SwapFlags::from_bits_truncate(payload),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn swap_entries_survive_encoding_and_are_no_markers() {
+        for (area, slot) in [(0, 0), (31, u32::MAX), (5, 12345)] {
+            for flags in [SwapFlags::empty(), SwapFlags::EXCLUSIVE, SwapFlags::all()] {
+                let pte = SwapPte { entry: SwapEntry { area, slot }, flags };
+                assert_eq!(SwapPte::from_payload(pte.payload()), Some(pte));
+                assert_eq!(Marker::from_payload(pte.payload()), None);
+            }
+        }
+        assert_eq!(SwapPte::from_payload(Marker::Guard.payload()), None);
     }
 }

@@ -1,14 +1,18 @@
-//! Keeping the ways back from pages to areas in step with the areas
-//! (Linux `vma_prepare`, `vma_complete`).
+//! The ways back from pages to areas, kept in step with the areas
+//! (Linux `vma_prepare`, `vma_complete`; mm/rmap.c).
 //!
-//! [`Links`] watches every change of an address space's areas and keeps two indexes: the file's
-//! [`crate::page_cache::i_mmap::IMmap`] and the area list of its [`crate::AnonVma`]. It also tells
-//! device mappings of areas that come and go.
+//! [`Links`] watches every change of an address space's areas and keeps two indexes, both
+//! [`interval::IntervalTree`]s: the file's [`crate::page_cache::i_mmap::IMmap`] and the areas of its
+//! [`crate::AnonVma`]. It also tells device mappings of areas that come and go. [`walk`] goes from a
+//! frame to the entries that map it.
+
+pub(crate) mod interval;
+pub(crate) mod walk;
 
 use crate::anon_vma::AnonVma;
 use crate::areas::{AreaWatch, Vma};
 use crate::{Host, Mm};
-use kilburn_addr::{AddrRange, VmFlags};
+use kilburn_addr::AddrRange;
 
 /// Told of every change of an address space's areas.
 pub(crate) struct Links<'a, H: Host>(pub(crate) &'a Mm<H>);
@@ -16,16 +20,10 @@ pub(crate) struct Links<'a, H: Host>(pub(crate) &'a Mm<H>);
 impl<H: Host> Links<'_, H> {
     fn link(&self, vma: &Vma<H>) {
         if let Some(mapping) = vma.file.as_ref().and_then(|file| file.mapping()) {
-            let shared_writable = VmFlags::SHARED | VmFlags::MAYWRITE;
-            mapping.i_mmap.lock().link(
-                self.0,
-                vma.range,
-                vma.pgoff,
-                vma.flags.contains(shared_writable),
-            );
+            mapping.i_mmap.lock().link(self.0, vma);
         }
         if let Some(anon_vma) = vma.anon_vma.get() {
-            anon_vma.link(self.0, vma.range, vma.pgoff);
+            anon_vma.link(self.0, vma);
         }
     }
 
@@ -34,13 +32,13 @@ impl<H: Host> Links<'_, H> {
             mapping.i_mmap.lock().unlink(self.0, range, pgoff);
         }
         if let Some(anon_vma) = vma.anon_vma.get() {
-            anon_vma.unlink(self.0, range);
+            anon_vma.unlink(self.0, range, pgoff);
         }
     }
 
     /// An area got its `AnonVma` after it was linked.
     pub(crate) fn link_anon(mm: &Mm<H>, vma: &Vma<H>, anon_vma: &AnonVma<H>) {
-        anon_vma.link(mm, vma.range, vma.pgoff);
+        anon_vma.link(mm, vma);
     }
 }
 
@@ -63,5 +61,14 @@ impl<H: Host> AreaWatch<H> for Links<'_, H> {
         let moved = from.start().vpn().wrapping_sub(vma.start().vpn());
         self.unlink(vma, from, vma.pgoff.wrapping_add(moved));
         self.link(vma);
+    }
+
+    fn reflagged(&mut self, vma: &Vma<H>) {
+        if let Some(mapping) = vma.file.as_ref().and_then(|file| file.mapping()) {
+            mapping.i_mmap.lock().reflag(self.0, vma);
+        }
+        if let Some(anon_vma) = vma.anon_vma.get() {
+            anon_vma.reflag(self.0, vma);
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::ops::mmap::{FileForMap, MmapRequest};
 use crate::page_cache::BackingStore;
 use crate::{
     AddressSpace, BoxedRam, Caller, FileIdentity, Host, MappedFile, Memory, MemoryConfig, Mm,
-    TlbFlush,
+    SwapArea, TlbFlush,
 };
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -145,6 +145,56 @@ impl TestStore {
     /// A store that holds `content`.
     pub fn with(content: &[u8]) -> Arc<Self> {
         Arc::new(Self(Mutex::new(content.to_vec())))
+    }
+}
+
+/// An area of swap in memory that fails when it is told to.
+pub struct TestSwap {
+    slots: Mutex<Vec<Option<[u8; 4096]>>>,
+    /// What writes answer, if not success. The slot is spoilt then.
+    pub write_error: Mutex<Option<Errno>>,
+    /// What reads answer, if not success.
+    pub read_error: Mutex<Option<Errno>>,
+}
+
+impl TestSwap {
+    /// An area of `slots` slots.
+    pub fn new(slots: usize) -> Arc<Self> {
+        Arc::new(Self {
+            slots: Mutex::new((0..slots).map(|_| None).collect()),
+            write_error: Mutex::new(None),
+            read_error: Mutex::new(None),
+        })
+    }
+
+    /// Slots that hold something.
+    pub fn written(&self) -> usize {
+        self.slots.lock().iter().flatten().count()
+    }
+}
+
+impl SwapArea for TestSwap {
+    fn slots(&self) -> u32 {
+        self.slots.lock().len() as u32
+    }
+
+    fn read(&self, slot: u32, into: &mut [u8; 4096]) -> Result<(), Errno> {
+        if let Some(errno) = *self.read_error.lock() {
+            return Err(errno);
+        }
+        *into = self.slots.lock()[slot as usize].expect("a slot is written before it is read");
+        Ok(())
+    }
+
+    fn write(&self, slot: u32, from: &[u8; 4096]) -> Result<(), Errno> {
+        let failed = *self.write_error.lock();
+        let spoilt = [0xee; 4096];
+        self.slots.lock()[slot as usize] = Some(if failed.is_some() { spoilt } else { *from });
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn discard(&self, slot: u32) {
+        self.slots.lock()[slot as usize] = None;
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{Caller, Host, Mm};
 use core::fmt;
 use kilburn_addr::{Access, Errno, PAGE_SIZE, PhysAddr, VirtAddr, VmFlags};
 use kilburn_paging::walk::walk;
-use kilburn_paging::{Entry, PhysMem};
+use kilburn_paging::{Entry, LeafFlags, PhysMem};
 
 /// A copy that stopped short.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -195,7 +195,7 @@ impl<H: Host> Mm<H> {
             let guard = self.lock_tables();
             if let Entry::Leaf(leaf) = guard.tables.query(va.page_down()) {
                 let ready = access != Access::Write
-                    || leaf.flags.contains(kilburn_paging::LeafFlags::WRITE)
+                    || leaf.flags.contains(LeafFlags::WRITE)
                     || self.is_own_copy(leaf);
                 if ready {
                     if access == Access::Write {
@@ -214,17 +214,19 @@ impl<H: Host> Mm<H> {
     /// A write is as good as done that the entry need not know of (`follow_page_pte`,
     /// `unpin_user_pages_dirty_lock`).
     pub(crate) fn note_unseen_write(&self, leaf: kilburn_paging::Leaf) {
-        if !leaf.flags.contains(kilburn_paging::LeafFlags::SPECIAL) {
+        if !leaf.flags.contains(LeafFlags::SPECIAL) {
             let meta = self.memory().meta(leaf.pfn);
-            if meta.state() == crate::frames::FrameState::Shmem {
-                meta.set_dirty_shmem();
+            match meta.state() {
+                crate::frames::FrameState::Shmem => meta.set_dirty_shmem(),
+                crate::frames::FrameState::Anon => meta.set_dirty(),
+                _ => {}
             }
         }
     }
 
     /// Whether nobody else has the private page: a forced write may change it.
     fn is_own_copy(&self, leaf: kilburn_paging::Leaf) -> bool {
-        !leaf.flags.contains(kilburn_paging::LeafFlags::SPECIAL) && {
+        !leaf.flags.contains(LeafFlags::SPECIAL) && {
             let meta = self.memory().meta(leaf.pfn);
             meta.state() == crate::frames::FrameState::Anon && meta.is_exclusive()
         }

@@ -7,7 +7,7 @@ use crate::accounting::{RssDelta, RssKind};
 use crate::frames::FrameState;
 use crate::host::{FlushReason, Host};
 use crate::mm::{Mm, TableGuard};
-use crate::pte::Marker;
+use crate::pte::{Marker, SwapPte};
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 use core::sync::atomic::Ordering;
@@ -153,8 +153,16 @@ impl<H: Host> Mm<H> {
                 self.gather_leaf(leaf, gather);
             }
             Entry::Software(payload) => {
-                let marker = Marker::from_payload(payload);
-                let stays = match marker {
+                if let Some(swapped) = SwapPte::from_payload(payload) {
+                    // A private copy, as only those are in swap by an entry.
+                    if why != Zap::Truncate(Copies::Stay) {
+                        guard.set(at, Entry::None);
+                        self.rss.swapped_in(1);
+                        self.memory().swap_free(swapped.entry);
+                    }
+                    return;
+                }
+                let stays = match Marker::from_payload(payload) {
                     Some(Marker::Guard) => !matches!(why, Zap::Unmap | Zap::Exit),
                     Some(Marker::Poisoned) => why == Zap::Truncate(Copies::Stay),
                     None => false,

@@ -75,8 +75,11 @@ struct World {
 }
 
 impl World {
-    fn new(frames: u64) -> Self {
+    fn new(frames: u64, slots: usize) -> Self {
         let memory = TestHost::memory(frames);
+        if slots > 0 {
+            memory.swap_on("swap", TestSwap::new(slots), None).expect("the first area");
+        }
         let mm = TestHost::mm(&memory);
         let heap = VirtAddr::new(0x1_0000_0000);
         mm.set_layout_fields(ExecLayout { start_brk: heap, brk: heap, ..ExecLayout::default() });
@@ -162,7 +165,7 @@ impl World {
                     self.mms.remove(who);
                 }
             }
-            Op::Truncate { file, size } => self.files[file].cache().truncate(size).expect("stored"),
+            Op::Truncate { file, size } => drop(self.files[file].cache().truncate(size)),
             Op::FileWrite { file, pos, len } => {
                 let _ = self.files[file].cache().write_at(pos, &vec![3; len]);
             }
@@ -181,8 +184,8 @@ impl World {
     }
 }
 
-fn run(frames: u64, steps: &[(usize, Op)]) -> Result<(), TestCaseError> {
-    let mut world = World::new(frames);
+fn run(frames: u64, slots: usize, steps: &[(usize, Op)]) -> Result<(), TestCaseError> {
+    let mut world = World::new(frames, slots);
     for (i, (who, op)) in steps.iter().enumerate() {
         world.step(*who, op);
         if let Err(violation) = world.check() {
@@ -200,6 +203,7 @@ fn run(frames: u64, steps: &[(usize, Op)]) -> Result<(), TestCaseError> {
     memory.check(&[], &[]).map_err(|violation| TestCaseError::fail(violation.to_string()))?;
     let counts = memory.counts();
     prop_assert_eq!(counts.free, counts.total - 1);
+    prop_assert_eq!(counts.swap_free, counts.swap_total);
     prop_assert_eq!(counts.committed, 0);
     Ok(())
 }
@@ -209,11 +213,21 @@ proptest! {
 
     #[test]
     fn invariants_hold_after_every_operation(steps in ops()) {
-        run(2048, &steps)?;
+        run(2048, 0, &steps)?;
     }
 
     #[test]
     fn invariants_hold_when_memory_is_short(steps in ops()) {
-        run(48, &steps)?;
+        run(48, 0, &steps)?;
+    }
+
+    #[test]
+    fn invariants_hold_while_pages_go_to_swap(steps in ops()) {
+        run(48, 100, &steps)?;
+    }
+
+    #[test]
+    fn invariants_hold_when_swap_is_full(steps in ops()) {
+        run(40, 12, &steps)?;
     }
 }

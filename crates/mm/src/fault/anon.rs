@@ -2,8 +2,8 @@
 
 use super::{Fault, FaultDone, FaultKind, Site};
 use crate::accounting::RssKind;
-use crate::anon_vma::AnonVma;
 use crate::mm::State;
+use crate::policy::FirstUse;
 use crate::rmap::Links;
 use crate::{Host, Mm, Vma, pte};
 use core::sync::atomic::Ordering;
@@ -63,6 +63,7 @@ impl<H: Host> Mm<H> {
         let anon_vma = vma.anon_vma.get().expect("prepared before a private page is made");
         self.memory().meta(pfn).begin_anon_mapped(anon_vma.id(), vma.page_index(va));
         self.memory().uses.anon.fetch_add(1, Ordering::Relaxed);
+        self.memory().note_arrival(pfn, FirstUse::Mapped, None);
     }
 
     /// Sees to it that the area has an `AnonVma` (Linux `__anon_vma_prepare`): a neighbour's, if
@@ -85,7 +86,7 @@ impl<H: Host> Mm<H> {
             state
                 .areas
                 .anon_vma_to_share(vma.start())
-                .unwrap_or_else(|| AnonVma::new(self.memory().next_anon_vma_id(), None))
+                .unwrap_or_else(|| self.memory().anon_vmas.make(None))
         });
         Links::link_anon(self, vma, anon_vma);
     }

@@ -16,7 +16,7 @@ use crate::frames::FrameState;
 use crate::host::FlushReason;
 use crate::page_cache::page::PageRef;
 use crate::{Host, Mm, pte};
-use kilburn_addr::{PhysAddr, VmFlags};
+use kilburn_addr::{Pfn, PhysAddr, VmFlags};
 use kilburn_paging::{Entry, Leaf, LeafFlags, PhysMem};
 
 /// What becomes of a private page that is written.
@@ -95,7 +95,7 @@ impl<H: Host> Mm<H> {
         }
         let meta = self.memory().meta(was.pfn);
         let is_anon = meta.state() == FrameState::Anon;
-        if is_anon && (meta.is_exclusive() || meta.refs() == 1) {
+        if is_anon && (meta.is_exclusive() || self.is_last_sharer(was.pfn)) {
             if !meta.is_exclusive() {
                 // The last of those who shared it since a fork: it is this area's alone now.
                 meta.set_exclusive();
@@ -114,6 +114,17 @@ impl<H: Host> Mm<H> {
         }
         meta.get();
         Some((Private::ToCopy, Some(PageRef::from_held(self.memory(), was.pfn))))
+    }
+
+    /// Whether the entry being looked at has the only reference to the private page; the swap
+    /// cache lets go of it for that (Linux `wp_can_reuse_anon_folio`).
+    fn is_last_sharer(&self, pfn: Pfn) -> bool {
+        let meta = self.memory().meta(pfn);
+        match meta.refs() {
+            1 => true,
+            2 if meta.is_swap_cached() => self.memory().try_free_swap(pfn) && meta.refs() == 1,
+            _ => false,
+        }
     }
 
     /// `wp_page_copy`: a frame of its own. `source` is the page, or none for the zero page and

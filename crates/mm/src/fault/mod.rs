@@ -7,6 +7,7 @@
 //!     the entry is
 //!       empty, anonymous area   anon.rs   zero page (read) or a zeroed frame (write)
 //!       empty, file             file.rs   page cache: as it is, copied, or shared
+//!       in swap                 swap.rs   the swap cache, or read from its slot
 //!       there, not writable     cow.rs    copy, or keep what nobody else has
 //!       there                             somebody else was faster: spurious
 //! ```
@@ -20,11 +21,12 @@ mod around;
 mod cow;
 mod file;
 mod stack;
+mod swap;
 
 use crate::areas::Vma;
 use crate::memory::NoFrame;
 use crate::mm::State;
-use crate::pte::Marker;
+use crate::pte::{Marker, SwapPte};
 use crate::userfault::{UserfaultWait, Waiter};
 use crate::{Caller, Host, Mm};
 use core::fmt;
@@ -244,7 +246,11 @@ impl<H: Host> Mm<H> {
         waiter: Waiter,
     ) -> Result<FaultDone, Fault> {
         let site = Site { state, vma, va: addr.page_down(), access, waiter };
-        let done = self.resolve(&site, addr)?;
+        let done = match self.resolve(&site, addr) {
+            // Tables come from the reserve while they are locked; now there can be more of it.
+            Err(Fault::Oom) if self.memory().make_room() => self.resolve(&site, addr),
+            resolved => resolved,
+        }?;
         self.events.count(done.kind);
         if done.major {
             self.events.major.fetch_add(1, Ordering::Relaxed);
@@ -273,6 +279,10 @@ impl<H: Host> Mm<H> {
                 }
             }
             (Entry::Software(payload), _) => {
+                drop(guard);
+                if let Some(swapped) = SwapPte::from_payload(payload) {
+                    return self.swap_fault(site, swapped);
+                }
                 match Marker::from_payload(payload).expect("no other payload is written") {
                     Marker::Guard => Err(Fault::Segv(SegvCode::MapErr)),
                     Marker::Poisoned => Err(Fault::Poisoned),

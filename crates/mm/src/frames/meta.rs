@@ -9,9 +9,9 @@
 //! |--------|---------------------------|------------------|-------------------|----------------|
 //! | Free   | 0                         | -                | order of a block  | free list      |
 //! | Table  | 1                         | -                | level             | -              |
-//! | Anon   | PTEs + swap cache + pins  | `AnonVma::id`    | page offset       | LRU list       |
-//! | File   | PTEs + 1 (cache) + pins   | `AddressSpace`   | page offset       | LRU list       |
-//! | Shmem  | PTEs + 1 (cache) + pins   | `AddressSpace`   | page offset       | LRU list       |
+//! | Anon   | PTEs + swap cache + pins  | `AnonVma::id`    | page offset       | swap area, slot|
+//! | File   | PTEs + 1 (cache) + pins   | `AddressSpace`   | page offset       | -              |
+//! | Shmem  | PTEs + 1 (cache) + pins   | `AddressSpace`   | page offset       | -              |
 //! | Kernel | 1 + PTEs                  | -                | -                 | -              |
 //!
 //! `maps` counts the page-table entries that map the frame (Linux `_mapcount + 1`).
@@ -66,7 +66,16 @@ const LAZY_FREE: u32 = 1 << 5;
 
 /// A page of shared memory was written (Linux `PG_dirty`). Those of files with a store are noted in
 /// their page cache, which writes them back.
-const DIRTY: u32 = 1 << 12;
+const DIRTY_SHMEM: u32 = 1 << 12;
+
+/// The replacement policy knows the frame.
+const KNOWN: u32 = 1 << 6;
+
+/// The content is newer than what is in swap (Linux `PG_dirty`); asked of frames in the swap cache.
+const DIRTY: u32 = 1 << 7;
+
+/// The frame is in the swap cache: `prev` and `next` say which slot is its own.
+const SWAP_CACHE: u32 = 1 << 8;
 
 /// Metadata of one frame.
 #[derive(Default)]
@@ -130,13 +139,13 @@ impl FrameMeta {
         debug_assert!(before > 0, "a reference to a free frame");
     }
 
-    /// Drops a reference; whether it was the last.
+    /// Drops a reference; how many are left.
     #[inline]
     #[must_use]
-    pub(crate) fn put(&self) -> bool {
+    pub(crate) fn put(&self) -> u32 {
         let before = self.refs.fetch_sub(1, Ordering::AcqRel);
         debug_assert!(before > 0, "a reference dropped twice");
-        before == 1
+        before.wrapping_sub(1)
     }
 
     /// Number of page-table entries that map the frame.
@@ -203,15 +212,80 @@ impl FrameMeta {
 
     /// Whether the page of shared memory was written, as far as is noted.
     pub(crate) fn is_dirty_shmem(&self) -> bool {
-        self.state.load(Ordering::Relaxed) & DIRTY != 0
+        self.state.load(Ordering::Relaxed) & DIRTY_SHMEM != 0
     }
 
     /// The page of shared memory was written.
     #[inline]
     pub(crate) fn set_dirty_shmem(&self) {
         if !self.is_dirty_shmem() {
-            self.state.fetch_or(DIRTY, Ordering::Relaxed);
+            self.state.fetch_or(DIRTY_SHMEM, Ordering::Relaxed);
         }
+    }
+
+    /// The content may no longer be dropped.
+    pub(crate) fn clear_lazy_free(&self) {
+        self.state.fetch_and(!LAZY_FREE, Ordering::Relaxed);
+    }
+
+    /// Takes a reference, unless the frame is on its way to be freed.
+    pub(crate) fn try_get(&self) -> bool {
+        let more = |refs: u32| (refs > 0).then(|| refs + 1);
+        self.refs.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Whether the replacement policy knows the frame.
+    #[inline]
+    pub(crate) fn is_known(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & KNOWN != 0
+    }
+
+    /// The replacement policy knows the frame from now on.
+    pub(crate) fn set_known(&self) {
+        self.state.fetch_or(KNOWN, Ordering::Relaxed);
+    }
+
+    /// The replacement policy does not know the frame any more.
+    pub(crate) fn clear_known(&self) {
+        self.state.fetch_and(!KNOWN, Ordering::Relaxed);
+    }
+
+    /// Whether the content is newer than what is in swap.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.state.load(Ordering::Acquire) & DIRTY != 0
+    }
+
+    /// The content is newer than what is in swap.
+    pub(crate) fn set_dirty(&self) {
+        self.state.fetch_or(DIRTY, Ordering::Release);
+    }
+
+    /// What is in swap is about to be the content; whether it was not.
+    pub(crate) fn take_dirty(&self) -> bool {
+        self.state.fetch_and(!DIRTY, Ordering::AcqRel) & DIRTY != 0
+    }
+
+    /// Whether the frame is in the swap cache.
+    #[inline]
+    pub(crate) fn is_swap_cached(&self) -> bool {
+        self.state.load(Ordering::Acquire) & SWAP_CACHE != 0
+    }
+
+    /// The slot the frame is in the swap cache for: number of the area, slot.
+    pub(crate) fn swap_slot(&self) -> Option<(u8, u32)> {
+        self.is_swap_cached().then(|| (self.prev() as u8, self.next()))
+    }
+
+    /// Puts the frame, which has a use, into the swap cache. The area's slots are locked.
+    pub(crate) fn begin_swap_cached(&self, area: u8, slot: u32) {
+        self.set_prev(u32::from(area));
+        self.set_next(slot);
+        self.state.fetch_or(SWAP_CACHE, Ordering::Release);
+    }
+
+    /// Takes the frame out of the swap cache. The area's slots are locked.
+    pub(crate) fn end_swap_cached(&self) {
+        self.state.fetch_and(!SWAP_CACHE, Ordering::AcqRel);
     }
 
     /// Number of whom the frame belongs to: an `AnonVma` or an `AddressSpace`.

@@ -5,11 +5,11 @@ use crate::fault::Fault;
 use crate::frames::FrameState;
 use crate::host::FlushReason;
 use crate::mm::{State, TableGuard};
-use crate::pte::Marker;
+use crate::pte::{Marker, SwapPte};
 use crate::zap::Zap;
 use crate::{Host, Mm, Vma};
 use alloc::vec::Vec;
-use kilburn_addr::{Access, AddrRange, Errno, PAGE_SIZE, PhysAddr, VirtAddr, VmFlags};
+use kilburn_addr::{Access, AddrRange, Errno, PAGE_SIZE, Pfn, PhysAddr, VirtAddr, VmFlags};
 use kilburn_paging::tables::NoTable;
 use kilburn_paging::walk::entry_addr;
 use kilburn_paging::{Entry, Format, Leaf, LeafFlags, PhysMem};
@@ -92,7 +92,14 @@ impl<H: Host> Mm<H> {
         let guard = self.lock_tables();
         guard.tables.for_each_leaf_table(part, |span| {
             for (_, at) in span.entries() {
-                let Entry::Leaf(leaf) = guard.entry(at) else { continue };
+                let leaf = match guard.entry(at) {
+                    Entry::Leaf(leaf) => leaf,
+                    Entry::Software(payload) if hint == Hint::Free => {
+                        self.drop_swapped(&guard, at, payload);
+                        continue;
+                    }
+                    _ => continue,
+                };
                 if leaf.flags.contains(LeafFlags::SPECIAL) {
                     continue;
                 }
@@ -101,8 +108,17 @@ impl<H: Host> Mm<H> {
                 if shared && hint == Hint::Cold {
                     continue;
                 }
-                if !shared && hint == Hint::Free && meta.state() == FrameState::Anon {
-                    meta.set_lazy_free();
+                if hint == Hint::Free && meta.state() == FrameState::Anon {
+                    if shared {
+                        // The others still want it: that it was written is kept for them.
+                        meta.set_dirty();
+                    } else if self.memory().try_free_swap(leaf.pfn) {
+                        // What was in swap is older than what the owner gives up.
+                        meta.take_dirty();
+                        meta.set_lazy_free();
+                    } else {
+                        continue;
+                    }
                 }
                 changed |= guard
                     .update(at, |leaf| Leaf { flags: leaf.flags - forgotten, ..leaf })
@@ -115,33 +131,39 @@ impl<H: Host> Mm<H> {
         }
     }
 
-    /// Lets go of clean file pages that only this address space maps. Anonymous pages have no
-    /// store to go to.
+    /// Evicts the pages that only this address space maps, as far as they have somewhere to go: to
+    /// swap, or clean to their file (Linux `madvise_cold_or_pageout_pte_range`).
     fn page_out(&self, vma: &Vma<H>, part: AddrRange) {
-        let Some(mapping) = vma.file.as_ref().and_then(|file| file.mapping()) else { return };
-        if mapping.is_shmem() {
-            return;
-        }
-        let mut going: Vec<VirtAddr> = Vec::new();
+        let mapping = vma.file.as_ref().and_then(|file| file.mapping());
+        let mut going: Vec<Pfn> = Vec::new();
         let guard = self.lock_tables();
         guard.tables.for_each_leaf_table(part, |span| {
             for (va, at) in span.entries() {
-                if let Entry::Leaf(leaf) = guard.entry(at)
-                    && !leaf.flags.contains(LeafFlags::SPECIAL)
-                    && self.memory().meta(leaf.pfn).state() == FrameState::File
-                    && self.memory().meta(leaf.pfn).maps() == 1
-                    && !mapping.is_dirty(vma.page_index(va))
-                {
-                    going.push(va);
+                let Entry::Leaf(leaf) = guard.entry(at) else { continue };
+                if leaf.flags.contains(LeafFlags::SPECIAL) {
+                    continue;
+                }
+                let meta = self.memory().meta(leaf.pfn);
+                let dirty_file = meta.state() == FrameState::File
+                    && mapping.is_some_and(|m| m.is_dirty(vma.page_index(va)));
+                if meta.state() != FrameState::Kernel && meta.maps() == 1 && !dirty_file {
+                    meta.get();
+                    going.push(leaf.pfn);
                 }
             }
         });
         drop(guard);
-        for va in going {
-            if let Some(page) = AddrRange::with_len(va, PAGE_SIZE) {
-                self.zap(page, Zap::Discard);
-                mapping.evict_page(vma.page_index(va));
-            }
+        for pfn in going {
+            self.memory().reclaim_page(pfn);
+        }
+    }
+
+    /// The owner of a page in swap gave its content up.
+    fn drop_swapped(&self, guard: &TableGuard<'_, H>, at: PhysAddr, payload: u64) {
+        if let Some(swapped) = SwapPte::from_payload(payload) {
+            guard.set(at, Entry::None);
+            self.rss.swapped_in(1);
+            self.memory().swap_free(swapped.entry);
         }
     }
 

@@ -3,7 +3,9 @@
 //! Advice that changes an area's flags is in this file; what acts on pages is in
 //! [`super::advise_pages`].
 
+use crate::areas::AreaWatch;
 use crate::mm::State;
+use crate::rmap::Links;
 use crate::{Caller, Host, Mm, Vma};
 use kilburn_addr::{Access, AddrRange, Errno, VirtAddr, VmFlags};
 
@@ -152,6 +154,7 @@ impl<H: Host> Mm<H> {
                     {
                         // The area keeps it, wherever in it the guards are, and when they go.
                         vma.flags |= VmFlags::MAYBE_GUARD;
+                        Links(self).reflagged(&vma);
                     }
                 }
                 Flags::Become(new) if new == vma.flags => {}

@@ -1,5 +1,6 @@
 //! mincore (Linux 6.18 mm/mincore.c).
 
+use crate::pte::SwapPte;
 use crate::{Host, Mm, Vma};
 use alloc::vec::Vec;
 use kilburn_addr::{AddrRange, Errno, PAGE_SHIFT, PAGE_SIZE, VirtAddr};
@@ -36,6 +37,16 @@ impl<H: Host> Mm<H> {
         Ok(())
     }
 
+    /// Whether an entry's page is in memory: mapped, or in the swap cache.
+    fn is_incore(&self, entry: Entry) -> bool {
+        match entry {
+            Entry::Leaf(_) => true,
+            Entry::Software(payload) => SwapPte::from_payload(payload)
+                .is_some_and(|swapped| self.memory().is_swap_cached(swapped.entry)),
+            Entry::None | Entry::Table(_) => false,
+        }
+    }
+
     fn mincore_part(&self, vma: &Vma<H>, part: AddrRange, out: &mut Vec<u8>) {
         let first = out.len();
         out.resize(first + part.pages() as usize, 0);
@@ -44,7 +55,7 @@ impl<H: Host> Mm<H> {
         guard.tables.for_each_leaf_table(part, |span| {
             for (va, at) in span.entries() {
                 let page = (va.get() - part.start().get()) >> PAGE_SHIFT;
-                found[page as usize] = u8::from(matches!(guard.entry(at), Entry::Leaf(_)));
+                found[page as usize] = u8::from(self.is_incore(guard.entry(at)));
             }
         });
         drop(guard);

@@ -3,7 +3,7 @@
 use crate::accounting::is_accountable;
 use crate::anon_vma::AnonSlot;
 use crate::areas::place::BelowMin;
-use crate::areas::{Areas, Backing, Neighbours, PlaceRequest, Placement, Window};
+use crate::areas::{AreaWatch as _, Areas, Backing, Neighbours, PlaceRequest, Placement, Window};
 use crate::config::Overcommit;
 use crate::mappable::MappedFile;
 use crate::mm::State;
@@ -324,6 +324,7 @@ impl<H: Host> Mm<H> {
         {
             // Never locked (vma_supports_mlock), which Linux finds out after it tried to merge.
             vma.flags -= VmFlags::LOCKED | VmFlags::LOCKONFAULT;
+            Links(self).reflagged(&vma);
             flags = vma.flags;
         }
         state.vm.add(flags, range.pages());

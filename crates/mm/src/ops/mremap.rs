@@ -10,7 +10,7 @@
 use super::mmap::backing_of;
 use super::populate::OnError;
 use crate::areas::place::BelowMin;
-use crate::areas::{Backing, PlaceRequest, Placement, Window};
+use crate::areas::{AreaWatch as _, Backing, PlaceRequest, Placement, Window};
 use crate::host::FlushReason;
 use crate::mm::State;
 use crate::rmap::Links;
@@ -333,17 +333,18 @@ impl<H: Host> Mm<H> {
     /// counted in `VmLck` for good, and so does this.
     fn keep_source(&self, state: &mut State<H>, from: AddrRange) {
         let Some(vma) = state.areas.containing(from.start()) else { return };
-        let (range, old) = (vma.range, vma.flags);
+        let (range, pgoff, old) = (vma.range, vma.pgoff, vma.flags);
         let new = old - VmFlags::LOCKED - VmFlags::LOCKONFAULT;
         let emptied = range == from;
         if let Some(mut vma) = state.areas.get_mut(range.start()) {
             vma.flags = new;
             if emptied {
                 if let Some(anon_vma) = vma.anon_vma.get() {
-                    anon_vma.unlink(self, range);
+                    anon_vma.unlink(self, range, pgoff);
                 }
                 vma.anon_vma = crate::anon_vma::AnonSlot::empty();
             }
+            Links(self).reflagged(&vma);
         }
         if old.contains(VmFlags::LOCKED) {
             state.vm.locked_for_good += range.pages();

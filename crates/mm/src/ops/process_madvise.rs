@@ -89,7 +89,9 @@ impl<H: Host> Mm<H> {
         (status.vm_rss + status.vm_swap + status.vm_pte) / kilburn_addr::PAGE_SIZE
     }
 
+    /// Pages of RAM and of swap.
     fn oom_total(&self) -> i64 {
-        self.memory().counts().total as i64
+        let counts = self.memory().counts();
+        (counts.total + counts.swap_total) as i64
     }
 }

@@ -1,48 +1,73 @@
 //! Who maps a file: its areas by page offset (Linux `address_space.i_mmap`).
 
-use crate::{Host, Mm};
-use alloc::collections::BTreeMap;
+use crate::rmap::interval::IntervalTree;
+use crate::rmap::walk::VisitPlace;
+use crate::{Host, Mm, Vma};
 use alloc::sync::{Arc, Weak};
-use kilburn_addr::{AddrRange, PAGE_SHIFT, VirtAddr};
+use core::ops::ControlFlow;
+use kilburn_addr::{AddrRange, PAGE_SHIFT, VirtAddr, VmFlags};
 
 /// The areas that map a file, of all address spaces.
 pub(crate) struct IMmap<H: Host> {
-    areas: BTreeMap<Key, MappingArea<H>>,
+    areas: IntervalTree<(u64, VirtAddr), MappingArea<H>>,
     /// Areas whose pages may be written through them (Linux `i_mmap_writable`, by area).
     writable: u64,
 }
-
-/// Ordered by page offset first, so that areas past a page are skipped.
-type Key = (u64, u64, VirtAddr);
 
 /// One area that maps a file.
 pub(crate) struct MappingArea<H: Host> {
     pub(crate) mm: Weak<Mm<H>>,
     pub(crate) range: AddrRange,
     pub(crate) pgoff: u64,
-    writable: bool,
+    pub(crate) flags: VmFlags,
+}
+
+impl<H: Host> MappingArea<H> {
+    /// Where the area maps pages `first..=last`, at least one of which it does.
+    fn part(&self, first: u64, last: u64) -> Option<AddrRange> {
+        let from = first.max(self.pgoff) - self.pgoff;
+        let to = last.min(self.pgoff + (self.range.pages() - 1)) - self.pgoff;
+        let start = self.range.start().get() + (from << PAGE_SHIFT);
+        AddrRange::with_len(VirtAddr::new(start), (to - from + 1) << PAGE_SHIFT)
+    }
+}
+
+/// Whether pages may be written through such an area: shared, and may become writable.
+fn is_writable(flags: VmFlags) -> bool {
+    flags.contains(VmFlags::SHARED | VmFlags::MAYWRITE)
 }
 
 impl<H: Host> Default for IMmap<H> {
     fn default() -> Self {
-        Self { areas: BTreeMap::new(), writable: 0 }
+        Self { areas: IntervalTree::default(), writable: 0 }
     }
 }
 
 impl<H: Host> IMmap<H> {
-    /// Adds an area; `writable` says whether it is shared and may become writable.
-    pub(crate) fn link(&mut self, mm: &Mm<H>, range: AddrRange, pgoff: u64, writable: bool) {
-        let area = MappingArea { mm: mm.weak(), range, pgoff, writable };
-        self.writable += u64::from(writable);
-        let before = self.areas.insert((pgoff, mm.id(), range.start()), area);
+    /// Adds an area.
+    pub(crate) fn link(&mut self, mm: &Mm<H>, vma: &Vma<H>) {
+        let (range, pgoff, flags) = (vma.range, vma.pgoff, vma.flags);
+        self.writable += u64::from(is_writable(flags));
+        let area = MappingArea { mm: mm.weak(), range, pgoff, flags };
+        let last = pgoff + (range.pages() - 1);
+        let before = self.areas.insert(pgoff, last, (mm.id(), range.start()), area);
         debug_assert!(before.is_none(), "an area is linked once");
     }
 
     /// Takes an area out.
     pub(crate) fn unlink(&mut self, mm: &Mm<H>, range: AddrRange, pgoff: u64) {
-        let area = self.areas.remove(&(pgoff, mm.id(), range.start()));
+        let area = self.areas.remove(pgoff, (mm.id(), range.start()));
         debug_assert!(area.as_ref().is_some_and(|area| area.range == range), "linked before");
-        self.writable -= u64::from(area.is_some_and(|area| area.writable));
+        self.writable -= u64::from(area.is_some_and(|area| is_writable(area.flags)));
+    }
+
+    /// An area has other flags now.
+    pub(crate) fn reflag(&mut self, mm: &Mm<H>, vma: &Vma<H>) {
+        if let Some(area) = self.areas.get_mut(vma.pgoff, (mm.id(), vma.start())) {
+            self.writable -= u64::from(is_writable(area.flags));
+            self.writable += u64::from(is_writable(vma.flags));
+            area.flags = vma.flags;
+        }
     }
 
     /// Number of areas.
@@ -50,9 +75,10 @@ impl<H: Host> IMmap<H> {
         self.areas.len()
     }
 
-    /// Whether the area is linked, for checking.
-    pub(crate) fn contains(&self, mm: u64, range: AddrRange, pgoff: u64) -> bool {
-        self.areas.get(&(pgoff, mm, range.start())).is_some_and(|area| area.range == range)
+    /// The flags an area is linked with, if it is, for checking.
+    pub(crate) fn flags_of(&self, mm: u64, range: AddrRange, pgoff: u64) -> Option<VmFlags> {
+        let area = self.areas.get(pgoff, (mm, range.start()))?;
+        (area.range == range).then_some(area.flags)
     }
 
     /// Whether no area maps the file.
@@ -75,22 +101,30 @@ impl<H: Host> IMmap<H> {
         alive: &mut alloc::vec::Vec<Arc<Mm<H>>>,
         mut visit: impl FnMut(&Mm<H>, AddrRange),
     ) {
-        for area in self.areas.range(..=(last, u64::MAX, VirtAddr::MAX)).map(|(_, area)| area) {
-            let area_last = area.pgoff + (area.range.pages() - 1);
-            if area_last < first {
-                continue;
-            }
-            let from = first.max(area.pgoff) - area.pgoff;
-            let to = last.min(area_last) - area.pgoff;
-            let start = area.range.start().get();
-            let part = AddrRange::with_len(
-                VirtAddr::new(start + (from << PAGE_SHIFT)),
-                (to - from + 1) << PAGE_SHIFT,
-            );
-            if let (Some(mm), Some(part)) = (area.mm.upgrade(), part) {
+        let _ = self.areas.for_each_overlap::<()>(first, last, |_, _, area| {
+            if let (Some(mm), Some(part)) = (area.mm.upgrade(), area.part(first, last)) {
                 visit(&mm, part);
                 alive.push(mm);
             }
-        }
+            ControlFlow::Continue(())
+        });
+    }
+
+    /// Calls `visit` with each place where page `index` would be mapped and its area's flags, until
+    /// it breaks. `alive` as in [`Self::for_each_overlap`].
+    pub(crate) fn for_each_place(
+        &self,
+        index: u64,
+        alive: &mut alloc::vec::Vec<Arc<Mm<H>>>,
+        visit: &mut VisitPlace<'_, H>,
+    ) -> ControlFlow<()> {
+        self.areas.for_each_overlap(index, index, |_, _, area| {
+            let (Some(mm), Some(part)) = (area.mm.upgrade(), area.part(index, index)) else {
+                return ControlFlow::Continue(());
+            };
+            let flow = visit(&mm, part.start(), area.flags);
+            alive.push(mm);
+            flow
+        })
     }
 }

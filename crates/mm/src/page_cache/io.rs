@@ -3,6 +3,7 @@
 
 use super::{AddressSpace, Content};
 use crate::Host;
+use crate::policy::FirstUse;
 use core::sync::atomic::Ordering;
 use kilburn_addr::{Errno, PAGE_SIZE, PhysAddr};
 use kilburn_paging::PhysMem;
@@ -47,15 +48,18 @@ impl<H: Host> AddressSpace<H> {
     }
 
     fn read_piece(&self, piece: &Piece, into: &mut [u8]) -> Result<(), Errno> {
-        let page = match (self.cached_page(piece.index), &self.content) {
-            (Some(page), _) => page,
-            // A hole reads as zeros and stays a hole.
-            (None, Content::Shmem(_)) => {
-                into.fill(0);
-                return Ok(());
-            }
-            (None, Content::Store(_)) => self.page(piece.index)?.0,
+        let page = match &self.content {
+            Content::Store(_) => self.page(piece.index)?.0,
+            Content::Shmem(_) => match self.existing_page(piece.index)? {
+                Some(page) => page,
+                // A hole reads as zeros and stays a hole.
+                None => {
+                    into.fill(0);
+                    return Ok(());
+                }
+            },
         };
+        self.memory.note_call_use(page.pfn());
         let from = PhysAddr::new(page.pfn().base().get() + piece.offset);
         self.memory.host().mem().read(from, into);
         Ok(())
@@ -97,12 +101,15 @@ impl<H: Host> AddressSpace<H> {
         let page = match self.cached_page(piece.index) {
             Some(page) => page,
             // Nothing of the old page is left: it need not be read.
-            None if overwritten => self.add_page(piece.index, from)?,
-            None if piece.index >= self.size_pages() => self.add_page(piece.index, &[])?,
+            None if overwritten => self.add_page(piece.index, from, FirstUse::Call)?,
+            None if piece.index >= self.size_pages() => {
+                self.add_page(piece.index, &[], FirstUse::Call)?
+            }
             None => self.page(piece.index)?.0,
         };
         let to = PhysAddr::new(page.pfn().base().get() + piece.offset);
         self.memory.host().mem().write(to, from);
+        self.memory.note_call_use(page.pfn());
         self.mark_dirty(piece.index);
         Ok(())
     }

@@ -12,11 +12,12 @@
 //! | `i_mmap`     | its own lock                                                              |
 //! | `invalidate` | shared from looking a page up until a table maps it; exclusive to truncate|
 
+mod evict;
 pub(crate) mod i_mmap;
 mod io;
 pub(crate) mod page;
 pub mod store;
-mod tree;
+pub(crate) mod tree;
 mod truncate;
 mod writeback;
 
@@ -24,6 +25,7 @@ pub use store::BackingStore;
 
 use crate::frames::FrameState;
 use crate::memory::NoFrame;
+use crate::policy::FirstUse;
 use crate::{Caller, Host, Memory};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -35,7 +37,7 @@ use kilburn_addr::{Errno, PAGE_SIZE, Pfn};
 use kilburn_paging::PhysMem;
 use lock_api::{Mutex, RwLock};
 use page::PageRef;
-use tree::PageTree;
+use tree::{PageTree, Value};
 
 /// The cached pages of one file, its size, and who maps it (Linux `struct address_space`).
 pub struct AddressSpace<H: Host> {
@@ -153,6 +155,17 @@ impl<H: Host> AddressSpace<H> {
         self.pages.lock().len()
     }
 
+    /// Number of pages that take memory or swap (Linux `shmem_inode_info.alloced`).
+    pub fn allocated_pages(&self) -> u64 {
+        let pages = self.pages.lock();
+        pages.len() + pages.swapped()
+    }
+
+    /// Number of pages that are in swap.
+    pub fn swapped_pages(&self) -> u64 {
+        self.pages.lock().swapped()
+    }
+
     /// Number of pages that are to be written to the store.
     pub fn dirty_pages(&self) -> u64 {
         self.pages.lock().dirty()
@@ -161,6 +174,12 @@ impl<H: Host> AddressSpace<H> {
     /// Whether page `index` is in memory.
     pub fn is_cached(&self, index: u64) -> bool {
         self.pages.lock().get(index).is_some()
+    }
+
+    /// Whether page `index` need not be made: it is in memory or in swap.
+    pub(crate) fn has_page(&self, index: u64) -> bool {
+        let pages = self.pages.lock();
+        pages.get(index).is_some() || matches!(pages.value(index), Some(Value::Swap(_)))
     }
 
     /// Whether page `index` is to be written to the store.
@@ -189,7 +208,7 @@ impl<H: Host> AddressSpace<H> {
         match self.content {
             Content::Store(_) => 0,
             Content::Shmem(Promise::Whole(pages)) => pages,
-            Content::Shmem(Promise::EachPage) => self.cached_pages(),
+            Content::Shmem(Promise::EachPage) => self.allocated_pages(),
         }
     }
 
@@ -242,9 +261,12 @@ impl<H: Host> AddressSpace<H> {
             Content::Store(store) => {
                 let mut buffer = [0; PAGE_SIZE as usize];
                 store.read_page(index, &mut buffer)?;
-                Ok((self.add_page(index, &buffer)?, Found::Read))
+                Ok((self.add_page(index, &buffer, FirstUse::Mapped)?, Found::Read))
             }
-            Content::Shmem(_) => Ok((self.add_page(index, &[])?, Found::Cached)),
+            Content::Shmem(_) => match self.page_from_swap(index)? {
+                Some(page) => Ok((page, Found::Read)),
+                None => Ok((self.add_page(index, &[], FirstUse::Mapped)?, Found::Cached)),
+            },
         }
     }
 
@@ -262,7 +284,12 @@ impl<H: Host> AddressSpace<H> {
 
     /// Puts a new page that starts with `bytes`, zeros after them, in the place of page `index`;
     /// if another came first, that one counts and `bytes` are ignored.
-    fn add_page(&self, index: u64, bytes: &[u8]) -> Result<PageRef<'_, H>, Errno> {
+    fn add_page(
+        &self,
+        index: u64,
+        bytes: &[u8],
+        first_use: FirstUse,
+    ) -> Result<PageRef<'_, H>, Errno> {
         if let Content::Shmem(Promise::EachPage) = self.content {
             self.memory.charge(&Caller::KERNEL, 0, 1)?;
         }
@@ -284,8 +311,20 @@ impl<H: Host> AddressSpace<H> {
         let meta = self.memory.meta(pfn);
         meta.begin(self.frame_state(), self.id, index);
         meta.get();
-        pages.insert(index, pfn);
+        let value = pages.insert(index, pfn);
+        drop(pages);
         self.uses().fetch_add(1, Ordering::Relaxed);
+        let shadow = match value {
+            None => None,
+            Some(Value::Shadow(shadow)) => Some(shadow),
+            // Overwritten as a whole without having been read.
+            Some(Value::Swap(entry)) => {
+                self.uncharge_pages(1);
+                self.memory.swap_free(entry);
+                None
+            }
+        };
+        self.memory.note_arrival(pfn, first_use, shadow);
         Ok(PageRef::from_held(&self.memory, pfn))
     }
 
@@ -330,17 +369,6 @@ impl<H: Host> AddressSpace<H> {
         }
     }
 
-    /// Drops page `index` if it is clean and nobody maps or uses it.
-    pub(crate) fn evict_page(&self, index: u64) {
-        let mut pages = self.pages.lock();
-        let idle = !self.is_shmem()
-            && !pages.is_dirty(index)
-            && pages.get(index).is_some_and(|pfn| self.memory.meta(pfn).refs() == 1);
-        if idle && let Some((pfn, _)) = pages.remove(index) {
-            self.memory.put(pfn);
-        }
-    }
-
     /// Drops clean pages that nobody maps or uses. Shared memory has no clean pages.
     pub fn evict(&self) {
         if self.is_shmem() {
@@ -371,6 +399,7 @@ impl<H: Host> Drop for AddressSpace<H> {
         for index in held {
             self.remove_page(index);
         }
+        self.drop_values(0..=u64::MAX);
         if let Content::Shmem(Promise::Whole(pages)) = self.content {
             self.memory.uncharge(pages);
         }

@@ -1,6 +1,7 @@
 //! Changing a file's size and punching holes, against live mappings (Linux 6.18 mm/truncate.c,
 //! mm/memory.c: `unmap_mapping_range`).
 
+use super::page::PageRef;
 use super::{AddressSpace, Content};
 use crate::Host;
 use crate::zap::Copies;
@@ -21,6 +22,8 @@ impl<H: Host> AddressSpace<H> {
             return Err(Errno::EFBIG);
         }
         let _exclusive = self.invalidate.write();
+        // It stays while it is held: what can fail comes first.
+        let _last = self.page_to_zero(size)?;
         if let Content::Store(store) = &self.content {
             store.set_size(size)?;
         }
@@ -36,7 +39,8 @@ impl<H: Host> AddressSpace<H> {
     /// (`FALLOC_FL_PUNCH_HOLE`). Private copies stay.
     ///
     /// # Errors
-    /// `EOPNOTSUPP` for a file with a store.
+    /// `EOPNOTSUPP` for a file with a store; `EIO`, `ENOMEM` when a page of which a part goes cannot
+    /// be brought back from swap.
     pub fn punch_hole(&self, bytes: Range<u64>) -> Result<(), Errno> {
         if !self.is_shmem() {
             return Err(Errno::EOPNOTSUPP);
@@ -46,6 +50,7 @@ impl<H: Host> AddressSpace<H> {
         }
         let _exclusive = self.invalidate.write();
         let (first, last) = (bytes.start / PAGE_SIZE, bytes.end / PAGE_SIZE);
+        let _parts = (self.page_to_zero(bytes.start)?, self.page_to_zero(bytes.end)?);
         let whole = bytes.start.div_ceil(PAGE_SIZE)..last;
         if !whole.is_empty() {
             self.drop_pages(whole.start..=whole.end - 1, Copies::Stay);
@@ -77,6 +82,15 @@ impl<H: Host> AddressSpace<H> {
         for index in gone {
             self.remove_page(index);
         }
+        self.drop_values(first..=last);
+    }
+
+    /// The page of which a part is to be zeroed at `pos`, brought back if it is in swap.
+    fn page_to_zero(&self, pos: u64) -> Result<Option<PageRef<'_, H>>, Errno> {
+        if pos.is_multiple_of(PAGE_SIZE) || !self.is_shmem() {
+            return Ok(None);
+        }
+        self.existing_page(pos / PAGE_SIZE)
     }
 
     fn zero_part(&self, index: u64, part: Range<u64>) {

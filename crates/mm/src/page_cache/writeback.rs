@@ -4,7 +4,7 @@
 //! whatever writes to it afterwards faults and marks it dirty again.
 
 use super::{AddressSpace, Content};
-use crate::Host;
+use crate::{Host, Memory};
 use alloc::vec::Vec;
 use core::ops::{Range, RangeInclusive};
 use core::sync::atomic::Ordering;
@@ -13,6 +13,20 @@ use kilburn_paging::PhysMem;
 
 /// Pages written between two looks at the tree.
 const BATCH: usize = 256;
+
+impl<H: Host> Memory<H> {
+    /// Writes dirty pages of all files to their stores, as the flusher does; how many are dirty
+    /// still, as their stores failed.
+    pub fn write_back(&self) -> u64 {
+        if self.uses.dirty.load(Ordering::Relaxed) > 0 {
+            for (_, mapping) in self.all_mappings() {
+                // Who asks with fsync is told of a failure; the page stays dirty.
+                let _ = mapping.write_dirty(0..=u64::MAX);
+            }
+        }
+        self.uses.dirty.load(Ordering::Relaxed)
+    }
+}
 
 impl<H: Host> AddressSpace<H> {
     /// Writes the dirty pages among `bytes` to the store and waits until it has them.
@@ -54,7 +68,7 @@ impl<H: Host> AddressSpace<H> {
         }
     }
 
-    fn write_page(
+    pub(super) fn write_page(
         &self,
         store: &dyn super::BackingStore,
         index: u64,

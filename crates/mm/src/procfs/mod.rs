@@ -101,7 +101,7 @@ impl<H: Host> Mm<H> {
             vm_exe: text,
             vm_lib: exec - text,
             vm_pte: self.counted_tables.load(Ordering::Relaxed) * PAGE_SIZE,
-            vm_swap: 0,
+            vm_swap: self.rss.swapped() << PAGE_SHIFT,
         }
     }
 }

@@ -9,7 +9,7 @@
 //! Markers show as swapped pages of the type after the last: 4 is a guard, 2 a poisoned page.
 
 use crate::frames::FrameState;
-use crate::pte::Marker;
+use crate::pte::{Marker, SwapFlags, SwapPte};
 use crate::{Host, Mm};
 use kilburn_addr::{AddrRange, PAGE_SHIFT, VirtAddr};
 use kilburn_paging::{Entry, Leaf, LeafFlags};
@@ -46,9 +46,12 @@ impl<H: Host> Mm<H> {
             for (va, at) in span.entries() {
                 let entry = match guard.entry(at) {
                     Entry::Leaf(leaf) => self.pagemap_entry(leaf, show),
-                    Entry::Software(payload) => match Marker::from_payload(payload) {
-                        Some(marker) => marker_entry(marker, show),
-                        None => continue,
+                    Entry::Software(payload) => match SwapPte::from_payload(payload) {
+                        Some(swapped) => swapped_entry(swapped, show),
+                        None => match Marker::from_payload(payload) {
+                            Some(marker) => marker_entry(marker, show),
+                            None => continue,
+                        },
                     },
                     _ => continue,
                 };
@@ -91,4 +94,16 @@ fn marker_entry(marker: Marker, show: ShowFrames) -> u64 {
         ShowFrames::Yes => flags | kind << TYPE_BITS | MARKER_TYPE,
         ShowFrames::No => flags,
     }
+}
+
+/// What pagemap says of a page in swap.
+fn swapped_entry(swapped: SwapPte, show: ShowFrames) -> u64 {
+    let mut entry = SWAP;
+    if show == ShowFrames::Yes {
+        entry |= u64::from(swapped.entry.slot) << TYPE_BITS | u64::from(swapped.entry.area);
+    }
+    if swapped.flags.contains(SwapFlags::SOFT_DIRTY) {
+        entry |= SOFT_DIRTY;
+    }
+    entry
 }

@@ -4,6 +4,7 @@
 use super::Usage;
 use super::maps::write_header;
 use crate::frames::FrameState;
+use crate::pte::SwapPte;
 use crate::{Host, Mm, Vma};
 use core::fmt;
 use kilburn_addr::{PAGE_SIZE, VmFlags};
@@ -30,6 +31,8 @@ struct Sizes {
     pss_shmem: u64,
     pss_dirty: u64,
     pss_locked: u64,
+    swap: u64,
+    swap_pss: u64,
 }
 
 impl<H: Host> Mm<H> {
@@ -91,12 +94,27 @@ impl<H: Host> Mm<H> {
         let guard = self.lock_tables();
         guard.tables.for_each_leaf_table(vma.range, |span| {
             for (_, at) in span.entries() {
-                if let Entry::Leaf(leaf) = guard.entry(at) {
-                    self.add_page(leaf, vma.flags, &mut sizes);
+                match guard.entry(at) {
+                    Entry::Leaf(leaf) => self.add_page(leaf, vma.flags, &mut sizes),
+                    Entry::Software(payload) => self.add_swapped(payload, &mut sizes),
+                    Entry::None | Entry::Table(_) => {}
                 }
             }
         });
+        drop(guard);
+        if let Some(shmem) = vma.file.as_ref().and_then(|f| f.mapping()).filter(|m| m.is_shmem()) {
+            // Not by entries: they are empty, whoever used the page (Linux `smap_gather_stats`).
+            let first = vma.page_index(vma.start());
+            sizes.swap += shmem.swapped_among(first..=first + (vma.range.pages() - 1)) * PAGE_SIZE;
+        }
         sizes
+    }
+
+    fn add_swapped(&self, payload: u64, sizes: &mut Sizes) {
+        let Some(swapped) = SwapPte::from_payload(payload) else { return };
+        let sharers = u64::from(self.memory().swap_references(swapped.entry).max(1));
+        sizes.swap += PAGE_SIZE;
+        sizes.swap_pss += (PAGE_SIZE << PSS_SHIFT) / sharers;
     }
 
     fn add_page(&self, leaf: Leaf, flags: VmFlags, sizes: &mut Sizes) {
@@ -167,6 +185,8 @@ impl Sizes {
             (&mut self.pss_shmem, other.pss_shmem),
             (&mut self.pss_dirty, other.pss_dirty),
             (&mut self.pss_locked, other.pss_locked),
+            (&mut self.swap, other.swap),
+            (&mut self.swap_pss, other.swap_pss),
         ] {
             *sum += part;
         }
@@ -189,19 +209,19 @@ impl Sizes {
         line(out, "Anonymous:      ", self.anonymous)?;
         line(out, "KSM:            ", 0)?;
         line(out, "LazyFree:       ", self.lazy_free)?;
-        // Nothing is huge or swapped.
+        // Nothing is huge.
         for name in [
             "AnonHugePages:  ",
             "ShmemPmdMapped: ",
             "FilePmdMapped:  ",
             "Shared_Hugetlb: ",
             "Private_Hugetlb: ",
-            "Swap:           ",
-            "SwapPss:        ",
         ] {
             let width = if name.len() == 17 { 7 } else { 8 };
             writeln!(out, "{name}{:width$} kB", 0)?;
         }
+        line(out, "Swap:           ", self.swap)?;
+        line(out, "SwapPss:        ", self.swap_pss >> PSS_SHIFT)?;
         line(out, "Locked:         ", self.pss_locked >> PSS_SHIFT)
     }
 }

@@ -92,7 +92,7 @@ fn reason<H: Host>(site: &Site<'_, H>) -> Option<Reason> {
     if site.index() >= mapping.size_pages() {
         return None;
     }
-    match mapping.is_cached(site.index()) {
+    match mapping.has_page(site.index()) {
         true => flags.contains(VmFlags::UFFD_MINOR).then_some(Reason::Minor),
         false => missing.then_some(Reason::Missing),
     }

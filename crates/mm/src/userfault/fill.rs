@@ -199,14 +199,14 @@ impl<H: Host> Mm<H> {
                 Ok(())
             }
             (Content::Cached, Some(mapping)) => {
-                if !mapping.is_cached(vma.page_index(va)) {
+                if !mapping.has_page(vma.page_index(va)) {
                     return Err(Errno::EFAULT);
                 }
                 self.fill_cached(vma, va, mapping)
             }
             (Content::Copy { .. } | Content::Zeros, Some(mapping)) if shared => {
                 let index = vma.page_index(va);
-                if mapping.is_cached(index) {
+                if mapping.has_page(index) {
                     return Err(Errno::EEXIST);
                 }
                 let _ = self.place_for(va, Place::EmptyOrMarker)?;
@@ -270,7 +270,7 @@ impl<H: Host> Mm<H> {
         va: VirtAddr,
         mapping: &AddressSpace<H>,
     ) -> Result<(), Errno> {
-        let page = mapping.cached_page(vma.page_index(va)).ok_or(Errno::EFAULT)?;
+        let page = mapping.existing_page(vma.page_index(va))?.ok_or(Errno::EFAULT)?;
         let (guard, at) = self.place_for(va, Place::EmptyOrMarker)?;
         let mut flags = pte::written(vma.flags);
         if !vma.flags.contains(VmFlags::SHARED) {

@@ -2,7 +2,7 @@
 //! `userfaultfd_register`, `userfaultfd_unregister`, `userfaultfd_release`).
 
 use super::{Userfaultfd, can_watch};
-use crate::areas::Change;
+use crate::areas::{AreaWatch, Change};
 use crate::mm::State;
 use crate::rmap::Links;
 use crate::{Host, Mm, Vma};
@@ -191,6 +191,7 @@ impl<H: Host> Mm<H> {
             && vma.userfault.take().is_some()
         {
             vma.flags -= VmFlags::UFFD;
+            Links(self).reflagged(&vma);
         }
     }
 }

@@ -88,6 +88,7 @@ impl<H: Host> Mm<H> {
             Holes::Refused => Err(Errno::ENOENT),
             Holes::Allowed => Ok(()),
         };
+        self.bring_back(state, from)?;
         let guard = self.lock_tables();
         if guard.tables.leaf_table(from).is_none() {
             return hole;
@@ -108,7 +109,11 @@ impl<H: Host> Mm<H> {
             self.put_there(&guard, source_at, (at, to), Leaf { flags, ..leaf });
         } else {
             let meta = self.memory().meta(leaf.pfn);
-            if meta.state() != FrameState::Anon || !meta.is_exclusive() {
+            // A page on its way to swap is looked for under its old address.
+            let alone = meta.state() == FrameState::Anon
+                && meta.is_exclusive()
+                && self.memory().try_free_swap(leaf.pfn);
+            if !alone {
                 return Err(Errno::EBUSY);
             }
             let anon_vma = target.anon_vma.get().expect("prepared before pages are moved");

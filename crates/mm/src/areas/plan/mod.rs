@@ -26,7 +26,7 @@ use crate::anon_vma::{AnonSlot, AnonVma};
 use alloc::sync::Arc;
 use kilburn_addr::{AddrRange, Errno, VirtAddr, VmFlags};
 
-/// Told of every area that comes, goes or changes its range, after the fact: for indexes from
+/// Told of every area that comes, goes or changes its range or flags, after the fact: for indexes from
 /// files to areas, and for devices that count their mappings. `()` does not care.
 pub trait AreaWatch<H: Host> {
     /// An area came to be: a new one, or (Linux `vm_ops->open`) a part of one that was split or
@@ -43,6 +43,11 @@ pub trait AreaWatch<H: Host> {
     /// An area has another range; it was `from`.
     fn resized(&mut self, from: AddrRange, vma: &Vma<H>) {
         let _ = (from, vma);
+    }
+
+    /// An area has other flags, and its range still.
+    fn reflagged(&mut self, vma: &Vma<H>) {
+        let _ = vma;
     }
 }
 

@@ -106,6 +106,7 @@ impl<H: Host> Areas<H> {
                 if let Some(userfault) = change.userfault {
                     vma.userfault = userfault;
                 }
+                watch.reflagged(&vma);
                 part.start()
             }
         }

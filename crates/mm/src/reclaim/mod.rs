@@ -1,0 +1,403 @@
+//! Making frames free (Linux 6.18 mm/vmscan.c).
+//!
+//! ```text
+//!   frames    free ..............| high | low | min ....| 0
+//!                                   ^      |     |
+//!   kswapd    balance() until here -'      |     |
+//!             is_kswapd_wanted() ----------'     |
+//!   an allocation reclaims for itself -----------'
+//! ```
+//!
+//! Which page goes next is the [`ReplacementPolicy`]'s choice (`lru`); whether it can, and what it
+//! takes, is a matter of its kind: anonymous pages go to swap (`anon`), pages of files to their
+//! store, shared memory to swap as well (`file`).
+//!
+//! Reclaim runs inside allocations, so it waits for no lock that comes before the tables in the
+//! crate's lock order, and allocates no frame. Tables are allocated under the lock of tables, where
+//! nothing can be reclaimed: they may use what is below `min`.
+
+mod anon;
+mod file;
+mod lru;
+
+use crate::anon_vma::Alive;
+use crate::frames::FrameState;
+use crate::policy::{Builtin, FirstUse, PutBack, ReplacementPolicy, Shadow, Wanted};
+use crate::swap::SwapEntry;
+use crate::{AddressSpace, Host, Memory};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use kilburn_addr::Pfn;
+use lock_api::Mutex;
+use lru::{Arrived, Lru};
+
+/// Pages an allocation reclaims at once (Linux `SWAP_CLUSTER_MAX`).
+const BATCH: u64 = 32;
+
+/// Numbers of free frames at which something happens (Linux `struct zone._watermark`), in pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Watermarks {
+    /// Below, an allocation reclaims for itself.
+    pub min: u64,
+    /// Below, kswapd is wanted.
+    pub low: u64,
+    /// Kswapd is content.
+    pub high: u64,
+}
+
+impl Watermarks {
+    /// Linux's for a machine of `frames` frames (`calculate_min_free_kbytes`,
+    /// `__setup_per_zone_wmarks`). Below 4 MiB, where Linux keeps 128 KiB, as much less as there is
+    /// less memory.
+    pub const fn of(frames: u64) -> Self {
+        let kbytes = (frames * 4 * 16).isqrt();
+        let min = if kbytes > 262_144 { 65_536 } else { kbytes / 4 };
+        let step = if min / 4 > frames / 1000 { min / 4 } else { frames / 1000 };
+        Self { min, low: min + step, high: min + 2 * step }
+    }
+}
+
+/// What reclaim knows.
+pub(crate) struct Reclaim<H: Host> {
+    pub(crate) marks: Watermarks,
+    swappiness: AtomicU8,
+    /// Whether memory was ever short: only then does the policy hear of pages.
+    is_armed: AtomicBool,
+    kswapd_wanted: AtomicBool,
+    lru: Mutex<H::RawMutex, Lru>,
+    /// Pages the policy is to hear of.
+    arrivals: Mutex<H::RawMutex, Vec<Arrived>>,
+}
+
+impl<H: Host> Reclaim<H> {
+    pub(crate) fn new(frames: u64, policy: Builtin, swappiness: u8) -> Self {
+        Self {
+            marks: Watermarks::of(frames),
+            swappiness: AtomicU8::new(swappiness),
+            is_armed: AtomicBool::new(false),
+            kswapd_wanted: AtomicBool::new(false),
+            lru: Mutex::new(Lru::new(policy)),
+            arrivals: Mutex::new(Vec::new()),
+        }
+    }
+}
+
+/// Who reclaims, for the counters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Reclaimer {
+    /// The kernel thread.
+    Kswapd,
+    /// An allocation.
+    Direct,
+    /// A call that asks for it: MADV_PAGEOUT.
+    Proactive,
+}
+
+/// What became of a page that was to be evicted.
+pub(crate) enum Outcome<H: Host> {
+    /// It is out of all caches and tables; the caller's reference is the last.
+    Gone(Home<H>),
+    /// It stays.
+    Kept(PutBack),
+    /// It stays because it is locked: there is no use in trying again soon.
+    Locked,
+}
+
+/// Where the content of an evicted page is.
+pub(crate) enum Home<H: Host> {
+    /// In swap.
+    Slot(SwapEntry),
+    /// In its file.
+    File(Arc<AddressSpace<H>>, u64),
+    /// It was not wanted any more.
+    Nowhere,
+}
+
+macro_rules! vm_events {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Events of reclaim and swap, as /proc/vmstat names them.
+        #[derive(Default)]
+        pub(crate) struct VmEvents { $(pub(crate) $name: AtomicU64,)* }
+
+        /// Counts of events of reclaim and swap since the machine started, as /proc/vmstat names
+        /// them.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+        pub struct VmStat { $($(#[$doc])* pub $name: u64,)* }
+
+        impl VmEvents {
+            fn snapshot(&self) -> VmStat {
+                VmStat { $($name: self.$name.load(Ordering::Relaxed),)* }
+            }
+        }
+
+        impl VmStat {
+            /// Name and count of each, in order.
+            pub fn entries(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+    };
+}
+
+vm_events! {
+    /// Pages read from swap.
+    pswpin,
+    /// Pages written to swap.
+    pswpout,
+    /// Pages kswapd looked at.
+    pgscan_kswapd,
+    /// Pages allocations looked at.
+    pgscan_direct,
+    /// Pages looked at on request.
+    pgscan_proactive,
+    /// Anonymous and shared-memory pages looked at.
+    pgscan_anon,
+    /// Pages of files looked at.
+    pgscan_file,
+    /// Pages kswapd made free.
+    pgsteal_kswapd,
+    /// Pages allocations made free.
+    pgsteal_direct,
+    /// Pages made free on request.
+    pgsteal_proactive,
+    /// Anonymous and shared-memory pages made free.
+    pgsteal_anon,
+    /// Pages of files made free.
+    pgsteal_file,
+    /// Anonymous pages that came back.
+    workingset_refault_anon,
+    /// Pages of files that came back.
+    workingset_refault_file,
+    /// Allocations that had to reclaim for themselves.
+    allocstall,
+    /// Times kswapd ran.
+    pageoutrun,
+    /// Pages dropped whose owner had given up their content (MADV_FREE).
+    pglazyfreed,
+    /// Pages found locked.
+    unevictable_pgs_culled,
+    /// Swap slots that could not be read.
+    swap_read_errors,
+    /// Pages that stayed because their slot could not be written.
+    swap_write_errors,
+}
+
+impl<H: Host> Memory<H> {
+    /// Counts of events of reclaim and swap.
+    pub fn vm_stat(&self) -> VmStat {
+        self.vm_events.snapshot()
+    }
+
+    /// The marks of free frames at which reclaim acts.
+    pub fn watermarks(&self) -> Watermarks {
+        self.reclaim.marks
+    }
+
+    /// `vm.swappiness`, 0 to 200: how dear pages of files are against anonymous ones.
+    pub fn swappiness(&self) -> u8 {
+        self.reclaim.swappiness.load(Ordering::Relaxed)
+    }
+
+    /// Sets `vm.swappiness`; more than 200 is 200.
+    pub fn set_swappiness(&self, swappiness: u8) {
+        self.reclaim.swappiness.store(swappiness.min(200), Ordering::Relaxed);
+    }
+
+    /// Has another policy choose from now on; it is told of all pages there are.
+    pub fn set_policy(&self, policy: Box<dyn ReplacementPolicy>) {
+        let frames: Vec<u32> = (0..self.frames.total() as u32).collect();
+        let mut lru = self.reclaim.lru.lock();
+        for &frame in &frames {
+            self.meta(self.frame_at(frame)).clear_known();
+        }
+        lru.replace(policy);
+        drop(lru);
+        if self.reclaim.is_armed.load(Ordering::Relaxed) {
+            self.announce_all();
+        }
+    }
+
+    /// Name of the policy that chooses.
+    pub fn policy_name(&self) -> &'static str {
+        self.reclaim.lru.lock().name()
+    }
+
+    /// Whether free frames are so few that kswapd should run.
+    pub fn is_kswapd_wanted(&self) -> bool {
+        self.reclaim.kswapd_wanted.load(Ordering::Relaxed)
+    }
+
+    /// What kswapd does: reclaims until enough frames are free, or nothing more can go; answers how
+    /// many pages went (Linux `balance_pgdat`).
+    pub fn balance(&self) -> u64 {
+        self.reclaim.kswapd_wanted.store(false, Ordering::Relaxed);
+        self.vm_events.pageoutrun.fetch_add(1, Ordering::Relaxed);
+        let mut all = 0;
+        while self.frames.free() < self.reclaim.marks.high {
+            let went = self.shrink(BATCH, Reclaimer::Kswapd);
+            if went == 0 {
+                break;
+            }
+            all += went;
+        }
+        all
+    }
+
+    /// Evicts up to `pages` pages, as if memory were short; how many went (Linux `memory.reclaim`).
+    pub fn reclaim_pages(&self, pages: u64) -> u64 {
+        self.shrink(pages, Reclaimer::Proactive)
+    }
+
+    /// Free frames are below `low`: wakes kswapd, and below `min` reclaims at once. What is left
+    /// then is for whoever asks.
+    #[cold]
+    pub(crate) fn alloc_slowly(&self) -> Option<Pfn> {
+        self.reclaim.kswapd_wanted.store(true, Ordering::Relaxed);
+        if self.frames.free() <= self.reclaim.marks.min {
+            self.make_room();
+        }
+        self.frames.alloc()
+    }
+
+    /// Reclaims a batch of pages on an allocation's behalf; whether any went. No table is locked.
+    pub(crate) fn make_room(&self) -> bool {
+        self.vm_events.allocstall.fetch_add(1, Ordering::Relaxed);
+        self.shrink(BATCH, Reclaimer::Direct) > 0
+    }
+
+    /// Whether memory was ever short.
+    pub(crate) fn is_reclaiming(&self) -> bool {
+        self.frames.free() <= self.reclaim.marks.low
+            || self.reclaim.is_armed.load(Ordering::Relaxed)
+    }
+
+    /// Reclaims until `frames` more than the reserve are free, or nothing goes any more: for work
+    /// that allocates where nothing can be reclaimed. No table is locked.
+    pub(crate) fn make_room_for(&self, frames: u64) {
+        let enough = frames.saturating_add(self.reclaim.marks.min).min(self.frames.total() / 2);
+        while self.frames.free() < enough && self.make_room() {}
+    }
+
+    /// Evicts up to `wanted` pages; how many went.
+    fn shrink(&self, wanted: u64, reclaimer: Reclaimer) -> u64 {
+        if !self.can_reclaim() {
+            return 0;
+        }
+        self.arm();
+        let mut alive = Alive::default();
+        let mut went = 0;
+        // Each page is offered a few times before nothing is thought possible.
+        let mut tries = 3 * u64::from(self.lru_len()) + BATCH;
+        let mut locked_retried = false;
+        while went < wanted && tries > 0 {
+            tries -= 1;
+            let Some(pfn) = self.isolate(&mut alive) else {
+                if locked_retried || went > 0 || !self.retry_locked() {
+                    break;
+                }
+                locked_retried = true;
+                continue;
+            };
+            went += u64::from(self.evict(pfn, reclaimer, &mut alive));
+        }
+        went
+    }
+
+    /// Whether there is anything that could go anywhere.
+    fn can_reclaim(&self) -> bool {
+        let wanted = self.wanted();
+        wanted.anon || wanted.file
+    }
+
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            anon: self.swap.free.load(Ordering::Relaxed) > 0,
+            file: self.uses.file.load(Ordering::Relaxed) > 0,
+            swappiness: self.swappiness(),
+        }
+    }
+
+    /// Tries to evict an isolated page, to which the caller gives up its reference; whether it went.
+    fn evict(&self, pfn: Pfn, reclaimer: Reclaimer, alive: &mut Alive<H>) -> bool {
+        let state = self.meta(pfn).state();
+        self.count_scan(state, reclaimer);
+        let outcome = match state {
+            FrameState::Anon => self.evict_anon(pfn, alive),
+            FrameState::File => self.evict_file(pfn, alive),
+            FrameState::Shmem => self.evict_shmem(pfn, alive),
+            _ => Outcome::Kept(PutBack::Later),
+        };
+        let went = matches!(outcome, Outcome::Gone(_));
+        if went {
+            self.count_steal(state, reclaimer);
+        }
+        self.settle(pfn, outcome);
+        alive.clear();
+        went
+    }
+
+    /// Evicts a page on request, whatever the policy thinks of it; the caller gives up its reference
+    /// (Linux `reclaim_pages`).
+    pub(crate) fn reclaim_page(&self, pfn: Pfn) {
+        self.arm();
+        if self.meta(pfn).is_known() {
+            self.forget_page(pfn);
+        }
+        let mut alive = Alive::default();
+        if !self.evict(pfn, Reclaimer::Proactive, &mut alive) {
+            self.note_arrival(pfn, FirstUse::Mapped, None);
+        }
+    }
+
+    fn count_scan(&self, state: FrameState, reclaimer: Reclaimer) {
+        let events = &self.vm_events;
+        let by_kind =
+            if state == FrameState::File { &events.pgscan_file } else { &events.pgscan_anon };
+        by_kind.fetch_add(1, Ordering::Relaxed);
+        match reclaimer {
+            Reclaimer::Kswapd => &events.pgscan_kswapd,
+            Reclaimer::Direct => &events.pgscan_direct,
+            Reclaimer::Proactive => &events.pgscan_proactive,
+        }
+        .fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count_steal(&self, state: FrameState, reclaimer: Reclaimer) {
+        let events = &self.vm_events;
+        let by_kind =
+            if state == FrameState::File { &events.pgsteal_file } else { &events.pgsteal_anon };
+        by_kind.fetch_add(1, Ordering::Relaxed);
+        match reclaimer {
+            Reclaimer::Kswapd => &events.pgsteal_kswapd,
+            Reclaimer::Direct => &events.pgsteal_direct,
+            Reclaimer::Proactive => &events.pgsteal_proactive,
+        }
+        .fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Keeps what the policy remembers of a page where the page is now.
+    fn keep_shadow_at(&self, home: Home<H>, shadow: Shadow) {
+        match home {
+            Home::Slot(entry) => self.keep_shadow(entry, shadow),
+            Home::File(mapping, index) => mapping.keep_shadow(index, shadow),
+            Home::Nowhere => self.forget_shadow(shadow),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_those_linux_prints_for_machines_of_that_size() {
+        // min_free_kbytes of 16 MiB: sqrt(16384 * 16) KiB.
+        assert_eq!(Watermarks::of(4096), Watermarks { min: 128, low: 160, high: 192 });
+        // 8 GiB: 11585 KiB.
+        assert_eq!(Watermarks::of(2 << 20).min, 11_585 / 4);
+        // The most: 256 MiB.
+        assert_eq!(Watermarks::of(1 << 31).min, 65_536);
+    }
+}
