@@ -1,0 +1,36 @@
+//! Where swapped pages are kept: the areas behind `kilburn_mm::SwapArea`.
+//!
+//! - [`Compressed`]: memory of the host's, compressed with lz4 or zstd; pages of one repeated word
+//!   take none (Linux zram).
+//! - [`FileArea`]: a file of the host's.
+//! - [`Encrypted`]: any area, enciphered and authenticated at rest.
+//! - [`Checked`]: any area, whose content is compared with a checksum when it is read.
+//! - [`Injected`]: any area, with faults drawn from a seed: errors, short and torn writes, delays, a
+//!   store that goes away.
+//!
+//! [`AreaSpec`] reads what a user writes (`zstd:256M,prio=10`) and puts them together:
+//!
+//! ```text
+//!   Memory --> Checked --> Injected --> Encrypted --> FileArea | Compressed
+//! ```
+//!
+//! What a store spoils is found out above it, so that a guest sees an error rather than wrong
+//! bytes.
+#![forbid(unsafe_code)]
+
+mod checked;
+mod compressed;
+mod encrypted;
+mod file;
+mod inject;
+mod spec;
+
+pub use checked::Checked;
+pub use compressed::{Compressed, CompressedStats, Compression};
+pub use encrypted::Encrypted;
+pub use file::FileArea;
+pub use inject::{Inject, InjectError, Injected};
+pub use spec::{AreaKind, AreaSpec, OpenError, SpecError};
+
+/// Bytes of a page.
+pub(crate) const PAGE: usize = 4096;

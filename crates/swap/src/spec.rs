@@ -1,0 +1,206 @@
+//! What a user writes for an area: `zstd:256M,prio=10`, `file:/var/swap:1G,encrypt`.
+
+use crate::{Checked, Compressed, Compression, Encrypted, FileArea, Inject, Injected, PAGE};
+use kilburn_mm::SwapArea;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Where an area keeps its pages.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AreaKind {
+    /// In compressed memory.
+    Memory(Compression),
+    /// In a file of the host's.
+    File(PathBuf),
+}
+
+/// An area as a user describes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AreaSpec {
+    /// Where its pages are.
+    pub kind: AreaKind,
+    /// Number of slots.
+    pub slots: u32,
+    /// Who is higher is filled first; none: after all others.
+    pub priority: Option<i16>,
+    /// Whether it is enciphered.
+    pub encrypted: bool,
+}
+
+/// Why a text describes no area.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SpecError {
+    /// The kind is unknown.
+    #[error("{0}: an area is lz4:SIZE, zstd:SIZE or file:PATH:SIZE, then ,prio=N or ,encrypt")]
+    Kind(String),
+    /// The size is none.
+    #[error(
+        "{0}: a size is a number of bytes, or a number and K, M or G, at least 4K, at most 15T"
+    )]
+    Size(String),
+    /// What follows a comma is unknown.
+    #[error("{0}: options are prio=N (0 to 32767) and encrypt")]
+    Option(String),
+}
+
+/// Why an area could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {source}", path = path.display())]
+pub struct OpenError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// The host's generator of random bytes.
+const RANDOM: &str = "/dev/urandom";
+
+fn fresh_key() -> io::Result<[u8; 32]> {
+    let mut key = [0; 32];
+    File::open(RANDOM)?.read_exact(&mut key)?;
+    Ok(key)
+}
+
+fn parse_slots(text: &str) -> Result<u32, SpecError> {
+    let wrong = || SpecError::Size(text.into());
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let bytes = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(1 << shift));
+    let slots = bytes.map(|bytes| bytes / PAGE as u64).and_then(|slots| u32::try_from(slots).ok());
+    slots.filter(|&slots| slots > 0 && slots < u32::MAX).ok_or_else(wrong)
+}
+
+impl FromStr for AreaSpec {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        let (kind, rest) = text.split_once(':').ok_or_else(|| SpecError::Kind(text.into()))?;
+        // A path may contain commas and colons: options and size are read from the end.
+        let mut rest = rest;
+        let (mut priority, mut encrypted) = (None, false);
+        while let Some((before, option)) = rest.rsplit_once(',') {
+            if option == "encrypt" {
+                encrypted = true;
+            } else if let Some(number) = option.strip_prefix("prio=") {
+                let number: i16 = number.parse().map_err(|_| SpecError::Option(option.into()))?;
+                priority =
+                    Some(Some(number).filter(|n| *n >= 0).ok_or(SpecError::Option(option.into()))?);
+            } else if kind == "file" && option.contains(':') {
+                break;
+            } else {
+                return Err(SpecError::Option(option.into()));
+            }
+            rest = before;
+        }
+        let (kind, size) = match kind {
+            "lz4" => (AreaKind::Memory(Compression::Lz4), rest),
+            "zstd" => (AreaKind::Memory(Compression::Zstd), rest),
+            "file" => {
+                let (path, size) =
+                    rest.rsplit_once(':').ok_or_else(|| SpecError::Kind(text.into()))?;
+                (AreaKind::File(path.into()), size)
+            }
+            _ => return Err(SpecError::Kind(text.into())),
+        };
+        Ok(Self { kind, slots: parse_slots(size)?, priority, encrypted })
+    }
+}
+
+impl AreaSpec {
+    /// The name under which it is listed in /proc/swaps, the `index`th of the machine's areas.
+    pub fn name(&self, index: usize) -> String {
+        match &self.kind {
+            AreaKind::Memory(_) => format!("/dev/zram{index}"),
+            AreaKind::File(path) => path.to_string_lossy().into_owned(),
+        }
+    }
+
+    /// Opens the area. The key of an enciphered one comes from the host's generator and is kept in
+    /// memory alone. `seed` is for the faults that `inject` asks for.
+    ///
+    /// # Errors
+    /// A file's that cannot be made.
+    pub fn open(&self, inject: Option<Inject>, seed: u64) -> Result<Arc<dyn SwapArea>, OpenError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            |source| OpenError { path, source }
+        };
+        let key = match self.encrypted {
+            true => Some(fresh_key().map_err(failed(Path::new(RANDOM)))?),
+            false => None,
+        };
+        Ok(match &self.kind {
+            AreaKind::Memory(compression) => {
+                self.wrap(Compressed::new(*compression, self.slots), key, inject, seed)
+            }
+            AreaKind::File(path) => {
+                let area = FileArea::create(path, self.slots).map_err(failed(path))?;
+                self.wrap(area, key, inject, seed)
+            }
+        })
+    }
+
+    fn wrap(
+        &self,
+        area: impl SwapArea + 'static,
+        key: Option<[u8; 32]>,
+        inject: Option<Inject>,
+        seed: u64,
+    ) -> Arc<dyn SwapArea> {
+        let in_memory = matches!(self.kind, AreaKind::Memory(_));
+        match (key, inject) {
+            (Some(key), Some(inject)) => {
+                Arc::new(Checked::new(Injected::new(Encrypted::new(area, &key), inject, seed)))
+            }
+            (Some(key), None) => Arc::new(Encrypted::new(area, &key)),
+            (None, Some(inject)) => Arc::new(Checked::new(Injected::new(area, inject, seed))),
+            // Memory does not spoil what it holds.
+            (None, None) if in_memory => Arc::new(area),
+            (None, None) => Arc::new(Checked::new(area)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn areas_are_read_with_their_options() {
+        let area: AreaSpec = "zstd:256M,prio=10".parse().expect("an area");
+        assert_eq!((area.slots, area.priority, area.encrypted), (65536, Some(10), false));
+        let area: AreaSpec = "file:/tmp/a,b:c:1G,encrypt,prio=1".parse().expect("an area");
+        assert_eq!(area.kind, AreaKind::File("/tmp/a,b:c".into()));
+        assert_eq!((area.slots, area.priority, area.encrypted), (262_144, Some(1), true));
+    }
+
+    #[test]
+    fn what_is_no_area_is_refused_with_what_would_be() {
+        for wrong in [
+            "",
+            "zstd",
+            "zstd:",
+            "zip:1M",
+            "lz4:0",
+            "lz4:x",
+            "lz4:1M,prio=-1",
+            "lz4:1M,prio=99999",
+            "lz4:1M,fast",
+            "file:/tmp/x",
+            "file:1M",
+            "lz4:99999999G",
+            "lz4:\u{e9}",
+        ] {
+            assert!(wrong.parse::<AreaSpec>().is_err(), "{wrong:?}");
+        }
+    }
+}
