@@ -1,9 +1,13 @@
 //! The command line, as clap reads it.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use kilburn_mm::policy::Builtin;
 use kilburn_paging::Sv;
+use kilburn_swap::{AreaSpec, Inject};
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Linux's process virtual memory as software.
 #[derive(Parser, Debug)]
@@ -71,6 +75,20 @@ pub(crate) struct RunArgs {
     /// RAM of the machine: bytes, or with K, M, G (powers of 1024)
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_size)]
     pub(crate) memory: u64,
+
+    /// Where pages go when RAM is short: lz4:SIZE, zstd:SIZE (compressed memory) or file:PATH:SIZE;
+    /// then ,prio=N (higher is filled first) or ,encrypt. May be repeated
+    #[arg(long, value_name = "AREA", value_parser = parse_as::<AreaSpec>)]
+    pub(crate) swap: Vec<AreaSpec>,
+
+    /// Who chooses the page that goes: two-list, mglru, clock, fifo, lru, arc, s3-fifo, sieve, random
+    #[arg(long, value_name = "NAME", default_value = "two-list", value_parser = parse_as::<Builtin>)]
+    pub(crate) policy: Builtin,
+
+    /// Let swap fail on purpose, drawn from --seed: NAME=PROBABILITY of eio, enospc, short, torn,
+    /// delay, or gone=N (after N transfers), separated by commas
+    #[arg(long, value_name = "FAULTS", value_parser = parse_as::<Inject>)]
+    pub(crate) inject: Option<Inject>,
 
     /// Paging mode: levels of the page tables
     #[arg(long, value_enum, default_value_t = Paging::Sv39)]
@@ -232,6 +250,11 @@ pub(crate) struct RootfsArgs {
     /// Debian packages
     #[arg(required = true, value_name = "PACKAGE")]
     pub(crate) packages: Vec<String>,
+}
+
+/// What `text` stands for; clap prints why it stands for nothing.
+fn parse_as<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
 }
 
 /// Bytes of `64K`, `256M`, `2G`, `1048576`.

@@ -6,7 +6,7 @@
 
 mod text;
 
-use kilburn_linux::report::{FaultStats, ProcessStats, SyscallStats};
+use kilburn_linux::report::{FaultStats, ProcessStats, ReclaimStats, SyscallStats};
 use kilburn_linux::{Aslr, ExitReport, ExitStatus, MachineConfig};
 use serde::Serialize;
 use std::time::Duration;
@@ -30,6 +30,7 @@ pub(crate) struct Figures {
     frames: Frames,
     page_tables: PageTables,
     tlb: Tlb,
+    reclaim: Reclaim,
     syscalls: Vec<Syscall>,
     processes: Vec<Process>,
     host: Host,
@@ -62,6 +63,7 @@ struct Faults {
     file_write: u64,
     cow_copy: u64,
     cow_reuse: u64,
+    swap: u64,
     spurious: u64,
     segv_maperr: u64,
     segv_accerr: u64,
@@ -91,6 +93,21 @@ struct Tlb {
     walks: u64,
     walk_steps: u64,
     flushes: u64,
+}
+
+#[derive(Serialize, Debug)]
+struct Reclaim {
+    policy: &'static str,
+    scanned: u64,
+    evicted: u64,
+    refaults: u64,
+    swapped_out: u64,
+    swapped_in: u64,
+    direct: u64,
+    kswapd: u64,
+    read_errors: u64,
+    write_errors: u64,
+    oom_kills: u64,
 }
 
 #[derive(Serialize, Debug)]
@@ -163,6 +180,7 @@ impl Figures {
                 walk_steps: stats.tlb.walk_steps,
                 flushes: stats.tlb.flushes,
             },
+            reclaim: stats.reclaim.into(),
             syscalls: stats.syscalls.iter().map(Syscall::from).collect(),
             processes: stats.processes.iter().map(Process::from).collect(),
             host: Host {
@@ -216,12 +234,31 @@ impl From<FaultStats> for Faults {
             file_write: f.file_write,
             cow_copy: f.cow_copy,
             cow_reuse: f.cow_reuse,
+            swap: f.swap,
             spurious: f.spurious,
             segv_maperr: f.segv_maperr,
             segv_accerr: f.segv_accerr,
             bus: f.bus,
             major: f.major,
             stack_growth: f.stack_growth,
+        }
+    }
+}
+
+impl From<ReclaimStats> for Reclaim {
+    fn from(r: ReclaimStats) -> Self {
+        Self {
+            policy: r.policy,
+            scanned: r.scanned,
+            evicted: r.evicted,
+            refaults: r.refaults,
+            swapped_out: r.swapped_out,
+            swapped_in: r.swapped_in,
+            direct: r.direct,
+            kswapd: r.kswapd,
+            read_errors: r.read_errors,
+            write_errors: r.write_errors,
+            oom_kills: r.oom_kills,
         }
     }
 }
@@ -271,6 +308,7 @@ mod tests {
         let config = MachineConfig {
             strace: None,
             control: None,
+            reclaim: kilburn_linux::ReclaimConfig::default(),
             memory_bytes: 64 << 20,
             paging: Sv::SV39,
             harts: 1,

@@ -7,7 +7,7 @@ use crate::figures::{Figures, HostTime};
 use crate::timed::Timed;
 use kilburn_linux::{
     Aslr, Control, ExitReport, ExitStatus, InitialFile, Machine, MachineConfig, MachineError,
-    RootConfig, StdioConfig, TraceSink,
+    ReclaimConfig, RootConfig, StdioConfig, TraceSink,
 };
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
@@ -131,6 +131,11 @@ fn configure(arguments: &RunArgs) -> Result<MachineConfig, Failure> {
         stdio: StdioConfig::Host,
         strace: trace_sink(arguments)?,
         control: None,
+        reclaim: ReclaimConfig {
+            policy: arguments.policy,
+            swap: arguments.swap.clone(),
+            inject: arguments.inject,
+        },
     })
 }
 

@@ -5,7 +5,9 @@
 
 use crate::control::Control;
 use kilburn_addr::Errno;
+use kilburn_mm::policy::Builtin;
 use kilburn_paging::Sv;
+use kilburn_swap::{AreaSpec, Inject};
 use parking_lot::Mutex;
 use std::io::Write;
 use std::path::PathBuf;
@@ -37,6 +39,8 @@ pub struct MachineConfig {
     pub cwd: Vec<u8>,
     /// What descriptors 0, 1 and 2 are.
     pub stdio: StdioConfig,
+    /// What happens when memory is short.
+    pub reclaim: ReclaimConfig,
     /// Where system calls and signals are told as they happen; `None`: nowhere.
     pub strace: Option<TraceSink>,
     /// The way in for who looks at the machine while it runs.
@@ -62,6 +66,23 @@ impl TraceSink {
 impl std::fmt::Debug for TraceSink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("TraceSink")
+    }
+}
+
+/// What happens when memory is short. The default: Linux's policy, no swap.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReclaimConfig {
+    /// Who chooses the page that goes.
+    pub policy: Builtin,
+    /// Where anonymous pages go.
+    pub swap: Vec<AreaSpec>,
+    /// Faults of all areas of swap, drawn from the machine's seed.
+    pub inject: Option<Inject>,
+}
+
+impl Default for ReclaimConfig {
+    fn default() -> Self {
+        Self { policy: Builtin::TwoList, swap: Vec::new(), inject: None }
     }
 }
 

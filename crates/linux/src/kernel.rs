@@ -6,6 +6,7 @@ use crate::fs::Vfs;
 use crate::futex::Futexes;
 use crate::host::{MachineHost, Memory, Mm, Stream, generator};
 use crate::ipc::shm::Segments;
+use crate::kernel_threads::KernelThreads;
 use crate::report::{ExitStatus, FaultStats, ProcessStats};
 use crate::sched::cpu::Cpus;
 use crate::sched::ready::ReadyQueue;
@@ -17,7 +18,7 @@ use crate::task::{Task, ThreadGroup, Tid};
 use crate::time::{BOOT_REALTIME, Nanos, Timers};
 use crate::watch::SpaceWatch;
 use kilburn_addr::{Errno, VirtAddr};
-use kilburn_mm::{Fault, FaultDone, FaultKind, SegvCode};
+use kilburn_mm::{Fault, FaultDone, FaultKind, SegvCode, SwapArea};
 use rand_chacha::ChaCha12Rng;
 use rand_core::RngCore;
 use std::cell::{Cell, RefCell};
@@ -56,6 +57,7 @@ pub(crate) struct Counters {
     pub(crate) faults: RefCell<FaultStats>,
     pub(crate) context_switches: Cell<u64>,
     pub(crate) forks: Cell<u64>,
+    pub(crate) oom_kills: Cell<u64>,
     pub(crate) page_tables_peak: Cell<u64>,
     pub(crate) processes: RefCell<Vec<ProcessStats>>,
     /// Memory figures of processes whose address space is gone, until they end.
@@ -82,6 +84,8 @@ pub(crate) struct Kernel {
     futexes: Futexes,
     random: RefCell<ChaCha12Rng>,
     pub(crate) shm: Segments,
+    pub(crate) kernel_threads: KernelThreads,
+    swap_devices: Vec<SwapDevice>,
     pub(crate) core_dumps: CoreSettings,
     /// Told of calls and signals, when somebody wants to know.
     pub(crate) tracer: Option<Tracer>,
@@ -96,6 +100,12 @@ pub(crate) struct Kernel {
     pub(crate) realtime_offset: Cell<i64>,
 }
 
+/// An area of swap the machine was made with, in use or not.
+pub(crate) struct SwapDevice {
+    pub(crate) name: String,
+    pub(crate) area: Arc<dyn SwapArea>,
+}
+
 /// What a kernel is made of.
 pub(crate) struct KernelParts {
     pub(crate) memory: Arc<Memory>,
@@ -106,6 +116,7 @@ pub(crate) struct KernelParts {
     pub(crate) vfs: Rc<Vfs>,
     pub(crate) seed: u64,
     pub(crate) memory_bytes: u64,
+    pub(crate) swap_devices: Vec<SwapDevice>,
     pub(crate) strace: Option<crate::config::TraceSink>,
     pub(crate) control: Option<Arc<Control>>,
 }
@@ -134,6 +145,8 @@ impl Kernel {
             futexes: Futexes::default(),
             random: RefCell::new(generator(parts.seed, Stream::Bytes)),
             shm: Segments::default(),
+            kernel_threads: KernelThreads::default(),
+            swap_devices: parts.swap_devices,
             core_dumps: CoreSettings::default(),
             tracer: parts.strace.map(Tracer::new),
             userfaults: crate::fs::Userfaults::default(),
@@ -183,6 +196,12 @@ impl Kernel {
     /// Who waits for a word of memory.
     pub(crate) fn futexes(&self) -> &Futexes {
         &self.futexes
+    }
+
+    /// The area of swap of that name, in use or not.
+    pub(crate) fn swap_device(&self, name: &str) -> Option<Arc<dyn SwapArea>> {
+        let device = self.swap_devices.iter().find(|device| device.name == name)?;
+        Some(Arc::clone(&device.area))
     }
 
     /// The memory manager's host.
@@ -403,7 +422,8 @@ impl Kernel {
             FaultKind::FileShared | FaultKind::Device => &mut faults.file_write,
             FaultKind::CowCopy => &mut faults.cow_copy,
             FaultKind::CowReuse => &mut faults.cow_reuse,
-            FaultKind::Spurious | FaultKind::Swap => &mut faults.spurious,
+            FaultKind::Swap => &mut faults.swap,
+            FaultKind::Spurious => &mut faults.spurious,
         };
         *by_cause += 1;
     }

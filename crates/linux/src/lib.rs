@@ -26,7 +26,9 @@ mod futex;
 mod host;
 mod ipc;
 mod kernel;
+mod kernel_threads;
 mod machine;
+mod oom;
 pub mod report;
 mod sched;
 mod signal;
@@ -38,7 +40,8 @@ mod user;
 mod watch;
 
 pub use config::{
-    Aslr, InitialFile, MachineConfig, MachineError, RootConfig, StdioConfig, TraceSink,
+    Aslr, InitialFile, MachineConfig, MachineError, ReclaimConfig, RootConfig, StdioConfig,
+    TraceSink,
 };
 pub use control::{Answer, Control, ProcessInfo, Question, Snapshot};
 use errno_text::errno_text;

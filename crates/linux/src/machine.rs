@@ -10,9 +10,9 @@ use crate::exec::vdso::Vdso;
 use crate::exec::{ExecError, ExecPath};
 use crate::fs::Vfs;
 use crate::host::{MachineHost, Memory};
-use crate::kernel::{Kernel, KernelParts};
+use crate::kernel::{Kernel, KernelParts, SwapDevice};
 use crate::report::{
-    ExitReport, ExitStatus, FrameStats, PageTableStats, Stats, SyscallStats, TlbStats,
+    ExitReport, ExitStatus, FrameStats, PageTableStats, ReclaimStats, Stats, SyscallStats, TlbStats,
 };
 use crate::sched::cpu::Cpus;
 use crate::sched::executor::Ended;
@@ -64,8 +64,11 @@ impl Machine {
         let host = MachineHost::new(Arc::clone(&ram), config.paging, config.seed);
         let base = PhysAddr::new(RAM_BASE).pfn();
         let end = PhysAddr::new(RAM_BASE + bytes).pfn();
-        let memory = Memory::new(host, MemoryConfig::new(base..end))
-            .map_err(|error| refused(&error.to_string()))?;
+        let mut memory_config = MemoryConfig::new(base..end);
+        memory_config.policy = config.reclaim.policy;
+        let memory =
+            Memory::new(host, memory_config).map_err(|error| refused(&error.to_string()))?;
+        let swap_devices = swap_on(&memory, &config)?;
         let vdso =
             Vdso::load(&memory).ok_or_else(|| refused("too little for the kernel itself"))?;
         let vfs = Vfs::new_for_machine(&config, &memory)?;
@@ -82,6 +85,7 @@ impl Machine {
             memory_bytes: bytes,
             strace: config.strace.clone(),
             control: config.control.clone(),
+            swap_devices,
         });
         kernel.vfs().attach(&kernel);
         let machine = start_first_program(&kernel, &config);
@@ -132,6 +136,23 @@ impl Machine {
     }
 }
 
+/// Opens the areas of swap, and uses them.
+fn swap_on(memory: &Memory, config: &MachineConfig) -> Result<Vec<SwapDevice>, MachineError> {
+    let failed = |what: String| MachineError::Config(format!("swap: {what}"));
+    let mut devices = Vec::new();
+    for (i, spec) in config.reclaim.swap.iter().enumerate() {
+        let seed = config.seed ^ (i as u64) << 32;
+        let area =
+            spec.open(config.reclaim.inject, seed).map_err(|error| failed(error.to_string()))?;
+        let name = spec.name(i);
+        memory
+            .swap_on(&name, Arc::clone(&area), spec.priority)
+            .map_err(|errno| failed(format!("{name}: {}", crate::errno_text(errno))))?;
+        devices.push(SwapDevice { name, area });
+    }
+    Ok(devices)
+}
+
 fn report(kernel: Rc<Kernel>, status: ExitStatus, deadlock: Option<String>) -> ExitReport {
     let before = kernel.memory.counts();
     // A store that cannot be written to any more has told who waited for it (fsync); nobody is
@@ -149,6 +170,7 @@ fn report(kernel: Rc<Kernel>, status: ExitStatus, deadlock: Option<String>) -> E
         frames: FrameStats::default(),
         page_tables: PageTableStats { now: 0, peak: counters.page_tables_peak.get() },
         tlb: tlb_stats(&kernel),
+        reclaim: reclaim_stats(&kernel),
         syscalls: syscall_stats(&kernel),
         processes: counters.processes.take(),
     };
@@ -180,6 +202,23 @@ fn tlb_stats(kernel: &Kernel) -> TlbStats {
         flushes: sum(kernel, |stats| {
             stats.mmu.flushes_all + stats.mmu.flushes_asid + stats.mmu.flushes_range
         }),
+    }
+}
+
+fn reclaim_stats(kernel: &Kernel) -> ReclaimStats {
+    let vm = kernel.memory.vm_stat();
+    ReclaimStats {
+        policy: kernel.memory.policy_name(),
+        swapped_in: vm.pswpin,
+        swapped_out: vm.pswpout,
+        scanned: vm.pgscan_kswapd + vm.pgscan_direct + vm.pgscan_proactive,
+        evicted: vm.pgsteal_kswapd + vm.pgsteal_direct + vm.pgsteal_proactive,
+        refaults: vm.workingset_refault_anon + vm.workingset_refault_file,
+        direct: vm.allocstall,
+        kswapd: vm.pageoutrun,
+        read_errors: vm.swap_read_errors,
+        write_errors: vm.swap_write_errors,
+        oom_kills: kernel.counters.oom_kills.get(),
     }
 }
 

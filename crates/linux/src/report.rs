@@ -51,6 +51,8 @@ pub struct Stats {
     pub page_tables: PageTableStats,
     /// Translation.
     pub tlb: TlbStats,
+    /// What was done because memory was short.
+    pub reclaim: ReclaimStats,
     /// System calls by number, ascending.
     pub syscalls: Vec<SyscallStats>,
     /// Every process at its end, in the order they ended.
@@ -76,6 +78,8 @@ pub struct FaultStats {
     pub cow_copy: u64,
     /// Write to a frame nobody else has any more: made writable.
     pub cow_reuse: u64,
+    /// Brought back from swap.
+    pub swap: u64,
     /// Already resolved (another hart, a stale translation, an A/D bit).
     pub spurious: u64,
     /// SIGSEGV, SEGV_MAPERR.
@@ -101,6 +105,33 @@ pub struct FrameStats {
     pub peak: u64,
     /// Frames in the page cache when the last task ended, before the cache was dropped.
     pub page_cache: u64,
+}
+
+/// What was done because memory was short; pages, but for the last five.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ReclaimStats {
+    /// Name of the policy that chose.
+    pub policy: &'static str,
+    /// Read from swap.
+    pub swapped_in: u64,
+    /// Written to swap.
+    pub swapped_out: u64,
+    /// Looked at.
+    pub scanned: u64,
+    /// Made free.
+    pub evicted: u64,
+    /// Came back that the policy remembered.
+    pub refaults: u64,
+    /// Allocations that reclaimed for themselves.
+    pub direct: u64,
+    /// Times kswapd ran.
+    pub kswapd: u64,
+    /// Slots that could not be read.
+    pub read_errors: u64,
+    /// Slots that could not be written.
+    pub write_errors: u64,
+    /// Processes killed because nothing could be reclaimed.
+    pub oom_kills: u64,
 }
 
 /// Frames that hold page tables.

@@ -3,6 +3,7 @@
 //! All are `async`: a page may have to come from swap. A fault the guest's rights or layout cause
 //! is EFAULT, as in Linux (lib/usercopy.c); the guest gets no signal.
 
+use crate::oom::NoMemory;
 use crate::sched::wait::{Sleep, WaitSet, Wake};
 use crate::task::Task;
 use kilburn_addr::{Errno, VirtAddr};
@@ -60,9 +61,12 @@ impl Task {
         Caller { userfault_thread: Some(self.tid()), ..self.caller() }
     }
 
-    /// Waits until a monitor has resolved `fault`; false when it is not one for a monitor, or a
-    /// signal ended the wait.
+    /// Waits until a monitor has resolved `fault`, or there is memory again; false when it is neither's
+    /// matter, or a signal ended the wait.
     pub(crate) async fn wait_for_monitor(&self, fault: Fault, sleep: Sleep) -> bool {
+        if fault == Fault::Oom {
+            return self.wait_for_memory().await == NoMemory::Retry;
+        }
         let Fault::Userfault(wait) = fault else { return false };
         let kernel = self.kernel();
         let (Some(mm), Some(task)) = (self.mm(), kernel.task(self.tid())) else { return false };

@@ -5,7 +5,8 @@
 //! and prove nothing.
 
 use kilburn_linux::{
-    Aslr, ExitReport, ExitStatus, InitialFile, Machine, MachineConfig, RootConfig, StdioConfig,
+    Aslr, ExitReport, ExitStatus, InitialFile, Machine, MachineConfig, ReclaimConfig, RootConfig,
+    StdioConfig,
 };
 use kilburn_paging::Sv;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,7 @@ fn config(elf: Vec<u8>) -> MachineConfig {
     MachineConfig {
         strace: None,
         control: None,
+        reclaim: ReclaimConfig::default(),
         memory_bytes: 128 << 20,
         paging: Sv::SV57,
         harts: 2,

@@ -18,6 +18,7 @@ pub(super) fn render(figures: &Figures) -> String {
     head(&mut out, figures);
     faults(&mut out, figures);
     memory(&mut out, figures);
+    reclaim(&mut out, figures);
     processes(&mut out, &figures.processes);
     translation(&mut out, figures);
     syscalls(&mut out, &figures.syscalls);
@@ -64,6 +65,9 @@ fn faults(out: &mut String, figures: &Figures) {
     row(out, "file copy", f.file_cow, "private mapping written first: copied from the page cache");
     row(out, "copy-on-write, copied", f.cow_copy, "the frame was shared");
     row(out, "copy-on-write, reused", f.cow_reuse, "nobody else had the frame any more");
+    if f.swap > 0 {
+        row(out, "swap", f.swap, "brought back from swap, or still in its cache");
+    }
     row(out, "spurious", f.spurious, "already resolved");
     row(out, "SIGSEGV, no area", f.segv_maperr, "SEGV_MAPERR");
     row(out, "SIGSEGV, no right", f.segv_accerr, "SEGV_ACCERR");
@@ -88,6 +92,27 @@ fn memory(out: &mut String, figures: &Figures) {
     let leak = |n| if n == 0 { "nothing leaked" } else { "LEAKED" };
     row(out, "frames in use at the end", frames.in_use_at_end, leak(frames.in_use_at_end));
     row(out, "page-table pages at the end", tables.in_use_at_end, "");
+}
+
+/// What was done because memory was short, if it ever was.
+fn reclaim(out: &mut String, figures: &Figures) {
+    let r = &figures.reclaim;
+    if r.scanned == 0 && r.oom_kills == 0 {
+        return;
+    }
+    let _ = writeln!(out, "memory was short, {} chose", r.policy);
+    row(out, "pages considered", r.scanned, "");
+    row(out, "pages evicted", r.evicted, "");
+    row(out, "pages written to swap", r.swapped_out, "");
+    row(out, "pages read from swap", r.swapped_in, "");
+    row(out, "refaults", r.refaults, "came back that the policy remembered");
+    row(out, "direct reclaims", r.direct, "by allocations, for themselves");
+    row(out, "kswapd runs", r.kswapd, "");
+    if r.read_errors + r.write_errors > 0 {
+        row(out, "swap read errors", r.read_errors, "SIGBUS");
+        row(out, "swap write errors", r.write_errors, "the page stayed");
+    }
+    row(out, "out-of-memory kills", r.oom_kills, "");
 }
 
 fn processes(out: &mut String, all: &[Process]) {

@@ -42,7 +42,7 @@ impl PageCache {
 
     /// Memory it takes, in units of 512 bytes.
     pub(crate) fn blocks(&self) -> u64 {
-        self.0.cached_pages() * (PAGE_SIZE / 512)
+        self.0.allocated_pages() * (PAGE_SIZE / 512)
     }
 
     /// Writes everything that is dirty to the store.

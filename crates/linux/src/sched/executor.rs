@@ -27,6 +27,7 @@ impl Kernel {
             if let Some(control) = &self.control {
                 control.serve(self);
             }
+            self.run_kernel_threads();
             if reached() {
                 return Ended::Reached;
             }

@@ -1,7 +1,8 @@
 //! The loop every task's coroutine is: run user code, serve what stopped it, look after signals.
 
+use crate::oom::NoMemory;
 use crate::sched::SysError;
-use crate::sched::wait::Sleep;
+use crate::sched::wait::{Sleep, WaitSet};
 use crate::signal::Signal;
 use crate::signal::info::{SigInfo, code};
 use crate::syscall::{self, Args};
@@ -99,6 +100,7 @@ async fn system_call(task: &Rc<Task>) {
     }
     kernel.count_syscall(number, result.is_err());
     kernel.note_page_tables();
+    wait_for_swap(task).await;
     if result.is_ok() && syscall::EXECS.contains(&number) {
         // The registers are the new program's.
         return;
@@ -131,10 +133,28 @@ async fn page_fault(task: &Rc<Task>, addr: VirtAddr, access: Access) {
             drop(mm);
             task.wait_for_monitor(fault, Sleep::Interruptible).await;
         }
+        Err(Fault::Oom) => {
+            drop(mm);
+            if task.wait_for_memory().await == NoMemory::GiveUp {
+                kernel.count_refused(Fault::Oom);
+                task.fault_signal(Fault::Oom, addr);
+            }
+        }
         Err(fault) => {
             kernel.count_refused(fault);
             task.fault_signal(fault, addr);
         }
+    }
+    wait_for_swap(task).await;
+}
+
+/// Lets others run for as long as the transfers took that the task caused.
+async fn wait_for_swap(task: &Rc<Task>) {
+    let kernel = task.kernel();
+    let wait_ns = kernel.memory.take_io_wait_ns();
+    if wait_ns > 0 {
+        let until = kernel.now() + wait_ns;
+        WaitSet::new(task).wait(Sleep::Killable, Some(until)).await;
     }
 }
 
@@ -153,7 +173,7 @@ impl Task {
             Fault::Bus | Fault::Poisoned | Fault::Userfault(_) => {
                 self.force(SigInfo::fault(Signal::SIGBUS, code::BUS_ADRERR, addr));
             }
-            // No victim but the task itself yet: what Linux's OOM killer does with one process.
+            // Nobody else can be killed for it.
             Fault::Oom => {
                 let _ = self.group().send(SigInfo::kernel(Signal::SIGKILL));
             }

@@ -222,8 +222,23 @@ fn stat(kernel: &Kernel) -> Result<Vec<u8>, Errno> {
     Ok(out.into_bytes())
 }
 
-fn swaps(_: &Kernel) -> Result<Vec<u8>, Errno> {
-    Ok(b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_vec())
+fn swaps(kernel: &Kernel) -> Result<Vec<u8>, Errno> {
+    let mut out = String::from("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n");
+    for area in kernel.memory.swap_areas() {
+        // As swap_show pads: names to 40 columns, numbers by a tab when they are short.
+        let (size, used) = (area.pages * 4, area.used * 4);
+        let tab = |kib: u64| if kib < 10_000_000 { "\t" } else { "" };
+        let kind = if area.kind == "file" { "file\t" } else { area.kind };
+        let _ = writeln!(
+            out,
+            "{:<39} {kind}\t{size}\t{}{used}\t{}{}",
+            area.name,
+            tab(size),
+            tab(used),
+            area.priority
+        );
+    }
+    Ok(out.into_bytes())
 }
 
 /// There is no block device.
@@ -250,8 +265,8 @@ fn meminfo(kernel: &Kernel) -> Result<Vec<u8>, Errno> {
         ("Buffers", 0),
         ("Cached", counts.cached),
         ("SwapCached", 0),
-        ("SwapTotal", 0),
-        ("SwapFree", 0),
+        ("SwapTotal", counts.swap_total),
+        ("SwapFree", counts.swap_free),
         ("Dirty", counts.dirty),
         ("Writeback", 0),
         ("AnonPages", counts.anon),
@@ -299,13 +314,15 @@ fn vmstat(kernel: &Kernel) -> Result<Vec<u8>, Errno> {
         ("nr_page_table_pages", counts.page_tables),
         ("pgpgin", 0),
         ("pgpgout", 0),
-        ("pswpin", 0),
-        ("pswpout", 0),
         ("pgfault", faults.total),
         ("pgmajfault", faults.major),
     ] {
         let _ = writeln!(out, "{name} {value}");
     }
+    for (name, value) in kernel.memory.vm_stat().entries() {
+        let _ = writeln!(out, "{name} {value}");
+    }
+    let _ = writeln!(out, "oom_kill {}", kernel.counters.oom_kills.get());
     Ok(out.into_bytes())
 }
 

@@ -15,6 +15,7 @@ mod names;
 mod poll;
 mod query;
 mod socket;
+mod swap;
 mod transfer;
 mod userfaultfd;
 
@@ -39,6 +40,7 @@ pub(crate) const TABLES: &[&[Entry]] = &[
     poll::TABLE,
     query::TABLE,
     socket::TABLE,
+    swap::TABLE,
     transfer::TABLE,
     userfaultfd::TABLE,
 ];
