@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Translate(crate::translate::Arguments),
     /// Replay traces of memory accesses through the translation hardware.
     Sim(crate::sim::Arguments),
+    /// Replay traces on every configuration of a grid, on all cores; one table, and plots.
+    Sweep(crate::sweep::Arguments),
     /// Ask questions about address translation, and check the answers.
     Exercise(crate::exercise::Arguments),
     /// Show what page tables cost: one flat table against a tree, in every format.

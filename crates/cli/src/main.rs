@@ -9,6 +9,7 @@
 //! - [`translate`], [`exercise`], [`tables`]: address translation explained, asked for, and its cost.
 //! - [`timed`]: a run whose translations are timed or recorded.
 //! - [`sim`]: traces replayed through the translation hardware.
+//! - [`sweep`]: the same on every configuration of a grid.
 //! - [`rootfs`]: makes a Debian riscv64 root folder for `run --root`.
 #![forbid(unsafe_code)]
 
@@ -23,6 +24,7 @@ mod policies;
 mod rootfs;
 mod run;
 mod sim;
+mod sweep;
 mod tables;
 mod timed;
 mod translate;
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         args::Command::Exercise(arguments) => exercise::run(&arguments),
         args::Command::Tables(arguments) => tables::run(&arguments),
         args::Command::Sim(arguments) => sim::run(&arguments),
+        args::Command::Sweep(arguments) => sweep::run(&arguments),
     };
     match outcome {
         Ok(code) => code,

@@ -7,7 +7,7 @@
 //! The policies are those of `kilburn_mm::policy`, the very code that reclaim uses.
 
 mod measure;
-mod plot;
+pub(crate) mod plot;
 mod report;
 mod trace;
 mod zipf;

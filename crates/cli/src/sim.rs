@@ -1,23 +1,32 @@
 //! `kilburn sim`: a trace replayed through the translation hardware.
 //!
-//! [`figures`]: the counts as text, JSON and CSV. Traces, replay and configurations are `kilburn-trace`'s.
+//! - [`figures`]: the counts as text and JSON. [`table`]: the same as rows of CSV and Parquet.
+//! - [`input`]: the bytes of a trace, until somebody presses ^C.
+//!
+//! Traces, replay and configurations are `kilburn-trace`'s. Neighbour: [`crate::sweep`] replays on many configurations.
 
 pub(crate) mod figures;
+pub(crate) mod input;
+pub(crate) mod table;
 
 use crate::args::parse_size;
 use crate::failure::Failure;
 use clap::{Args, ValueEnum};
 use figures::{Figures, Form};
 use indicatif::{ProgressBar, ProgressStyle};
+use input::Input;
+use kilburn_mmu::ModelConfig;
 use kilburn_trace::managed::Managed;
 use kilburn_trace::recorded::Recorded;
 use kilburn_trace::replay::Backing;
 use kilburn_trace::{Replay, Source, open, timing};
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 const NOTES: &str = "\
@@ -27,6 +36,7 @@ Examples:
   xz -dc 600.perlbench_s-210B.champsimtrace.xz | kilburn sim - --format champsim --limit 100000000
   kilburn run --record cc.ktrace --root /srv/trixie gcc -c hello.c; kilburn sim cc.ktrace --json
   kilburn sim *.ktrace --timing mine.toml --csv > counts.csv
+  kilburn sim *.ktrace --parquet counts.parquet
 
 A trace recorded by `kilburn run --record` is replayed over the tables that its run had. Others, and with
 --memory that one, too, get address spaces of the memory manager: a page is zeroed when it is first used, and
@@ -34,8 +44,8 @@ an access outside of all areas makes one, as the program must have had one there
 Compression (zstd, xz, gzip) is seen through. Presets of --timing: skylake, cortex-a72, u54, simple.
 A TOML file changes a preset; the head of crates/trace/src/timing.rs shows how.
 
-Exit status: 0; 2 wrong usage, or a trace that is bad from some record on (the counts up to there
-are printed all the same).";
+Exit status: 0; 2 wrong usage, or a trace that is bad from some record on; 130 after ^C. The counts up to there
+are printed all the same.";
 
 /// `kilburn sim`.
 #[derive(Args, Debug)]
@@ -70,6 +80,10 @@ pub(crate) struct Arguments {
     #[arg(long)]
     csv: bool,
 
+    /// Write a table with one row a trace into FILE
+    #[arg(long, value_name = "FILE")]
+    parquet: Option<PathBuf>,
+
     /// No progress bar
     #[arg(long)]
     quiet: bool,
@@ -77,7 +91,7 @@ pub(crate) struct Arguments {
 
 /// `--format`.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-enum TraceFormat {
+pub(crate) enum TraceFormat {
     /// Text of valgrind's lackey
     Lackey,
     /// ChampSim's records
@@ -99,66 +113,107 @@ impl From<TraceFormat> for kilburn_trace::Format {
 /// Memory where nobody said how much.
 const MEMORY: u64 = 16 << 30;
 
+/// What a trace is replayed on.
+pub(crate) struct Setup {
+    pub(crate) config: ModelConfig,
+    /// Address spaces of the memory manager on a machine with so much; `None` for the tables that were recorded.
+    pub(crate) memory: Option<u64>,
+    pub(crate) format: Option<TraceFormat>,
+    /// Most accesses.
+    pub(crate) limit: Option<u64>,
+}
+
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let setup = Setup {
+        config: timing::load(&arguments.timing)
+            .map_err(|why| Failure::usage(format!("--timing: {why}")))?,
+        memory: arguments.memory,
+        format: arguments.format,
+        limit: arguments.limit,
+    };
+    let stop = input::stop_flag().map_err(|error| Failure::internal(error.to_string()))?;
+    let mut all = Vec::new();
+    for path in &arguments.traces {
+        let figures = replay(path, &setup, &stop, |bytes| progress(bytes, arguments.quiet))?;
+        if let Some(error) = &figures.error {
+            eprintln!("kilburn: {}: {error}", path.display());
+        }
+        all.push(figures);
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    if let Some(path) = &arguments.parquet {
+        let rows: Vec<table::Row> = all.iter().map(|one| table::flatten(&one.to_json())).collect();
+        let written = File::create(path)
+            .map_err(|error| error.to_string())
+            .and_then(|file| table::write_parquet(&rows, file).map_err(|error| error.to_string()));
+        written.map_err(|why| Failure::usage(format!("--parquet {}: {why}", path.display())))?;
+    }
     let form = match (arguments.json, arguments.csv) {
         (true, _) => Form::Json,
         (_, true) => Form::Csv,
         _ => Form::Text,
     };
-    let mut all = Vec::new();
-    let mut is_whole = true;
-    for path in &arguments.traces {
-        let figures = replay(arguments, path)?;
-        if let Some(error) = &figures.error {
-            is_whole = false;
-            eprintln!("kilburn: {}: {error}", path.display());
-        }
-        all.push(figures);
-    }
-    let text = figures::render(&all, form);
     io::stdout()
-        .write_all(text.as_bytes())
+        .write_all(figures::render(&all, form).as_bytes())
         .map_err(|error| Failure::usage(format!("standard output: {error}")))?;
-    Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(2) })
+    Ok(match all.iter().any(|figures| figures.error.is_some()) {
+        _ if stop.load(Ordering::Relaxed) => ExitCode::from(130),
+        true => ExitCode::from(2),
+        false => ExitCode::SUCCESS,
+    })
 }
 
-fn replay(arguments: &Arguments, path: &Path) -> Result<Figures, Failure> {
+/// Replays the trace at `path` until it ends or `stop` is set; `progress` makes a bar for so many bytes.
+///
+/// # Errors
+/// A trace that cannot be opened, a machine that cannot be built. A trace that is bad later on is one of the [`Figures`].
+pub(crate) fn replay(
+    path: &Path,
+    setup: &Setup,
+    stop: &Arc<AtomicBool>,
+    progress: impl FnOnce(u64) -> ProgressBar,
+) -> Result<Figures, Failure> {
     let name = path.display().to_string();
     let failed = |why: String| Failure::usage(format!("{name}: {why}"));
-    let (input, bytes): (Box<dyn Read>, u64) = if path == Path::new("-") {
-        (Box::new(io::stdin()), 0)
-    } else {
-        let file = File::open(path).map_err(|error| failed(error.to_string()))?;
-        let bytes = file.metadata().map_or(0, |metadata| metadata.len());
-        (Box::new(file), bytes)
-    };
-    let bar = progress(bytes, arguments.quiet);
+    let (input, bytes) = Input::open(path, stop).map_err(|error| failed(error.to_string()))?;
+    let bar = progress(bytes);
     let input = Box::new(bar.wrap_read(input));
-    let mut source = open::open(&name, input, arguments.format.map(Into::into))
+    let mut source = open::open(&name, input, setup.format.map(Into::into))
         .map_err(|error| failed(error.to_string()))?;
-    let mut replay = prepare(arguments, &source)?;
+    let mut replay = prepare(setup, &source)?;
     let start = Instant::now();
-    let limit = arguments.limit.unwrap_or(u64::MAX);
+    let limit = setup.limit.unwrap_or(u64::MAX);
     let outcome = replay.run(&mut source, limit, |done| {
         bar.set_message(format!("{done} accesses"));
-        ControlFlow::Continue(())
+        if stop.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     });
     bar.finish_and_clear();
-    Ok(Figures::new(name, &replay, outcome.err().map(|error| error.to_string()), start.elapsed()))
+    let error = match outcome {
+        Err(error) => Some(error.to_string()),
+        Ok(()) if stop.load(Ordering::Relaxed) => {
+            Some(format!("stopped by a signal after record {}", source.record()))
+        }
+        Ok(()) => None,
+    };
+    Ok(Figures::new(name, &replay, error, start.elapsed()))
 }
 
-fn prepare(arguments: &Arguments, source: &Source) -> Result<Replay, Failure> {
-    let config = timing::load(&arguments.timing)
-        .map_err(|why| Failure::usage(format!("--timing: {why}")))?;
-    let backing = if source.levels() > 0 && arguments.memory.is_none() {
+fn prepare(setup: &Setup, source: &Source) -> Result<Replay, Failure> {
+    let backing = if source.levels() > 0 && setup.memory.is_none() {
         Backing::Recorded(Recorded::new(source.levels()))
     } else {
-        let managed = Managed::new(arguments.memory.unwrap_or(MEMORY))
+        let managed = Managed::new(setup.memory.unwrap_or(MEMORY))
             .map_err(|why| Failure::usage(format!("--memory: {why}")))?;
         Backing::Managed(Box::new(managed))
     };
-    Replay::new(config, backing).map_err(|error| Failure::usage(error.to_string()))
+    Replay::new(setup.config.clone(), backing).map_err(|error| Failure::usage(error.to_string()))
 }
 
 /// Bytes of the trace read so far, on stderr when that is a terminal.

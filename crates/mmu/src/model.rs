@@ -180,6 +180,7 @@ impl Model {
         if let Some(caches) = &self.caches {
             stats.caches = caches.stats();
         }
+        stats.reach = self.reach();
         stats
     }
 

@@ -216,7 +216,18 @@ fn cache(name: &str, cache: Cache) -> Result<CacheConfig, String> {
 /// # Errors
 /// What is wrong with it, in one line or with the place in the text.
 pub fn parse(text: &str) -> Result<ModelConfig, String> {
-    let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+    configure(toml::from_str(text).map_err(|error| error.to_string())?)
+}
+
+/// The configuration that a file's table gives.
+///
+/// # Errors
+/// What is wrong with it, in one line.
+pub fn from_table(table: toml::Table) -> Result<ModelConfig, String> {
+    configure(table.try_into().map_err(|error| error.to_string().trim_end().to_owned())?)
+}
+
+fn configure(file: File) -> Result<ModelConfig, String> {
     let mut config = preset(file.preset.as_deref().unwrap_or("simple"))?;
     if let Some(list) = file.l1_fetch {
         config.l1_fetch = tlbs("l1_fetch", list)?;

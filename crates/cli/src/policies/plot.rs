@@ -106,7 +106,7 @@ fn largest(curves: &[Curve]) -> f64 {
 }
 
 /// The next round number, one that falls into five equal parts.
-fn nice_ceiling(value: f64) -> f64 {
+pub(crate) fn nice_ceiling(value: f64) -> f64 {
     if value <= 0.0 {
         return 1.0;
     }
@@ -256,7 +256,7 @@ fn legend(svg: &mut String, curves: &[Curve]) -> fmt::Result {
 }
 
 /// Text as XML has it.
-struct Escaped<'t>(&'t str);
+pub(crate) struct Escaped<'t>(pub(crate) &'t str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,5 +1,6 @@
-//! The counts of a replay, or of a timed run, as text, JSON and CSV.
+//! The counts of a replay, or of a timed run, as text and JSON; as rows of [`table`].
 
+use super::table;
 use kilburn_mmu::model::stats::{CacheStats, CachesStats};
 use kilburn_mmu::{Cause, ModelStats};
 use kilburn_trace::Replay;
@@ -63,7 +64,8 @@ impl Figures {
         }
     }
 
-    fn to_json(&self) -> Value {
+    /// One object, with every count.
+    pub(crate) fn to_json(&self) -> Value {
         let harts: Vec<Value> = self.harts.iter().map(model_json).collect();
         json!({
             "trace": self.name,
@@ -125,6 +127,7 @@ pub(crate) fn model_json(stats: &ModelStats) -> Value {
         "walks_by_cause": causes,
         "shootdowns": shootdowns,
         "context_switches": stats.context_switches,
+        "reach_bytes": { "l1_fetch": stats.reach[0], "l1_data": stats.reach[1], "l2": stats.reach[2] },
         "translation_cycles": stats.translation_cycles,
         "memory_cycles": stats.memory_cycles,
         "walks_per_kilo_instruction": stats.walks_per_kilo(),
@@ -167,53 +170,13 @@ pub(crate) fn render(all: &[Figures], form: Form) -> String {
             text.push('\n');
             text
         }
-        Form::Csv => csv(all),
+        Form::Csv => {
+            let rows: Vec<table::Row> =
+                all.iter().map(|figures| table::flatten(&figures.to_json())).collect();
+            table::csv(&rows)
+        }
         Form::Text => all.iter().map(to_text).collect(),
     }
-}
-
-/// Single counts by path: `harts.0.tlb.load.walks`.
-fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, String>) {
-    let inside =
-        |key: &str| if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
-    match value {
-        Value::Object(map) => {
-            map.iter().for_each(|(key, value)| flatten(&inside(key), value, into));
-        }
-        Value::Array(list) => {
-            (0_u32..)
-                .zip(list)
-                .for_each(|(i, value)| flatten(&inside(&i.to_string()), value, into));
-        }
-        Value::Null => drop(into.insert(prefix.to_owned(), String::new())),
-        Value::String(text) => {
-            let quoted = format!("\"{}\"", text.replace('"', "\"\""));
-            into.insert(prefix.to_owned(), quoted);
-        }
-        other => drop(into.insert(prefix.to_owned(), other.to_string())),
-    }
-}
-
-fn csv(all: &[Figures]) -> String {
-    let rows: Vec<BTreeMap<String, String>> = all
-        .iter()
-        .map(|figures| {
-            let mut row = BTreeMap::new();
-            flatten("", &figures.to_json(), &mut row);
-            row
-        })
-        .collect();
-    let mut names: Vec<&String> = rows.iter().flat_map(BTreeMap::keys).collect();
-    names.sort();
-    names.dedup();
-    let mut text = names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(",");
-    text.push('\n');
-    for row in &rows {
-        let fields = names.iter().map(|&name| row.get(name).map_or("", String::as_str));
-        text += &fields.collect::<Vec<_>>().join(",");
-        text.push('\n');
-    }
-    text
 }
 
 fn to_text(figures: &Figures) -> String {
@@ -289,6 +252,11 @@ pub(crate) fn model_text(out: &mut String, stats: &ModelStats) -> std::fmt::Resu
         .map(|(level, count)| format!("{count} at level {level}"))
         .collect();
     writeln!(out, "  entries read by walks: {}", reads.join(", "))?;
+    let [fetch, data, second] = stats.reach.map(|bytes| bytes >> 10);
+    writeln!(
+        out,
+        "  reach at the end: L1 {fetch} KiB for fetches, {data} KiB for data; L2 {second} KiB"
+    )?;
     for cause in Cause::ALL {
         let walks = stats.walks.by_cause[cause as usize];
         let shot = stats.shootdowns[cause as usize];

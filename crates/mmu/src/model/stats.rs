@@ -105,6 +105,8 @@ pub struct ModelStats {
     pub translation_cycles: u64,
     /// Cycles of accesses in the caches and memory, walks not included.
     pub memory_cycles: u64,
+    /// Bytes that the entries held now translate: the first level's for fetches, for data, the second level's.
+    pub reach: [u64; 3],
     /// The caches.
     pub caches: CachesStats,
 }
