@@ -206,8 +206,8 @@ pub(crate) fn replay(
 }
 
 fn prepare(setup: &Setup, source: &Source) -> Result<Replay, Failure> {
-    let backing = if source.levels() > 0 && setup.memory.is_none() {
-        Backing::Recorded(Recorded::new(source.levels()))
+    let backing = if source.header().levels > 0 && setup.memory.is_none() {
+        Backing::Recorded(Recorded::new(source.header()))
     } else {
         let managed = Managed::new(setup.memory.unwrap_or(MEMORY))
             .map_err(|why| Failure::usage(format!("--memory: {why}")))?;

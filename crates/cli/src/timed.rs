@@ -10,6 +10,7 @@ use kilburn_paging::{Format as _, Sv};
 use kilburn_riscv::Translator;
 use kilburn_trace::Sharing;
 use kilburn_trace::areas::Area;
+use kilburn_trace::native::Header;
 use kilburn_trace::recorder::{Recording, SharedModel};
 use kilburn_trace::{Recorder, timing};
 use parking_lot::Mutex;
@@ -48,7 +49,8 @@ impl Timed {
                 };
                 let output = BufWriter::new(File::create(path).map_err(failed)?);
                 let levels = Sv::from(arguments.paging).levels();
-                Some((path.clone(), Recording::new(output, levels).map_err(failed)?))
+                let header = Header { levels, ad_update: config.ad_update };
+                Some((path.clone(), Recording::new(output, header).map_err(failed)?))
             }
         };
         Ok(Some(Self { models, recording }))

@@ -1,8 +1,8 @@
 //! Our own format: accesses and what happened to address spaces, a few bits each.
 //!
 //! A file is the eight bytes `KBTRACE1`, then one zstd stream with checksum. In it, integers are LEB128
-//! (seven bits a byte, lowest first). First a header: the number of levels of the tables the trace was
-//! recorded with (0 for none). Then records, each an integer `value << 3 | code` and what it needs more:
+//! (seven bits a byte, lowest first). First a [`Header`]: the number of levels of the tables the trace
+//! was recorded with (0 for none), and who set A and D in them (0 hardware, 1 software). Then records, each an integer `value << 3 | code` and what it needs more:
 //!
 //! | code | value | more | means |
 //! |---|---|---|---|
@@ -31,6 +31,7 @@
 
 use crate::event::{Event, Records, Sharing, TraceError};
 use kilburn_addr::{Access, AddrRange, VirtAddr};
+use kilburn_mmu::model::config::AdUpdate;
 use kilburn_mmu::{Cause, Flush};
 use kilburn_paging::LeafFlags;
 use std::io::{self, Read, Write};
@@ -63,6 +64,20 @@ fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
+/// What the tables of a trace are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Header {
+    /// Levels, 3 to 5; 0 when the trace says nothing of tables.
+    pub levels: u8,
+    /// Who set A and D: after a fault for software to do so, the access comes a second time.
+    pub ad_update: AdUpdate,
+}
+
+impl Header {
+    /// That of a trace which says nothing of tables.
+    pub const NO_TABLES: Self = Self { levels: 0, ad_update: AdUpdate::Hardware };
+}
+
 /// Writes a trace.
 pub struct Writer<W: Write> {
     output: zstd::Encoder<'static, W>,
@@ -76,17 +91,18 @@ const LEVEL: i32 = 1;
 const BUFFER: usize = 1 << 16;
 
 impl<W: Write> Writer<W> {
-    /// A trace into `output`, recorded with tables of `levels` levels, or 0.
+    /// A trace into `output`.
     ///
     /// # Errors
     /// Those of `output`.
-    pub fn new(mut output: W, levels: u8) -> io::Result<Self> {
+    pub fn new(mut output: W, header: Header) -> io::Result<Self> {
         output.write_all(&MAGIC)?;
         let mut output = zstd::Encoder::new(output, LEVEL)?;
         output.include_checksum(true)?;
         let mut writer =
             Self { output, buffer: Vec::with_capacity(2 * BUFFER), last: [0; 3], records: 0 };
-        writer.integer(u64::from(levels));
+        writer.integer(u64::from(header.levels));
+        writer.integer(u64::from(header.ad_update == AdUpdate::Fault));
         Ok(writer)
     }
 
@@ -182,7 +198,7 @@ pub struct Reader<R: Read> {
     buffer: Box<[u8]>,
     at: usize,
     filled: usize,
-    levels: u8,
+    header: Header,
     last: [u64; 3],
     record: u64,
     ended: bool,
@@ -216,20 +232,29 @@ impl<R: Read> Reader<R> {
     pub fn new(input: R) -> Result<Self, TraceError> {
         let input = zstd::Decoder::new(input).map_err(|error| TraceError::io(0, &error))?;
         let buffer = vec![0; BUFFER].into();
-        let (levels, last) = (0, [0; 3]);
+        let (header, last) = (Header::NO_TABLES, [0; 3]);
         let mut reader =
-            Self { input, buffer, at: 0, filled: 0, levels, last, record: 0, ended: false };
-        let levels = reader.integer().map_err(|error| TraceError::io(0, &error))?;
-        reader.levels =
-            u8::try_from(levels).ok().filter(|levels| matches!(levels, 0 | 3..=5)).ok_or_else(
-                || TraceError::new(0, format!("tables of {levels} levels: 3 to 5 or none")),
-            )?;
+            Self { input, buffer, at: 0, filled: 0, header, last, record: 0, ended: false };
+        reader.header = reader.read_header().map_err(|error| TraceError::io(0, &error))?;
         Ok(reader)
     }
 
-    /// Levels of the tables it was recorded with; 0 for none.
-    pub fn levels(&self) -> u8 {
-        self.levels
+    fn read_header(&mut self) -> io::Result<Header> {
+        let levels = match self.integer()? {
+            levels @ (0 | 3..=5) => levels as u8,
+            other => return Err(bad(&format!("tables of {other} levels: 3 to 5 or none"))),
+        };
+        let ad_update = match self.integer()? {
+            0 => AdUpdate::Hardware,
+            1 => AdUpdate::Fault,
+            _ => return Err(bad("neither hardware nor software sets A and D")),
+        };
+        Ok(Header { levels, ad_update })
+    }
+
+    /// What its tables are.
+    pub fn header(&self) -> Header {
+        self.header
     }
 
     /// Number of the record at hand.
@@ -452,8 +477,10 @@ mod tests {
         ]
     }
 
+    const TABLES: Header = Header { levels: 3, ad_update: AdUpdate::Fault };
+
     fn written(events: &[Event]) -> Vec<u8> {
-        let mut writer = Writer::new(Vec::new(), 3).unwrap();
+        let mut writer = Writer::new(Vec::new(), TABLES).unwrap();
         events.iter().for_each(|event| writer.write(event).unwrap());
         writer.finish().unwrap().0
     }
@@ -467,7 +494,10 @@ mod tests {
         loop {
             match reader.next_event() {
                 Ok(Some(event)) => events.push(event),
-                Ok(None) => return (events, None),
+                Ok(None) => {
+                    assert_eq!(reader.header(), TABLES);
+                    return (events, None);
+                }
                 Err(error) => return (events, Some(error)),
             }
         }
@@ -523,7 +553,7 @@ mod tests {
             va: VirtAddr::new(0x40_0000 + i * 4 % 64),
             size: 0,
         };
-        let mut writer = Writer::new(Vec::new(), 0).unwrap();
+        let mut writer = Writer::new(Vec::new(), Header::NO_TABLES).unwrap();
         for i in 0..1000 {
             writer.write(&near(i)).unwrap();
         }

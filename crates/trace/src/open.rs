@@ -54,11 +54,11 @@ impl Source {
         }
     }
 
-    /// Levels of the tables that the trace was recorded with; 0 when it says nothing of tables.
-    pub fn levels(&self) -> u8 {
+    /// What the tables that the trace was recorded with are.
+    pub fn header(&self) -> native::Header {
         match self {
-            Self::Native(reader) => reader.levels(),
-            Self::Lackey(_) | Self::ChampSim(_) => 0,
+            Self::Native(reader) => reader.header(),
+            Self::Lackey(_) | Self::ChampSim(_) => native::Header::NO_TABLES,
         }
     }
 

@@ -4,8 +4,11 @@
 //! event makes the tables down to where the walk ended and clears the entry there. So a walk reads as many entries
 //! as it did in the run. Frames of data are the run's; frames of tables are our own, far above them.
 
-use kilburn_addr::{PAGE_SHIFT, Pfn, PhysAddr, VirtAddr};
+use crate::native::Header;
+use kilburn_addr::{Access, PAGE_SHIFT, Pfn, PhysAddr, VirtAddr};
 use kilburn_mmu::Space;
+use kilburn_mmu::model::config::AdUpdate;
+use kilburn_paging::hardware::{WalkStart, descend};
 use kilburn_paging::walk::entry_addr;
 use kilburn_paging::{Entry, Format as _, Leaf, LeafFlags, PhysMem, Sv};
 use std::cell::Cell;
@@ -59,6 +62,7 @@ impl PhysMem for TableFrames {
 pub struct Recorded {
     frames: TableFrames,
     format: Sv,
+    ad_update: AdUpdate,
     roots: BTreeMap<u16, Pfn>,
     /// The space asked for last: it is asked for with every access.
     current: Option<Space>,
@@ -66,15 +70,16 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// Empty tables of `levels` levels, 3 to 5.
-    pub fn new(levels: u8) -> Self {
-        let format = match levels {
+    /// Empty tables of so many levels.
+    pub fn new(header: Header) -> Self {
+        let format = match header.levels {
             3 => Sv::SV39,
             4 => Sv::SV48,
             _ => Sv::SV57,
         };
         let frames = TableFrames::default();
-        Self { frames, format, roots: BTreeMap::new(), current: None, free: Vec::new() }
+        let ad_update = header.ad_update;
+        Self { frames, format, ad_update, roots: BTreeMap::new(), current: None, free: Vec::new() }
     }
 
     /// The tables' memory, for walks.
@@ -167,6 +172,19 @@ impl Recorded {
         true
     }
 
+    /// Does what software does when hardware does not set A or D, unless the run's own did: then that is in the trace.
+    /// Answers whether it did.
+    pub fn mark_used(&mut self, asid: u16, va: VirtAddr, access: Access) -> bool {
+        if self.ad_update == AdUpdate::Fault {
+            return false;
+        }
+        let start = WalkStart::root(self.format, self.hardware(asid).root);
+        let Ok(found) = descend(&self.frames, self.format, start, va, |_| ()) else { return false };
+        let used = kilburn_paging::HardwareFormat::mark_used(self.format, found.step.raw, access);
+        self.frames.store(found.step.entry_at, used);
+        used != found.step.raw
+    }
+
     /// A walk for `va` ends at `level`. What cannot be is `false`.
     #[must_use]
     pub fn clear(&mut self, asid: u16, va: VirtAddr, level: u8) -> bool {
@@ -191,7 +209,7 @@ mod tests {
 
     #[test]
     fn pages_come_and_go_with_their_tables() {
-        let mut tables = Recorded::new(3);
+        let mut tables = Recorded::new(Header { levels: 3, ad_update: AdUpdate::Hardware });
         let (va, flags) = (VirtAddr::new(0x40_3000), LeafFlags::READ | LeafFlags::USER);
         assert!(tables.map(7, va, 0, 0x80_000, flags));
         let space = tables.hardware(7);

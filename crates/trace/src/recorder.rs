@@ -6,8 +6,9 @@
 
 use crate::areas::{Area, changes};
 use crate::event::Event;
-use crate::native::Writer;
+use crate::native::{Header, Writer};
 use kilburn_addr::{Access, PAGE_SHIFT, VirtAddr};
+use kilburn_mmu::model::config::AdUpdate;
 use kilburn_mmu::{Cause, Flush, Mapping, Model, Space, Translator};
 use kilburn_paging::hardware::{Step, WalkStart, descend};
 use kilburn_paging::walk::WalkFault;
@@ -61,6 +62,7 @@ struct KnownSpace {
 /// A trace in the making; shared by the recorders of all harts.
 pub struct Recording<W: Write> {
     writer: Writer<W>,
+    ad_update: AdUpdate,
     known: HashMap<(u16, u64), Known>,
     hart: u32,
     space: Option<(u32, u16)>,
@@ -70,14 +72,16 @@ pub struct Recording<W: Write> {
 }
 
 impl<W: Write> Recording<W> {
-    /// A trace into `output`, of tables with `levels` levels.
+    /// A trace into `output`.
     ///
     /// # Errors
     /// Those of `output`.
-    pub fn new(output: W, levels: u8) -> io::Result<Arc<Mutex<Self>>> {
-        let writer = Writer::new(output, levels)?;
+    pub fn new(output: W, header: Header) -> io::Result<Arc<Mutex<Self>>> {
+        let writer = Writer::new(output, header)?;
         let (known, spaces) = (HashMap::new(), BTreeMap::new());
-        let recording = Self { writer, known, hart: 0, space: None, spaces, failed: None };
+        let ad_update = header.ad_update;
+        let recording =
+            Self { writer, ad_update, known, hart: 0, space: None, spaces, failed: None };
         Ok(Arc::new(Mutex::new(recording)))
     }
 
@@ -166,9 +170,13 @@ impl<W: Write> Recording<W> {
                     let va = VirtAddr::new(va.get() >> shift << shift);
                     self.write(&Event::Map { va, level, pfn, flags });
                 }
-                // A walk that permits the access leaves A (and D) set, here and in a replay.
+                // A walk that permits the access leaves A (and D) set, here and in a replay; where that is left to software,
+                // what software did is seen when the access comes again.
                 let mut flags = flags;
-                if flags.contains(LeafFlags::USER) && flags.permits(access) {
+                if self.ad_update == AdUpdate::Hardware
+                    && flags.contains(LeafFlags::USER)
+                    && flags.permits(access)
+                {
                     flags |= LeafFlags::ACCESSED;
                     flags.set(
                         LeafFlags::DIRTY,

@@ -6,6 +6,7 @@ use crate::open::Source;
 use crate::recorded::Recorded;
 use kilburn_addr::{Access, Errno, PAGE_SIZE, VirtAddr};
 use kilburn_mm::FaultKind;
+use kilburn_mmu::model::ModelFault;
 use kilburn_mmu::model::config::ConfigError;
 use kilburn_mmu::{Cause, Flush, Model, ModelConfig, ModelStats, Translator};
 use std::collections::BTreeMap;
@@ -244,7 +245,10 @@ impl Replay {
             Backing::Recorded(tables) => {
                 let space = tables.hardware(hart.space);
                 // A fault is counted by the model; the run's next try is in the trace.
-                let _ = hart.model.access(tables.mem(), space, va, size, access);
+                let done = hart.model.access(tables.mem(), space, va, size, access);
+                if done == Err(ModelFault::UsedBits) && tables.mark_used(space.asid, va, access) {
+                    let _ = hart.model.access(tables.mem(), space, va, size, access);
+                }
                 Ok(())
             }
             Backing::Managed(_) => self.access_managed(access, va, size),

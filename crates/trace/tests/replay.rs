@@ -7,7 +7,7 @@ use kilburn_mmu::{Cause, Flush, Model, Space, Translator};
 use kilburn_paging::walk::entry_addr;
 use kilburn_paging::{Entry, Format, Leaf, LeafFlags, PhysMem, Sv};
 use kilburn_trace::managed::Managed;
-use kilburn_trace::native::MAGIC;
+use kilburn_trace::native::{Header, MAGIC};
 use kilburn_trace::recorded::Recorded;
 use kilburn_trace::recorder::{Recording, SharedModel};
 use kilburn_trace::replay::Backing;
@@ -189,6 +189,32 @@ fn change(mem: &Memory, harts: &mut [Box<dyn Translator>], mut random: impl FnMu
 
 #[test]
 fn a_replay_counts_what_the_recorded_run_counted() {
+    record_and_replay("hardware");
+    record_and_replay("fault");
+}
+
+/// Sets A, and D for a store, as a kernel does where hardware leaves it to software.
+fn mark_used(mem: &Memory, space: Space, va: VirtAddr, access: Access) {
+    let mut table = space.root;
+    for level in [2, 1, 0] {
+        let at = entry_addr(table, FORMAT.index(va, level));
+        match FORMAT.decode(mem.load(at), level) {
+            Entry::Table(next) => table = next,
+            Entry::Leaf(leaf) => {
+                let mut flags = leaf.flags | LeafFlags::ACCESSED;
+                flags.set(
+                    LeafFlags::DIRTY,
+                    access == Access::Write || flags.contains(LeafFlags::DIRTY),
+                );
+                mem.store(at, FORMAT.encode(Entry::Leaf(Leaf { flags, ..leaf }), level));
+                return;
+            }
+            _ => return,
+        }
+    }
+}
+
+fn record_and_replay(ad_update: &str) {
     let mem = Memory(Mutex::new(vec![0; 1024 * 512]));
     for index in 0..2 {
         let root = space(index).root;
@@ -200,8 +226,9 @@ fn a_replay_counts_what_the_recorded_run_counted() {
                 [l1_fetch]\nentries = 4\nways = 2\npages = ['4K']\n\
                 [l2]\nentries = 8\nways = 2\npages = ['4K']\n\
                 [[walk_cache]]\nlevel = 0\nentries = 2\nways = 2\n";
-    let config = timing::parse(file).expect("a good file");
-    let recording = Recording::new(Vec::new(), 3).expect("a vector takes everything");
+    let config = timing::parse(&format!("ad_update = '{ad_update}'\n{file}")).expect("a good file");
+    let header = Header { levels: 3, ad_update: config.ad_update };
+    let recording = Recording::new(Vec::new(), header).expect("a vector takes everything");
     let models: Vec<SharedModel> = (0..2)
         .map(|_| SharedModel(Arc::new(Mutex::new(Model::new(config.clone()).expect("a shape")))))
         .collect();
@@ -225,7 +252,11 @@ fn a_replay_counts_what_the_recorded_run_counted() {
         let va = VirtAddr::new((random(4) << 21) + random(6) * PAGE_SIZE + random(PAGE_SIZE));
         let access = [Access::Read, Access::Write, Access::Exec][random(3) as usize];
         let hart = &mut harts[random(2) as usize];
-        let _ = hart.access(&mem, space(random(2)), va, access);
+        let space = space(random(2));
+        if hart.access(&mem, space, va, access).is_err() && ad_update == "fault" {
+            mark_used(&mem, space, va, access);
+            let _ = hart.access(&mem, space, va, access);
+        }
         hart.retire(1);
     }
     drop(harts);
@@ -233,9 +264,9 @@ fn a_replay_counts_what_the_recorded_run_counted() {
     let (bytes, _) = recording.finish().expect("a vector takes everything");
     assert_eq!(bytes[..8], MAGIC);
     let mut source = open::open("t", Box::new(std::io::Cursor::new(bytes)), None).expect("ours");
-    assert_eq!(source.levels(), 3);
+    assert_eq!(source.header(), header);
     let mut replay =
-        Replay::new(config, Backing::Recorded(Recorded::new(3))).expect("the same shape");
+        Replay::new(config, Backing::Recorded(Recorded::new(header))).expect("the same shape");
     replay.run(&mut source, u64::MAX, |_| ControlFlow::Continue(())).expect("a whole trace");
     let replayed = replay.stats();
     for (model, replayed) in models.iter().zip(&replayed) {
