@@ -18,6 +18,8 @@ const STEPS: u64 = 160;
 /// Processes of a case at most.
 const MAX_PROCESSES: u8 = 4;
 
+/// Locks what there is; `mlockall`.
+const MCL_CURRENT: u64 = 1;
 const MAP_SHARED: u64 = 0x1;
 const MAP_PRIVATE: u64 = 0x2;
 const MAP_SHARED_VALIDATE: u64 = 0x3;
@@ -106,6 +108,8 @@ impl Generator {
         let forks = maker.rng.percent(30);
         let limits = maker.rng.percent(20);
         let mut processes = vec![0];
+        // Who may not lock more than its limit.
+        let mut limited: Vec<u8> = Vec::new();
         let mut made = 1;
         let mut process = 0;
         let mut steps = Vec::new();
@@ -132,11 +136,22 @@ impl Generator {
                 continue;
             }
             maker.processes = made;
-            let call = maker.call(kind);
+            let mut call = maker.call(kind);
+            if kind == Kind::Mlockall && limits && !limited.contains(&process) {
+                // Locking what lies outside of the window as well makes counts that Linux, which
+                // counts the pages of an area in an `int`, gets wrong: limits would mean little.
+                call.args[0] &= !MCL_CURRENT;
+            }
             if !is_safe(&call, window) {
                 continue;
             }
+            if kind == Kind::DropIpcLock {
+                limited.push(process);
+            }
             if kind == Kind::Fork {
+                if limited.contains(&process) {
+                    limited.push(made);
+                }
                 processes.push(made);
                 made += 1;
             } else if kind == Kind::Exit {

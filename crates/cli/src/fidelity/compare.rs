@@ -8,7 +8,7 @@ use super::planted::Planted;
 use kilburn_model::naive::{Shown, pages_in};
 use kilburn_model::safe::is_safe;
 use kilburn_model::{
-    Case, Class, Expect, Naive, Oracle, OracleError, Report, Stage, Step, Window, areas,
+    Case, Class, Expect, Kind, Naive, Oracle, OracleError, Report, Stage, Step, Window, areas,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -240,6 +240,7 @@ impl Sides {
                     session,
                     bases,
                     pages: true,
+                    cached: None,
                 };
                 sides.compare(self.settings.check_every, coverage, &mut run)
             }
@@ -269,6 +270,8 @@ struct Comparison<'a> {
     bases: Bases,
     /// Whether pages are still compared.
     pages: bool,
+    /// Why it is not known any more what is in the page cache.
+    cached: Option<&'static str>,
 }
 
 impl Comparison<'_> {
@@ -292,9 +295,14 @@ impl Comparison<'_> {
                 self.pages = false;
                 run.declared.push(id);
             }
+            self.cached = self.cached.or(declared::cached_after(&step.call));
             if let Some(kernel) = kernel {
+                let explained = || match step.call.kind {
+                    Kind::Mincore if self.cached.is_some() => self.cached,
+                    _ => declared::outcome(&step.call, kernel.outcome, ours.outcome),
+                };
                 if ours.outcome != kernel.outcome
-                    && let Some(id) = declared::outcome(&step.call, kernel.outcome, ours.outcome)
+                    && let Some(id) = explained()
                 {
                     run.declared.push(id);
                     return None;

@@ -67,9 +67,10 @@ pub(super) const DECLARED: &[Declared] = &[
     Declared { id: "soft-dirty-bit", why: "as soft-dirty, in pagemap", shows: Shows::Pagemap },
     Declared {
         id: "reclaim",
-        why: "MADV_PAGEOUT takes shared memory out of tables even where it cannot go anywhere, and \
-              pages that wait in a batch of some CPU not at all",
-        shows: Shows::PagesAfter(|call| call.kind == Kind::Madvise && call.args[2] == 21),
+        why: "MADV_PAGEOUT takes shared memory out of tables even where it cannot go anywhere, out \
+              of the page cache where it was never written, and pages that wait in a batch of some \
+              CPU not at all: what is compared of pages, and mincore, are left out after it",
+        shows: Shows::PagesAfter(is_pageout),
     },
     Declared {
         id: "pinned-reads",
@@ -112,6 +113,15 @@ pub(super) fn pages_after(call: &Call) -> Option<&'static str> {
         _ => false,
     };
     DECLARED.iter().find(concerns).map(|declared| declared.id)
+}
+
+/// Why what is in the page cache is not compared any more after a call, if so.
+pub(super) fn cached_after(call: &Call) -> Option<&'static str> {
+    is_pageout(call).then_some("reclaim")
+}
+
+fn is_pageout(call: &Call) -> bool {
+    call.kind == Kind::Madvise && call.args[2] == 21
 }
 
 /// Whether a field of smaps is the same on both sides, or is not compared.

@@ -233,6 +233,8 @@ impl<H: Host> Mm<H> {
         if remap.flags & FIXED != 0 {
             let target = self.unmap_range(remap.new_addr, remap.new_len)?;
             self.unmap_locked(state, target)?;
+            // What made room may have been the area itself: sums wrap in the check for overlap.
+            state.areas.containing(remap.addr).ok_or(Errno::EFAULT)?;
         }
         if remap.new_len < remap.old_len {
             self.shrink(state, &remap)?;

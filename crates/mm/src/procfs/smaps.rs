@@ -127,6 +127,7 @@ impl<H: Host> Mm<H> {
         let maps = u64::from(meta.maps().max(1));
         let share = (PAGE_SIZE << PSS_SHIFT) / maps;
         let dirty = leaf.flags.contains(LeafFlags::DIRTY)
+            || state == FrameState::Anon && meta.is_dirty()
             || state == FrameState::Shmem && meta.is_dirty_shmem()
             || state == FrameState::File
                 && self.memory().mapping(meta.owner()).is_some_and(|m| m.is_dirty(meta.index()));
@@ -136,7 +137,7 @@ impl<H: Host> Mm<H> {
             FrameState::Anon => {
                 sizes.anonymous += PAGE_SIZE;
                 sizes.pss_anon += share;
-                if meta.is_lazy_free() && !leaf.flags.contains(LeafFlags::DIRTY) {
+                if meta.is_lazy_free() && !dirty {
                     sizes.lazy_free += PAGE_SIZE;
                 }
             }

@@ -292,6 +292,15 @@ impl Naive {
         let window = self.window;
         let process = self.process(at);
         let keep = flags & MREMAP_DONTUNMAP != 0;
+        let locked =
+            |addr: u64| process.pages.get(&addr).is_some_and(|page| page.lock != Lock::Not);
+        if keep
+            && (locked(old) && locked(old.wrapping_sub(PAGE_SIZE))
+                || locked(old + old_len - PAGE_SIZE) && locked(old + old_len))
+        {
+            // All of an area is unlocked, also what is not moved.
+            return Expect::Unsure("how much is unlocked where a part of an area is left");
+        }
         if keep {
             for page in process.pages.range_mut(old..old + old_len).map(|(_, page)| page) {
                 // What is not moved with its pages starts anew.
