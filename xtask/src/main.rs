@@ -56,18 +56,7 @@ enum Chore {
     Ltp(ltp::Args),
     /// Run the programs of docs/programs.toml here and on a real riscv64 kernel; write
     /// docs/programs.md.
-    ProgramsTable {
-        /// Command that runs `[options] -- PROGRAM ARGS...` on a real riscv64 kernel.
-        #[arg(long, env = "KILBURN_REAL")]
-        real: PathBuf,
-        /// Debian riscv64 root folder (kilburn rootfs) with the packages that docs/programs.toml
-        /// names.
-        #[arg(long, env = "KILBURN_ROOT")]
-        root: PathBuf,
-        /// The command under test.
-        #[arg(long, default_value = "target/release/kilburn")]
-        kilburn: PathBuf,
-    },
+    ProgramsTable(programs_table::Args),
     /// Rebuild programs/*.c and compare with the committed ELFs.
     Programs {
         /// Replace the committed ELFs instead.
@@ -108,9 +97,7 @@ fn run(chore: Chore) -> Result<()> {
             e2e::run(&root, &real, &debian_root, answers)
         }
         Chore::Ltp(args) => ltp::run(&root, &args),
-        Chore::ProgramsTable { real, root: debian_root, kilburn } => {
-            programs_table::run(&root, &kilburn, &real, &debian_root)
-        }
+        Chore::ProgramsTable(args) => programs_table::run(&root, &args),
         Chore::Programs { write: true } => programs::write(&root),
         Chore::Programs { write: false } => programs::compare(&root),
     }

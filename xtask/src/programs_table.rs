@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Instant;
 
@@ -72,57 +72,106 @@ this page, Kilburn's and the real kernel's under emulation (boot included); they
 |---|---|---|---:|---:|---:|---:|---:|
 ";
 
-/// Runs every program of docs/programs.toml in `debian_root` on `kilburn` and through `real`.
-pub(crate) fn run(root: &Path, kilburn: &Path, real: &Path, debian_root: &Path) -> Result<()> {
-    let list = fs::read_to_string(root.join("docs/programs.toml")).context("docs/programs.toml")?;
+/// What to run, and on what.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Command that runs `[options] -- PROGRAM ARGS...` on a real riscv64 kernel.
+    #[arg(long, env = "KILBURN_REAL")]
+    real: PathBuf,
+    /// Debian riscv64 root folder (kilburn rootfs) with the packages that docs/programs.toml names.
+    #[arg(long, env = "KILBURN_ROOT")]
+    root: PathBuf,
+    /// The command under test.
+    #[arg(long, default_value = "target/release/kilburn")]
+    kilburn: PathBuf,
+    /// Only programs whose name matches this regular expression: prints their rows, writes nothing.
+    #[arg(long)]
+    only: Option<regex_lite::Regex>,
+    /// Seconds until the real kernel's run of a program counts as hung.
+    #[arg(long, default_value_t = 1800)]
+    timeout: u64,
+}
+
+/// Runs the programs of docs/programs.toml here and on the real kernel.
+pub(crate) fn run(repository: &Path, args: &Args) -> Result<()> {
+    let list = repository.join("docs/programs.toml");
+    let list = fs::read_to_string(&list).with_context(|| list.display().to_string())?;
     let list: List = toml::from_str(&list).context("docs/programs.toml")?;
-    let work = tempfile::tempdir()?;
+    let chosen = |program: &&Program| args.only.as_ref().is_none_or(|o| o.is_match(&program.name));
     let mut page = HEAD.to_owned();
     let mut unexplained = Vec::new();
-    for program in &list.program {
+    for program in list.program.iter().filter(chosen) {
         eprintln!("{} ...", program.name);
-        let stats = work.path().join("stats.json");
-        let mut here = Command::new(kilburn);
-        here.args(["run", "--memory=1G", "--paging=sv57", "--cwd=/root", "--stats=json"]);
-        here.arg("--stats-file").arg(&stats).arg("--root").arg(debian_root);
-        let here = output(here, program)?;
-        let start = Instant::now();
-        let mut there = Command::new(real);
-        there.args(["--memory", "1G", "--paging", "sv57", "--timeout", "290", "--root"]);
-        there.arg(debian_root).arg("--");
-        let there = output(there, program)?;
-        let there_seconds = start.elapsed().as_secs_f64();
-        let figures = fs::read(&stats).with_context(|| format!("figures of {}", program.name))?;
-        let figures = String::from_utf8(figures)?;
-        let figures: Figures = serde_json::from_str(&figures).context("figures")?;
-        let same = here.status.code() == there.status.code()
-            && here.stdout == there.stdout
-            && here.stderr == there.stderr;
-        let verdict = match (&program.differs, same) {
-            (_, true) => "same".to_owned(),
-            (Some(why), false) => why.clone(),
-            (None, false) => {
-                eprintln!("{}", difference(&here, &there));
-                unexplained.push(program.name.clone());
-                "**differs**".to_owned()
-            }
-        };
-        let _ = writeln!(
-            page,
-            "| {} | {} | {verdict} | {} | {} | {} | {:.1} | {there_seconds:.1} |",
-            program.name,
-            program.what,
-            figures.instructions / 1_000_000,
-            figures.syscalls.iter().map(|calls| calls.calls).sum::<u64>(),
-            figures.frames.peak >> 8,
-            figures.host.wall_seconds,
-        );
+        let run = Run::of(program, args).with_context(|| program.name.clone())?;
+        let row = run.row(program);
+        eprint!("{row}");
+        page.push_str(&row);
+        if !run.same() && program.differs.is_none() {
+            eprintln!("{}", difference(&run.here, &run.there));
+            unexplained.push(program.name.clone());
+        }
     }
-    fs::write(root.join("docs/programs.md"), page).context("docs/programs.md")?;
+    if args.only.is_none() {
+        fs::write(repository.join("docs/programs.md"), page).context("docs/programs.md")?;
+    }
     if unexplained.is_empty() {
         return Ok(());
     }
     bail!("differ from the real kernel: {}", unexplained.join(", "))
+}
+
+/// A program's run here and there.
+struct Run {
+    here: Output,
+    there: Output,
+    there_seconds: f64,
+    figures: Figures,
+}
+
+impl Run {
+    fn of(program: &Program, args: &Args) -> Result<Self> {
+        let work = tempfile::tempdir()?;
+        let stats = work.path().join("stats.json");
+        let mut here = Command::new(&args.kilburn);
+        here.args(["run", "--memory=1G", "--paging=sv57", "--cwd=/root", "--stats=json"]);
+        here.arg("--stats-file").arg(&stats).arg("--root").arg(&args.root);
+        let here = output(here, program)?;
+        let start = Instant::now();
+        let mut there = Command::new(&args.real);
+        there.args(["--memory", "1G", "--paging", "sv57", "--timeout", &args.timeout.to_string()]);
+        there.arg("--root").arg(&args.root).arg("--");
+        let there = output(there, program)?;
+        let there_seconds = start.elapsed().as_secs_f64();
+        let figures = fs::read_to_string(&stats).context("its figures")?;
+        let figures = serde_json::from_str(&figures).context("its figures")?;
+        Ok(Self { here, there, there_seconds, figures })
+    }
+
+    fn same(&self) -> bool {
+        self.here.status.code() == self.there.status.code()
+            && self.here.stdout == self.there.stdout
+            && self.here.stderr == self.there.stderr
+    }
+
+    /// Its line of the table.
+    fn row(&self, program: &Program) -> String {
+        let verdict = match &program.differs {
+            _ if self.same() => "same",
+            Some(why) => why,
+            None => "**differs**",
+        };
+        let Figures { instructions, syscalls, frames, host } = &self.figures;
+        format!(
+            "| {} | {} | {verdict} | {} | {} | {} | {:.1} | {:.1} |\n",
+            program.name,
+            program.what,
+            instructions / 1_000_000,
+            syscalls.iter().map(|calls| calls.calls).sum::<u64>(),
+            frames.peak >> 8,
+            host.wall_seconds,
+            self.there_seconds,
+        )
+    }
 }
 
 fn output(mut command: Command, program: &Program) -> Result<Output> {

@@ -37,8 +37,8 @@ pub(crate) struct Args {
     /// Tests that run at a time.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
-    /// Seconds until a test counts as hung.
-    #[arg(long, default_value_t = 300)]
+    /// Seconds until a test counts as hung: some race two threads for 40 seconds, whatever one sets.
+    #[arg(long, default_value_t = 900)]
     timeout: u64,
     /// Keep what each test printed in this folder.
     #[arg(long)]
