@@ -554,6 +554,36 @@ static ulong wrong_words(const uint64_t *words, ulong pages, ulong stride)
     return wrong;
 }
 
+/* The number after `key` in a file of /proc that has "key:   number kB" on its lines; 0 without. */
+static ulong kb_after(const char *path, const char *key)
+{
+    size_t len = str_len(key);
+    read_file(path, maps_text, sizeof maps_text);
+    for (const char *s = maps_text; *s; s++) {
+        size_t i = 0;
+        while (i < len && s[i] == key[i])
+            i++;
+        if (i == len && (s == maps_text || s[-1] == '\n')) {
+            ulong value = 0;
+            for (s += len; *s == ' ' || *s == '\t'; s++)
+                ;
+            for (; *s >= '0' && *s <= '9'; s++)
+                value = value * 10 + (*s - '0');
+            return value;
+        }
+    }
+    return 0;
+}
+
+/* MiB of a working set worth seeing: more than a small machine's memory, if it has swap for it. */
+static ulong worth_seeing(void)
+{
+    ulong memory = kb_after("/proc/meminfo", "MemTotal:") >> 10;
+    ulong swap = kb_after("/proc/meminfo", "SwapFree:") >> 10;
+    ulong more = memory + memory / 2;
+    return memory <= 64 && more > 8 && swap >= more ? more : 8;
+}
+
 static void working_set(ulong mib)
 {
     ulong pages = mib << 8;
@@ -567,6 +597,9 @@ static void working_set(ulong mib)
     for (ulong i = 0; i < pages * (PAGE / 8); i++)
         words[i] = mix(i + 1);
     print("   %lu MiB, %lu pages written\n", mib, pages);
+    ulong swapped = kb_after("/proc/self/status", "VmSwap:") / 4;
+    if (swapped)
+        print("   more than there is: %lu of these pages are in swap now\n", swapped);
     static const struct { const char *order; ulong stride; } passes[] = {
         { "upwards", 1 }, { "downwards", -1UL }, { "every 97th", 97 },
     };
@@ -629,7 +662,7 @@ static ulong number(const char *s)
 
 static int guest_main(int argc, char **argv)
 {
-    ulong mib = argc > 1 ? number(argv[1]) : 8;
+    ulong mib = argc > 1 ? number(argv[1]) : worth_seeing();
     if (mib == 0) {
         print("usage: tour [MIB]   (MIB: 1 or more)\n");
         return 2;

@@ -4,6 +4,7 @@
 //! - [`case`]: a program and what a real riscv64 kernel prints for it, as kept in testdata/e2e/.
 //! - [`real_programs`]: Debian's programs, case by case. Needs a root folder (`KILBURN_ROOT`).
 //! - [`shells`]: real shells again: input, seeds, figures, confinement.
+//! - [`pressure`]: programs that need more memory than the machine has.
 //! - [`tour`]: the built-in tour, determinism, figures. [`bad_input`]: what must be refused.
 //! - [`elf`]: tiny hand-made executables, so that those two need nothing installed.
 //!
@@ -19,6 +20,7 @@ mod bad_input;
 mod case;
 mod elf;
 mod kilburn;
+mod pressure;
 mod real_programs;
 mod shells;
 mod tour;
