@@ -59,6 +59,9 @@
 //!           buddy          Frames::buddy; the stack of single frames has no lock
 //! ```
 //!
+//! A page is locked (a bit of its metadata) while it is evicted, or leaves the swap cache to stay. Nobody
+//! waits for that: who does not get it leaves the page as it is.
+//!
 //! `Active::transfer`, held while a swap slot is read or written, is taken with no lock held that
 //! comes after `invalidate`, and nothing is taken under it.
 //!

@@ -77,6 +77,10 @@ const DIRTY: u32 = 1 << 7;
 /// The frame is in the swap cache: `prev` and `next` say which slot is its own.
 const SWAP_CACHE: u32 = 1 << 8;
 
+/// Somebody moves the page between RAM and swap (Linux `PG_locked`): one at a time. Nobody waits for
+/// it; who does not get it leaves the page as it is.
+const LOCKED: u32 = 1 << 9;
+
 /// Metadata of one frame.
 #[derive(Default)]
 pub(crate) struct FrameMeta {
@@ -263,6 +267,23 @@ impl FrameMeta {
     /// What is in swap is about to be the content; whether it was not.
     pub(crate) fn take_dirty(&self) -> bool {
         self.state.fetch_and(!DIRTY, Ordering::AcqRel) & DIRTY != 0
+    }
+
+    /// Locks the page, to which the caller has a reference; whether nobody else had.
+    #[must_use]
+    pub(crate) fn try_lock(&self) -> bool {
+        self.state.fetch_or(LOCKED, Ordering::Acquire) & LOCKED == 0
+    }
+
+    /// Whether somebody has locked the page.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.state.load(Ordering::Acquire) & LOCKED != 0
+    }
+
+    /// Ends what [`Self::try_lock`] began.
+    pub(crate) fn unlock(&self) {
+        let before = self.state.fetch_and(!LOCKED, Ordering::Release);
+        debug_assert!(before & LOCKED != 0, "a page unlocked that was not locked");
     }
 
     /// Whether the frame is in the swap cache.

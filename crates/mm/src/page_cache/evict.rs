@@ -43,7 +43,7 @@ impl<H: Host> AddressSpace<H> {
         pages.remove(index);
         drop(pages);
         let left = self.memory.meta(pfn).put();
-        debug_assert_eq!(left, 1, "the caller holds the last reference");
+        debug_assert!(left > 0, "the caller holds a reference");
         true
     }
 

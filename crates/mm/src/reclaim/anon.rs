@@ -26,7 +26,7 @@ pub(super) enum Unmapped {
 }
 
 impl<H: Host> Memory<H> {
-    /// The caller holds a reference to the page.
+    /// The caller holds a reference to the page, and has locked it.
     pub(super) fn evict_anon(&self, pfn: Pfn, alive: &mut Alive<H>) -> Outcome<H> {
         let meta = self.meta(pfn);
         if meta.is_lazy_free()
@@ -66,7 +66,7 @@ impl<H: Host> Memory<H> {
 
     /// A locked page gives its slot back, if it may.
     fn stay_locked(&self, pfn: Pfn) -> Outcome<H> {
-        self.try_free_swap(pfn);
+        self.free_swap_of_locked(pfn);
         Outcome::Locked
     }
 

@@ -13,7 +13,7 @@ use kilburn_addr::{Pfn, VmFlags};
 use kilburn_paging::{Entry, tables};
 
 impl<H: Host> Memory<H> {
-    /// The caller holds a reference to the page.
+    /// The caller holds a reference to the page, and has locked it.
     pub(super) fn evict_file(&self, pfn: Pfn, alive: &mut Alive<H>) -> Outcome<H> {
         let meta = self.meta(pfn);
         let index = meta.index();
@@ -39,7 +39,7 @@ impl<H: Host> Memory<H> {
         }
     }
 
-    /// The caller holds a reference to the page.
+    /// The caller holds a reference to the page, and has locked it.
     pub(super) fn evict_shmem(&self, pfn: Pfn, alive: &mut Alive<H>) -> Outcome<H> {
         let meta = self.meta(pfn);
         let index = meta.index();
@@ -67,7 +67,7 @@ impl<H: Host> Memory<H> {
         }
         if self.write_busy_slot(entry, pfn).is_ok() {
             let left = meta.put();
-            debug_assert_eq!(left, 1, "the cache's reference goes, the caller's is left");
+            debug_assert!(left > 0, "the cache's reference goes, the caller's is left");
             return Outcome::Gone(Home::Slot(entry));
         }
         let outcome = if mapping.put_back(index, pfn, entry) {
@@ -75,7 +75,7 @@ impl<H: Host> Memory<H> {
         } else {
             // Truncated meanwhile.
             let left = meta.put();
-            debug_assert_eq!(left, 1);
+            debug_assert!(left > 0);
             Outcome::Gone(Home::Nowhere)
         };
         self.end_busy(entry);

@@ -10,7 +10,7 @@ use super::Outcome;
 use crate::anon_vma::Alive;
 use crate::frames::FrameState;
 use crate::policy::{
-    AccessedBits, Arrival, Builtin, FirstUse, PageId, PageKind, PolicyConfig, References,
+    AccessedBits, Arrival, Builtin, FirstUse, PageId, PageKind, PolicyConfig, PutBack, References,
     ReplacementPolicy, Shadow,
 };
 use crate::{Host, Memory};
@@ -105,7 +105,7 @@ impl<H: Host> Memory<H> {
         }
     }
 
-    /// A frame the policy knows is being freed.
+    /// A frame the policy may know is being freed, or evicted without having been asked.
     #[cold]
     pub(crate) fn forget_page(&self, pfn: Pfn) {
         let page = PageId(self.frame_number(pfn));
@@ -164,6 +164,11 @@ impl<H: Host> Memory<H> {
             let there = meta.try_get();
             if there {
                 held.push(pfn);
+                if meta.is_locked() {
+                    // Whoever evicts it is to tell the policy what became of it first.
+                    self.reclaim.arrivals.lock().push(Arrived { frame, first_use, shadow });
+                    continue;
+                }
             }
             let kind = kind_of(meta.state()).filter(|_| there && !meta.is_known());
             let Some(kind) = kind else {
@@ -192,22 +197,32 @@ impl<H: Host> Memory<H> {
         len
     }
 
-    /// The page that should go next, with a reference that the caller owns.
+    /// The page that should go next, locked, with a reference that the caller owns.
     pub(super) fn isolate(&self, alive: &mut Alive<H>) -> Option<Pfn> {
         let mut held = Vec::new();
+        let mut busy = Vec::new();
         let mut lru = self.reclaim.lru.lock();
         self.hand_over(&mut lru, &mut held);
         let wanted = self.wanted();
         let chosen = lru.policy.as_mut().and_then(|policy| {
             let mut bits = Tables { memory: self, alive };
-            loop {
-                let page = policy.isolate(wanted, &mut bits)?;
+            let chosen = loop {
+                let Some(page) = policy.isolate(wanted, &mut bits) else { break None };
                 let pfn = self.frame_at(page.0);
-                if self.meta(pfn).try_get() {
-                    return Some(pfn);
+                if !self.meta(pfn).try_get() {
+                    // Being freed: whoever does so waits for the lock, to have it removed.
+                    continue;
                 }
-                // Being freed: whoever does so waits for the lock, to have it removed.
+                if self.meta(pfn).try_lock() {
+                    break Some(pfn);
+                }
+                held.push(pfn);
+                busy.push(page);
+            };
+            for page in busy {
+                policy.putback(page, PutBack::Later);
             }
+            chosen
         });
         drop(lru);
         self.put_all(held.into_iter());
@@ -215,7 +230,7 @@ impl<H: Host> Memory<H> {
         chosen
     }
 
-    /// Tells the policy what became of an isolated page, and drops the reference to it.
+    /// Tells the policy what became of an isolated page, unlocks it, and drops the reference to it.
     pub(super) fn settle(&self, pfn: Pfn, outcome: Outcome<H>) {
         let page = PageId(self.frame_number(pfn));
         let meta = self.meta(pfn);
@@ -239,6 +254,7 @@ impl<H: Host> Memory<H> {
                 }
             }
         }
+        meta.unlock();
         drop(lru);
         if let Some((home, shadow)) = evicted {
             self.keep_shadow_at(home, shadow);

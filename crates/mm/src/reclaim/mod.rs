@@ -319,7 +319,7 @@ impl<H: Host> Memory<H> {
         }
     }
 
-    /// Tries to evict an isolated page, to which the caller gives up its reference; whether it went.
+    /// Tries to evict a page that was isolated and locked, and ends both; whether it went.
     fn evict(&self, pfn: Pfn, reclaimer: Reclaimer, alive: &mut Alive<H>) -> bool {
         let state = self.meta(pfn).state();
         self.count_scan(state, reclaimer);
@@ -342,13 +342,15 @@ impl<H: Host> Memory<H> {
     /// (Linux `reclaim_pages`).
     pub(crate) fn reclaim_page(&self, pfn: Pfn) {
         self.arm();
-        if self.meta(pfn).is_known() {
-            self.forget_page(pfn);
+        if !self.meta(pfn).try_lock() {
+            // Somebody else is at it.
+            return self.put(pfn);
         }
-        let mut alive = Alive::default();
-        if !self.evict(pfn, Reclaimer::Proactive, &mut alive) {
-            self.note_arrival(pfn, FirstUse::Mapped, None);
-        }
+        // Even if it is not known: it may just be being told of.
+        self.forget_page(pfn);
+        // Should it stay the policy hears of it again, though not while it is locked.
+        self.note_arrival(pfn, FirstUse::Mapped, None);
+        self.evict(pfn, Reclaimer::Proactive, &mut Alive::default());
     }
 
     fn count_scan(&self, state: FrameState, reclaimer: Reclaimer) {

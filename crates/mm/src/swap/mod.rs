@@ -250,8 +250,22 @@ impl<H: Host> Memory<H> {
 
     /// Takes a frame out of the swap cache if nothing refers to its slot (Linux
     /// `folio_free_swap`): it is the only copy then. The caller holds a reference. Whether it is
-    /// not in the swap cache afterwards.
+    /// not in the swap cache afterwards; it may be when somebody is about to evict it.
     pub(crate) fn try_free_swap(&self, pfn: Pfn) -> bool {
+        let meta = self.meta(pfn);
+        if !meta.is_swap_cached() {
+            return true;
+        }
+        if !meta.try_lock() {
+            return false;
+        }
+        let freed = self.free_swap_of_locked(pfn);
+        meta.unlock();
+        freed
+    }
+
+    /// As [`Self::try_free_swap`], by who has locked the page.
+    pub(crate) fn free_swap_of_locked(&self, pfn: Pfn) -> bool {
         let meta = self.meta(pfn);
         let Some((area, slot)) = meta.swap_slot() else { return true };
         let Some(active) = self.swap_area(area) else { return false };
@@ -416,7 +430,7 @@ impl<H: Host> Memory<H> {
         drop(slots);
         self.after_free(&active, slot, freed);
         let left = meta.put();
-        debug_assert_eq!(left, 1, "the caller holds the last reference");
+        debug_assert!(left > 0, "the caller holds a reference");
         true
     }
 
