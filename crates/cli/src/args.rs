@@ -255,7 +255,7 @@ pub(crate) struct RootfsArgs {
 }
 
 /// What `text` stands for; clap prints why it stands for nothing.
-fn parse_as<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+pub(crate) fn parse_as<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
 }
 

@@ -9,12 +9,13 @@ pub(crate) mod figures;
 pub(crate) mod input;
 pub(crate) mod table;
 
-use crate::args::parse_size;
+use crate::args::{parse_as, parse_size};
 use crate::failure::Failure;
 use clap::{Args, ValueEnum};
 use figures::{Figures, Form};
 use indicatif::{ProgressBar, ProgressStyle};
 use input::Input;
+use kilburn_mm::policy::Builtin;
 use kilburn_mmu::ModelConfig;
 use kilburn_trace::managed::Managed;
 use kilburn_trace::recorded::Recorded;
@@ -37,6 +38,7 @@ Examples:
   kilburn run --record cc.ktrace --root /srv/trixie gcc -c hello.c; kilburn sim cc.ktrace --json
   kilburn sim *.ktrace --timing mine.toml --csv > counts.csv
   kilburn sim *.ktrace --parquet counts.parquet
+  kilburn sim cc.ktrace --memory 8M --policy mglru
 
 A trace recorded by `kilburn run --record` is replayed over the tables that its run had. Others, and with
 --memory that one, too, get address spaces of the memory manager: a page is zeroed when it is first used, and
@@ -67,6 +69,11 @@ pub(crate) struct Arguments {
     /// that were recorded]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     memory: Option<u64>,
+
+    /// When memory is used up, swap out the page that this policy chooses: two-list, mglru, clock, fifo, lru, arc, s3-fifo,
+    /// sieve, random [default: no swap, and the replay ends there]
+    #[arg(long, value_name = "NAME", requires = "memory", value_parser = parse_as::<Builtin>)]
+    policy: Option<Builtin>,
 
     /// Stop after this many accesses of each trace
     #[arg(long, value_name = "N")]
@@ -118,6 +125,8 @@ pub(crate) struct Setup {
     pub(crate) config: ModelConfig,
     /// Address spaces of the memory manager on a machine with so much; `None` for the tables that were recorded.
     pub(crate) memory: Option<u64>,
+    /// Who chooses the page that is swapped out; `None` for no swap.
+    pub(crate) policy: Option<Builtin>,
     pub(crate) format: Option<TraceFormat>,
     /// Most accesses.
     pub(crate) limit: Option<u64>,
@@ -129,6 +138,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         config: timing::load(&arguments.timing)
             .map_err(|why| Failure::usage(format!("--timing: {why}")))?,
         memory: arguments.memory,
+        policy: arguments.policy,
         format: arguments.format,
         limit: arguments.limit,
     };
@@ -209,7 +219,7 @@ fn prepare(setup: &Setup, source: &Source) -> Result<Replay, Failure> {
     let backing = if source.header().levels > 0 && setup.memory.is_none() {
         Backing::Recorded(Recorded::new(source.header()))
     } else {
-        let managed = Managed::new(setup.memory.unwrap_or(MEMORY))
+        let managed = Managed::new(setup.memory.unwrap_or(MEMORY), setup.policy)
             .map_err(|why| Failure::usage(format!("--memory: {why}")))?;
         Backing::Managed(Box::new(managed))
     };

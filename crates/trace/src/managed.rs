@@ -8,9 +8,10 @@
 use crate::event::Sharing;
 use kilburn_addr::{Access, Errno, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
 use kilburn_mm::layout::Arch;
+use kilburn_mm::policy::Builtin;
 use kilburn_mm::{
     Caller, Fault, FaultDone, FlushReason, FlushScope, Host, Layout, Memory, MemoryConfig, Mm,
-    MmapRequest, SegvCode, TlbFlush,
+    MmapRequest, SegvCode, SwapArea, TlbFlush,
 };
 use kilburn_mmu::{Cause, Flush, Space};
 use kilburn_paging::{PhysMem, X86_64};
@@ -25,6 +26,8 @@ pub const CHUNK: u64 = 64 << 10;
 
 /// First frame.
 const FIRST_FRAME: u64 = 0x100;
+/// Pages of swap for each frame of memory.
+const SWAP_FRAMES: u64 = 16;
 /// `MAP_FIXED | MAP_ANONYMOUS`
 const ANONYMOUS: u64 = 0x10 | 0x20;
 /// `MAP_SHARED`
@@ -152,6 +155,27 @@ impl Host for TraceHost {
     }
 }
 
+/// Swap for pages whose bytes nobody knows: they are zeros in RAM, and so they come back.
+struct ZeroSwap {
+    slots: u32,
+}
+
+impl SwapArea for ZeroSwap {
+    fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    fn read(&self, _: u32, into: &mut [u8; 4096]) -> Result<(), Errno> {
+        into.fill(0);
+        Ok(())
+    }
+
+    fn write(&self, _: u32, from: &[u8; 4096]) -> Result<(), Errno> {
+        debug_assert!(from.iter().all(|byte| *byte == 0), "a trace has no bytes");
+        Ok(())
+    }
+}
+
 /// Why an access cannot be resolved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unresolved {
@@ -172,11 +196,11 @@ pub struct Managed {
 }
 
 impl Managed {
-    /// A machine with `bytes` of memory.
+    /// A machine with `bytes` of memory. With a policy, it chooses the page that is swapped out when memory is used up.
     ///
     /// # Errors
     /// What is wrong with that much, in one line.
-    pub fn new(bytes: u64) -> Result<Self, String> {
+    pub fn new(bytes: u64, policy: Option<Builtin>) -> Result<Self, String> {
         let frames = bytes / PAGE_SIZE;
         let ram = SparseRam::new(frames)
             .ok_or_else(|| format!("memory of {bytes} bytes cannot be reserved"))?;
@@ -187,7 +211,13 @@ impl Managed {
         config.overcommit = kilburn_mm::Overcommit::Always;
         config.mmap_min_addr = 0;
         config.max_map_count = u32::MAX;
+        config.policy = policy.unwrap_or(config.policy);
         let memory = Memory::new(host, config).map_err(|error| error.to_string())?;
+        if policy.is_some() {
+            let slots = frames.saturating_mul(SWAP_FRAMES).min(u64::from(u32::MAX)) as u32;
+            let swap = ZeroSwap { slots };
+            memory.swap_on("trace", Arc::new(swap), None).map_err(|error| error.to_string())?;
+        }
         Ok(Self { memory, spaces: BTreeMap::new(), areas_made: 0 })
     }
 
@@ -244,7 +274,12 @@ impl Managed {
         let mut is_new = false;
         loop {
             match mm.handle_fault(&Caller::ROOT, va, access) {
-                Ok(done) => return Ok(done),
+                Ok(done) => {
+                    if self.memory.is_kswapd_wanted() {
+                        self.memory.balance();
+                    }
+                    return Ok(done);
+                }
                 Err(Fault::Segv(SegvCode::MapErr)) if !is_new => {
                     let start = va.get() / CHUNK * CHUNK;
                     let end = (start + CHUNK).min(mm.layout().task_size().get());

@@ -22,7 +22,7 @@ fn access(access: Access, va: u64) -> Event {
 }
 
 fn managed(bytes: u64) -> Replay {
-    let backing = Backing::Managed(Box::new(Managed::new(bytes).expect("memory")));
+    let backing = Backing::Managed(Box::new(Managed::new(bytes, None).expect("memory")));
     Replay::new(timing::preset("simple").expect("a preset"), backing).expect("a shape")
 }
 
@@ -92,6 +92,25 @@ fn a_machine_that_is_full_says_so_and_keeps_its_counts() {
     assert_eq!(replay.counts().accesses, done + 1);
     assert!(done > 200, "{done}");
     check(&replay);
+}
+
+#[test]
+fn with_a_policy_a_machine_that_is_full_swaps() {
+    for policy in ["two-list", "lru"] {
+        let managed = Managed::new(4 << 20, Some(policy.parse().expect("a policy")));
+        let backing = Backing::Managed(Box::new(managed.expect("memory")));
+        let config = timing::preset("simple").expect("a preset");
+        let mut replay = Replay::new(config, backing).expect("a shape");
+        for n in (0..1500).chain(0..1500) {
+            replay.apply(&access(Access::Write, 0x40_0000 + n * PAGE_SIZE)).expect("room is made");
+        }
+        check(&replay);
+        // 1,024 frames at most keep what 1,500 pages need: the second time some come from swap.
+        let faults = &replay.counts().faults;
+        assert_eq!(faults.get("demand_zero"), Some(&1500), "{policy}: {faults:?}");
+        assert!(faults.get("swap") > Some(&476), "{policy}: {faults:?}");
+        assert!(replay.stats()[0].shootdowns[Cause::Reclaim as usize].requests > 0, "{policy}");
+    }
 }
 
 #[test]

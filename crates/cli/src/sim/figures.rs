@@ -29,6 +29,8 @@ pub(crate) struct Figures {
     faults: BTreeMap<&'static str, u64>,
     areas_made: u64,
     table_pages: Option<u64>,
+    /// What reclaim and swap did, as /proc/vmstat names it.
+    reclaim: BTreeMap<&'static str, u64>,
     time: Duration,
     /// Why the trace was not replayed to its end.
     pub(crate) error: Option<String>,
@@ -43,6 +45,12 @@ impl Figures {
         time: Duration,
     ) -> Self {
         let counts = replay.counts();
+        let reclaim = match replay.backing() {
+            Backing::Recorded(_) => BTreeMap::new(),
+            Backing::Managed(managed) => {
+                managed.memory().vm_stat().entries().filter(|(_, count)| *count > 0).collect()
+            }
+        };
         let (areas_made, table_pages) = match replay.backing() {
             Backing::Recorded(tables) => (0, tables.tables() as u64),
             Backing::Managed(managed) => {
@@ -59,6 +67,7 @@ impl Figures {
             faults: counts.faults.clone(),
             areas_made,
             table_pages: Some(table_pages),
+            reclaim,
             time,
             error,
         }
@@ -76,6 +85,7 @@ impl Figures {
             "faults": self.faults,
             "areas_made": self.areas_made,
             "table_pages": self.table_pages,
+            "reclaim": self.reclaim,
             "harts": harts,
             "error": self.error,
             "host_seconds": self.time.as_secs_f64(),
@@ -206,6 +216,9 @@ fn write_text(out: &mut String, figures: &Figures) -> std::fmt::Result {
     }
     for (name, count) in &figures.faults {
         writeln!(out, "  fault {name:<22}{count:>14}")?;
+    }
+    for (name, count) in &figures.reclaim {
+        writeln!(out, "  {name:<28}{count:>14}")?;
     }
     if let Some(pages) = figures.table_pages {
         writeln!(out, "  {:<28}{pages:>14}", "pages of tables at the end")?;

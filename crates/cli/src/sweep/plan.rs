@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! traces = ["cc.ktrace", "ls.lackey"]   # beside the file, if not absolute
-//! memory = "4G"                         # as `kilburn sim --memory`; likewise format and limit
+//! memory = "4G"                         # as `kilburn sim --memory`; likewise policy, format and limit
 //!
 //! [base]                                # a --timing file
 //! preset = "skylake"
@@ -16,11 +16,13 @@
 //! "l2.entries" = [384, 768, 1536]
 //! ```
 //!
-//! A value may be anything the key takes, a whole table too.
+//! A value may be anything the key takes, a whole table too. `memory` and `policy` may be keys of the grid as well.
 
-use crate::args::parse_size;
+use crate::args::{parse_as, parse_size};
 use crate::sim::{Setup, TraceFormat};
 use clap::ValueEnum as _;
+use kilburn_mm::policy::Builtin;
+use kilburn_mmu::ModelConfig;
 use kilburn_trace::timing;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -33,6 +35,7 @@ use toml::{Table, Value};
 struct File {
     traces: Vec<PathBuf>,
     memory: Option<String>,
+    policy: Option<String>,
     format: Option<String>,
     limit: Option<u64>,
     #[serde(default)]
@@ -77,8 +80,6 @@ impl Plan {
         if file.traces.is_empty() {
             return Err("traces: there is none".to_owned());
         }
-        let memory = file.memory.as_deref().map(parse_size).transpose();
-        let memory = memory.map_err(|why| format!("memory: {why}"))?;
         let format = file.format.as_deref().map(|name| TraceFormat::from_str(name, false));
         let format = format.transpose().map_err(|why| format!("format: {why}"))?;
         let counts = file.grid.values().map(Vec::len);
@@ -95,15 +96,16 @@ impl Plan {
             .collect::<Result<_, _>>()?;
         let mut plan = Self { axes: axes(&file.grid)?, runs: Vec::new() };
         for point in points_of(&file.grid) {
-            let (config, said) = configure(&file.base, &file.grid, &point).map_err(|why| {
+            let (machine, said) = configure(&file, &point).map_err(|why| {
                 let at = plan.axes.iter().zip(&point);
                 let at =
                     at.map(|(axis, &i)| format!("{} = {}: ", axis.name, shown(&axis.values[i])));
                 at.collect::<String>() + &why
             })?;
             for (trace, identity) in &identities {
-                let key = format!("{identity} {memory:?} {:?} {format:?} {said}", file.limit);
-                let setup = Setup { config: config.clone(), memory, format, limit: file.limit };
+                let key = format!("{identity} {:?} {format:?} {said}", file.limit);
+                let Machine { config, memory, policy } = machine.clone();
+                let setup = Setup { config, memory, policy, format, limit: file.limit };
                 plan.runs.push(Run { trace: trace.clone(), setup, point: point.clone(), key });
             }
         }
@@ -148,18 +150,44 @@ fn points_of(grid: &BTreeMap<String, Vec<Value>>) -> Vec<Vec<usize>> {
     })
 }
 
-/// The configuration at a point of the grid, and all that was said of it.
-fn configure(
-    base: &Table,
-    grid: &BTreeMap<String, Vec<Value>>,
-    point: &[usize],
-) -> Result<(kilburn_mmu::ModelConfig, String), String> {
-    let mut table = base.clone();
-    for ((name, values), &value) in grid.iter().zip(point) {
-        put(&mut table, name, &values[value])?;
+/// A point of the grid.
+#[derive(Clone)]
+struct Machine {
+    config: ModelConfig,
+    memory: Option<u64>,
+    policy: Option<Builtin>,
+}
+
+/// The machine at a point of the grid, and all that was said of it.
+fn configure(file: &File, point: &[usize]) -> Result<(Machine, String), String> {
+    let mut table = file.base.clone();
+    let given = |text: &Option<String>| text.clone().map(Value::String);
+    let (mut memory, mut policy) = (given(&file.memory), given(&file.policy));
+    for ((name, values), &value) in file.grid.iter().zip(point) {
+        match name.as_str() {
+            "memory" => memory = Some(values[value].clone()),
+            "policy" => policy = Some(values[value].clone()),
+            _ => put(&mut table, name, &values[value])?,
+        }
+    }
+    fn read<T>(
+        name: &str,
+        value: Option<&Value>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, String> {
+        let Some(value) = value else { return Ok(None) };
+        let parsed = value.as_str().ok_or_else(|| "a text is needed".to_owned()).and_then(parse);
+        parsed.map(Some).map_err(|why| format!("{name}: {why}"))
+    }
+    let memory = read("memory", memory.as_ref(), parse_size)?;
+    let policy = read("policy", policy.as_ref(), parse_as::<Builtin>)?;
+    if policy.is_some() && memory.is_none() {
+        return Err("policy: it needs a memory that can be used up".to_owned());
     }
     let said = serde_json::to_string(&table).map_err(|error| error.to_string())?;
-    Ok((timing::from_table(table)?, said))
+    let said = format!("{memory:?} {:?} {said}", policy.map(|policy| format!("{policy:?}")));
+    let machine = Machine { config: timing::from_table(table)?, memory, policy };
+    Ok((machine, said))
 }
 
 /// Puts `value` where the dotted `path` leads.
@@ -215,6 +243,8 @@ mod tests {
         assert!(said("traces = []").contains("there is none"));
         assert!(said("traces = ['c']").contains("c: "));
         assert!(said("traces = ['a']\ntrace = 1").contains("unknown field"));
+        assert!(said("traces = ['a']\npolicy = 'lru'").contains("needs a memory"));
+        assert!(said("traces = ['a']\n[grid]\nmemory = ['1X']").starts_with("memory = 1X: memory"));
         assert!(said("traces = ['a']\nformat = 'elf'").contains("format: "));
         assert!(said("traces = ['a']\n[grid]\nasids = []").contains("no value"));
         assert!(said("traces = ['a']\n[grid]\npreset = ['z80']").starts_with("preset = z80: "));
