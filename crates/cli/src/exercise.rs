@@ -1,13 +1,16 @@
 //! `kilburn exercise`: questions about address translation, drawn by a seed, and the answers checked.
 //!
-//! The systems are those of `kilburn translate`, so the answer to a question is what that command says.
+//! The systems are those of `kilburn translate`, so the answer to a question is what that command says; with a trace the questions
+//! are about a real process, at moments of its run that are drawn.
 
 use crate::failure::Failure;
+use crate::translate::moment::{self, MomentArgs, Replayed};
 use crate::translate::{broken, parse_number, system, text};
 use clap::Args;
-use kilburn_addr::Access;
+use kilburn_addr::{Access, PAGE_SHIFT};
 use kilburn_mmu::textbook::{Contents, Explanation, System, SystemConfig, csapp};
 use kilburn_paging::{HardwareFormat as _, Textbook};
+use kilburn_trace::replay::Moment;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore as _, SeedableRng as _};
 use serde_json::json;
@@ -21,6 +24,8 @@ Examples:
   kilburn exercise --preset csapp
   kilburn exercise --seed 7 --solve   the question and its answers
   kilburn exercise --seed 7 --json    the same for a program
+  kilburn exercise --trace cc.ktrace --timing skylake --at 100000 --count 3
+                                      about a real run, at moments in its first 100,000 accesses
 
 Numbers are 0x-hexadecimal or decimal, yes and no are y and n. What has no value, such as the PPN after a page fault,
 is answered with a dash.
@@ -34,6 +39,9 @@ pub(crate) struct Arguments {
     /// Ask about a book's system instead of one that is drawn
     #[arg(long, value_enum)]
     preset: Option<system::Preset>,
+
+    #[command(flatten)]
+    moment: MomentArgs,
 
     /// Seed of the system and the questions
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -55,7 +63,7 @@ pub(crate) struct Arguments {
 /// One thing asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Item {
-    name: &'static str,
+    name: String,
     answer: Answer,
 }
 
@@ -99,18 +107,44 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(arguments.seed);
     let mut list = Vec::new();
     let mut wrong = 0;
+    let mut replayed = match &arguments.moment.trace {
+        Some(trace) => Some(Replayed::open(trace, &arguments.moment.timing)?),
+        None => None,
+    };
+    let mut at = 0;
     for number in 1..=arguments.count {
+        if let Some(replayed) = &mut replayed {
+            let moments = arguments.moment.at.unwrap_or(MOMENTS).max(u64::from(arguments.count));
+            at += 1 + rng.next_u64() % (moments / u64::from(arguments.count));
+            let moment = draw_moment(replayed, at)?;
+            let mut told = Vec::new();
+            question(&mut told, at, &moment).map_err(broken)?;
+            let told = String::from_utf8_lossy(&told).into_owned();
+            let items = moment_items(&moment);
+            if arguments.json {
+                list.push(
+                    json!({ "va": moment.va.get(), "system": told, "answers": as_json(&items) }),
+                );
+                continue;
+            }
+            writeln!(out, "Question {number}: {told}").map_err(broken)?;
+            wrong += ask(&mut out, &mut input, &items, arguments.solve).map_err(broken)?;
+            continue;
+        }
         let (mut system, va) = draw(arguments.preset, &mut rng)?;
         let before = system.clone();
         let items = items(&system.translate(va, Access::Read));
         if arguments.json {
-            let answers: serde_json::Map<_, _> =
-                items.iter().map(|item| (item.name.into(), item.answer.to_text().into())).collect();
+            let answers = as_json(&items);
             list.push(json!({ "va": va, "system": describe(&before), "answers": answers }));
             continue;
         }
-        let asked = ask(&mut out, &mut input, (number, va), &before, &items, arguments.solve);
-        wrong += asked.map_err(broken)?;
+        let bits = before.config().format.va_bits();
+        writeln!(out, "Question {number}: {}.\n", describe(&before)).map_err(broken)?;
+        text::contents(&mut out, &before).map_err(broken)?;
+        writeln!(out, "A program reads the byte at virtual address {}.\n", text::hex(va, bits))
+            .map_err(broken)?;
+        wrong += ask(&mut out, &mut input, &items, arguments.solve).map_err(broken)?;
     }
     if arguments.json {
         let text = serde_json::to_string_pretty(&list).expect("plain values");
@@ -149,12 +183,99 @@ fn draw(
     Ok((system, va))
 }
 
+fn number(name: impl Into<String>, value: Option<u64>) -> Item {
+    Item { name: name.into(), answer: Answer::of(value) }
+}
+
+fn yes_no(name: impl Into<String>, value: Option<bool>) -> Item {
+    Item { name: name.into(), answer: value.map_or(Answer::Nothing, Answer::YesNo) }
+}
+
+fn as_json(items: &[Item]) -> serde_json::Map<String, serde_json::Value> {
+    items.iter().map(|item| (item.name.clone(), item.answer.to_text().into())).collect()
+}
+
+/// Accesses among which a moment is drawn, where nobody said how many.
+const MOMENTS: u64 = 1_000_000;
+
+/// The moment after `at` accesses, and the access that comes then.
+fn draw_moment(replayed: &mut Replayed, at: u64) -> Result<Moment, Failure> {
+    replayed.go_to(at)?;
+    let (access, va) = replayed.next_access()?;
+    replayed.explain(None, va, access)
+}
+
+/// All that is needed to answer by hand.
+fn question(out: &mut impl Write, at: u64, moment: &Moment) -> io::Result<()> {
+    let said = &moment.said;
+    writeln!(out, "after {at} accesses, {}.\n", moment::who(moment))?;
+    writeln!(
+        out,
+        "Addresses have {} bits, pages 4 KiB; tables have {} levels of 512 entries of 8 bytes. A PTE: bit 0 valid, 1 read, 2 write,\n\
+         3 execute (none of these three: it leads to a table), 4 user, 6 accessed, 7 dirty, 10 and up the PPN.",
+        moment::va_bits(moment),
+        moment.levels
+    )?;
+    for look in &said.tlb {
+        let (sets, ways) = look.shape;
+        let (size, set) = (1_u64 << (look.page_shift - 10), moment::set(&look.held));
+        let place = look.place;
+        writeln!(
+            out,
+            "{place} TLB, {sets} x {ways}: the set it looks in has for pages of {size} KiB: {set}"
+        )?;
+    }
+    if let Some(root) = said.steps.first() {
+        writeln!(
+            out,
+            "The root table lies at {:#x}. Words of memory:",
+            root.entry_at.get() >> PAGE_SHIFT << PAGE_SHIFT
+        )?;
+    }
+    let mut words: Vec<_> = said.steps.iter().map(|step| (step.entry_at.get(), step.raw)).collect();
+    words.sort_unstable();
+    for (address, word) in words {
+        writeln!(out, "  {address:#x}: {word:#018x}")?;
+    }
+    if let Some(look) = said.caches.first() {
+        let (sets, ways, line) = look.shape;
+        let (bytes, set) = (1 << line, moment::set(&look.held));
+        writeln!(
+            out,
+            "{} cache, {sets} x {ways} lines of {bytes} bytes: the set it looks in has: {set}",
+            look.place
+        )?;
+    }
+    writeln!(out)
+}
+
+fn moment_items(moment: &Moment) -> Vec<Item> {
+    let said = &moment.said;
+    let (vpn, vpo) = moment::page_of(moment);
+    let mut items = vec![number("VPN", Some(vpn)), number("VPO", Some(vpo))];
+    for look in said.tlb.iter().filter(|look| look.page_shift == PAGE_SHIFT) {
+        items.push(number(format!("{} TLBI", look.place), Some(look.index)));
+        items.push(number(format!("{} TLBT", look.place), Some(look.tag)));
+    }
+    items.push(yes_no("TLB hit", Some(said.is_tlb_hit())));
+    for step in &said.steps {
+        items.push(number(format!("index, level {}", step.level), Some(step.index as u64)));
+        items.push(number(format!("PTE at, level {}", step.level), Some(step.entry_at.get())));
+    }
+    let at = said.physical.ok().map(|(at, _)| at.get());
+    items.push(yes_no("page fault", Some(at.is_none())));
+    items.push(number("PPN", at.map(|at| at >> PAGE_SHIFT)));
+    items.push(number("physical address", at));
+    if let Some(look) = said.caches.first() {
+        items.push(number("CO", Some(look.offset)));
+        items.push(number("CI", Some(look.index)));
+        items.push(number("CT", Some(look.tag)));
+        items.push(yes_no("cache hit", Some(look.is_hit())));
+    }
+    items
+}
+
 fn items(said: &Explanation) -> Vec<Item> {
-    let number = |name, value| Item { name, answer: Answer::of(value) };
-    let yes_no = |name, value: Option<bool>| Item {
-        name,
-        answer: value.map_or(Answer::Nothing, Answer::YesNo),
-    };
     let (ppn, pa) = said.physical.ok().unzip();
     let mut items = vec![number("VPN", Some(said.vpn)), number("VPO", Some(said.vpo))];
     if let Some(look) = said.tlb {
@@ -198,15 +319,9 @@ fn describe(system: &System) -> String {
 fn ask(
     out: &mut impl Write,
     input: &mut impl BufRead,
-    (number, va): (u32, u64),
-    system: &System,
     items: &[Item],
     solve: bool,
 ) -> io::Result<u32> {
-    writeln!(out, "Question {number}: {}.\n", describe(system))?;
-    text::contents(out, system)?;
-    let bits = system.config().format.va_bits();
-    writeln!(out, "A program reads the byte at virtual address {}.\n", text::hex(va, bits))?;
     let mut wrong = 0;
     for Item { name, answer } in items {
         write!(out, "  {name:<18}")?;
@@ -237,10 +352,8 @@ mod tests {
 
     fn answered(va: u64, answers: &str) -> u32 {
         let mut system = csapp();
-        let before = system.clone();
         let items = items(&system.translate(va, Access::Read));
-        let mut out = Vec::new();
-        ask(&mut out, &mut answers.as_bytes(), (1, va), &before, &items, false).unwrap()
+        ask(&mut Vec::new(), &mut answers.as_bytes(), &items, false).unwrap()
     }
 
     #[test]

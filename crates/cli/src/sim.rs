@@ -215,7 +215,8 @@ pub(crate) fn replay(
     Ok(Figures::new(name, &replay, error, start.elapsed()))
 }
 
-fn prepare(setup: &Setup, source: &Source) -> Result<Replay, Failure> {
+/// A replay with nothing done yet.
+pub(crate) fn prepare(setup: &Setup, source: &Source) -> Result<Replay, Failure> {
     let backing = if source.header().levels > 0 && setup.memory.is_none() {
         Backing::Recorded(Recorded::new(source.header()))
     } else {

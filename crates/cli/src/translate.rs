@@ -1,10 +1,13 @@
-//! `kilburn translate`: addresses of a textbook system translated, with every field and every step.
+//! `kilburn translate`: addresses of a textbook system, or of a real process, translated with every field and every step.
 //!
 //! - [`system`]: which system: a preset, or one of one's own by flags.
 //! - [`text`]: the steps as text. [`picture`]: the same as SVG.
 //!
+//! - [`moment`]: a process of a recorded run, at a moment of it.
+//!
 //! The translation itself is `kilburn_mmu::textbook`.
 
+pub(crate) mod moment;
 pub(crate) mod picture;
 pub(crate) mod system;
 pub(crate) mod text;
@@ -27,6 +30,11 @@ Examples:
   kilburn translate --preset csapp 0x03d4 --svg csapp.svg
   kilburn translate --va-bits 16 --pa-bits 14 --page 256 --levels 2 --tlb 4x2 --cache 8x2x16 0xbeef
   kilburn translate --va-bits 14 --pa-bits 16 --page 4K --map 0:12 --map 3:6 0x3229 0x1369
+  kilburn translate --trace cc.ktrace --timing skylake --at 1000000
+  kilburn translate --trace cc.ktrace --timing skylake --at 1000000 --pid 3 0x10430
+
+With --trace, what `kilburn run --record` wrote is replayed up to a moment; then the access that comes next is explained, or one to
+each ADDRESS, on the TLBs, walk caches, tables and caches as they are then.
 
 Several addresses are translated in order: what one brings into TLB and cache, the next one finds.
 Without --map, pages, frames and bytes of a system of one's own are drawn by --seed. Page tables lie
@@ -41,8 +49,11 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     system: SystemArgs,
 
+    #[command(flatten)]
+    moment: moment::MomentArgs,
+
     /// Addresses to translate, 0x-hexadecimal or decimal
-    #[arg(value_name = "ADDRESS", value_parser = parse_number, required_unless_present = "show")]
+    #[arg(value_name = "ADDRESS", value_parser = parse_number, required_unless_present_any = ["show", "trace"])]
     addresses: Vec<u64>,
 
     /// The accesses are stores
@@ -50,7 +61,7 @@ pub(crate) struct Arguments {
     write: bool,
 
     /// Print the contents of TLB, page table and cache first
-    #[arg(long)]
+    #[arg(long, conflicts_with = "trace")]
     show: bool,
 
     /// Print a JSON list of one object an address
@@ -58,7 +69,7 @@ pub(crate) struct Arguments {
     json: bool,
 
     /// Draw the (last) translation into FILE
-    #[arg(long, value_name = "FILE", requires = "addresses")]
+    #[arg(long, value_name = "FILE", requires = "addresses", conflicts_with = "trace")]
     svg: Option<PathBuf>,
 }
 
@@ -77,9 +88,20 @@ pub(crate) fn parse_number(text: &str) -> Result<u64, String> {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let mut system = arguments.system.build(&arguments.addresses)?;
     let access = if arguments.write { Access::Write } else { Access::Read };
     let mut out = io::stdout().lock();
+    if let Some(trace) = &arguments.moment.trace {
+        let moments = moment::explain(&arguments.moment, trace, &arguments.addresses, access)?;
+        if arguments.json {
+            let list: Vec<Value> = moments.iter().map(moment::as_json).collect();
+            let text = serde_json::to_string_pretty(&list).expect("plain values");
+            writeln!(out, "{text}").map_err(broken)?;
+        } else {
+            moments.iter().try_for_each(|said| moment::steps(&mut out, said)).map_err(broken)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut system = arguments.system.build(&arguments.addresses)?;
     if arguments.show {
         text::contents(&mut out, &system).map_err(broken)?;
     }

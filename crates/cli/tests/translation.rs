@@ -200,3 +200,134 @@ fn an_endless_trace_ends_with_a_signal_and_keeps_its_counts() {
     assert!(figures[0]["accesses"].as_u64() > Some(90_000), "{figures}");
     assert!(figures[0]["error"].as_str().expect("why").contains("stopped by a signal"));
 }
+
+#[test]
+fn a_real_process_is_explained_at_a_moment_of_its_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let trace = folder.path().join("tour.ktrace").display().to_string();
+    assert_eq!(kilburn(&["run", "--record", &trace, "--stats=off"]).status.code(), Some(0));
+    for at in ["1", "3000", "200000", "2000000"] {
+        let arguments =
+            ["translate", "--trace", &trace, "--timing", "skylake", "--at", at, "--json"];
+        let output = kilburn(&arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let said = &json(&output)[0];
+        assert!(said["pid"].as_u64() > Some(0), "{said}");
+        let walk = said["walk"].as_array().expect("steps");
+        let vpn = said["vpn"].as_u64().expect("a number");
+        for step in walk {
+            let level = step["level"].as_u64().expect("a level");
+            assert_eq!(step["index"].as_u64(), Some(vpn >> (9 * level) & 511), "{said}");
+            assert_eq!(
+                step["entry_address"].as_u64().unwrap() >> 3 & 511,
+                step["index"].as_u64().unwrap()
+            );
+        }
+        let Some(pa) = said["pa"].as_u64() else {
+            assert!(said["fault"].is_string(), "{said}");
+            continue;
+        };
+        assert_eq!(walk.len(), 3);
+        let leaf = walk[2]["entry"].as_u64().expect("an entry");
+        assert_eq!(pa, (leaf >> 10 & ((1 << 44) - 1)) << 12 | said["vpo"].as_u64().unwrap());
+        let line = &said["caches"][0];
+        let [co, ci, ct] = ["co", "ci", "ct"].map(|key| line[key].as_u64().expect("a number"));
+        assert_eq!(ct << 12 | ci << 6 | co, pa, "64 sets of 64 bytes");
+        // What is in the TLB agrees with the tables: the page hits or a walk finds it.
+        let tlb = said["tlb"].as_array().expect("lookups");
+        assert_eq!(tlb[0]["tlbi"].as_u64(), Some(vpn & (tlb[0]["sets"].as_u64().unwrap() - 1)));
+    }
+    let output = kilburn(&["translate", "--trace", &trace, "--pid", "99", "0x10000"]);
+    assert_eq!(output.status.code(), Some(2), "no such process");
+}
+
+#[test]
+fn questions_about_a_real_run_are_answered_by_their_solutions() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let trace = folder.path().join("tour.ktrace").display().to_string();
+    assert_eq!(kilburn(&["run", "--record", &trace, "--stats=off"]).status.code(), Some(0));
+    let ask = ["exercise", "--trace", &trace, "--timing", "skylake", "--seed", "5", "--count", "3"];
+    let solved = json(&kilburn(&[&ask[..], &["--json"]].concat()));
+    assert_eq!(solved, json(&kilburn(&[&ask[..], &["--json"]].concat())), "by the seed");
+    // The solution in the order that it is asked for: that of --solve.
+    let told = text(&kilburn(&[&ask[..], &["--solve"]].concat()).stdout);
+    let is_item = |line: &&str| line.starts_with("  ") && !line.trim().starts_with("0x");
+    let answers: Vec<&str> =
+        told.lines().filter(is_item).filter_map(|line| line.split_whitespace().last()).collect();
+    let answered = |answers: &[&str]| {
+        use std::io::Write as _;
+        let mut child = Command::new(env!("CARGO_BIN_EXE_kilburn"))
+            .args(ask)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let mut pipe = child.stdin.take().expect("a pipe");
+        pipe.write_all((answers.join("\n") + "\n").as_bytes()).expect("read");
+        drop(pipe);
+        child.wait().expect("it ends").code()
+    };
+    assert_eq!(answered(&answers), Some(0), "{told}");
+    assert_eq!(answered(&[&["0x1"], &answers[1..]].concat()), Some(1), "{told}");
+}
+
+#[test]
+fn a_recorded_debian_program_is_replayed_with_the_same_counts() {
+    let Some(root) = std::env::var_os("KILBURN_ROOT") else {
+        eprintln!(
+            "SKIP: KILBURN_ROOT names no Debian riscv64 root folder (make one: kilburn rootfs DIR python3)"
+        );
+        return;
+    };
+    let root = root.to_str().expect("text");
+    let folder = tempfile::tempdir().expect("a folder");
+    let trace = folder.path().join("run.ktrace").display().to_string();
+    for program in [
+        &["python3", "-c", "print(sum(i * i for i in range(3000)))"][..],
+        &["dash", "-c", "for i in 1 2 3; do ls /bin | sort | wc -l; done"],
+    ] {
+        let run = [
+            "run",
+            "--root",
+            root,
+            "--harts",
+            "2",
+            "--record",
+            &trace,
+            "--timing",
+            "skylake",
+            "--stats=json",
+        ];
+        let output = kilburn(&[&run[..], program].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let run: Value = serde_json::from_slice(&output.stderr).expect("figures on stderr");
+        let output = kilburn(&["sim", &trace, "--timing", "skylake", "--json"]);
+        let replayed = json(&output);
+        for (hart, replayed) in run["timing"]
+            .as_array()
+            .expect("one a hart")
+            .iter()
+            .zip(replayed[0]["harts"].as_array().expect("one a hart"))
+        {
+            for key in [
+                "instructions",
+                "tlb",
+                "walk_reads_by_level",
+                "walk_cache_hits_by_level",
+                "walks_by_cause",
+                "shootdowns",
+            ] {
+                assert_eq!(hart[key], replayed[key], "{key} of {program:?}");
+            }
+        }
+        // Over address spaces of the memory manager: every area comes from the trace, and nothing is refused.
+        let output = kilburn(&["sim", &trace, "--memory", "1G", "--json"]);
+        let managed = &json(&output)[0];
+        assert_eq!(
+            (&managed["areas_made"], &managed["refused"]),
+            (&0.into(), &0.into()),
+            "{program:?}"
+        );
+        assert!(managed["faults"]["demand_zero"].as_u64() > Some(10), "{managed}");
+    }
+}

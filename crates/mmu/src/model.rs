@@ -8,6 +8,7 @@
 //!
 //! - [`Model`]: the whole; [`Model::translate`] answers an access, [`Model::flush`] a shootdown.
 //! - [`config`]: shapes and latencies; [`preset`]: those of real parts, with their sources.
+//! - [`explain`]: what an access would meet, step by step.
 //! - [`stats`]: what is counted. [`Cause`]: why a translation had to be walked for.
 //!
 //! The model is functional and in order: every latency is paid in full and nothing overlaps, so its
@@ -19,6 +20,7 @@ mod assoc;
 pub mod cache;
 pub mod cause;
 pub mod config;
+pub mod explain;
 pub mod preset;
 pub mod stats;
 mod tlb_array;

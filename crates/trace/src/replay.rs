@@ -8,7 +8,9 @@ use kilburn_addr::{Access, Errno, PAGE_SIZE, VirtAddr};
 use kilburn_mm::FaultKind;
 use kilburn_mmu::model::ModelFault;
 use kilburn_mmu::model::config::ConfigError;
+use kilburn_mmu::model::explain::ModelExplanation;
 use kilburn_mmu::{Cause, Flush, Model, ModelConfig, ModelStats, Translator};
+use kilburn_paging::Format as _;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -61,8 +63,28 @@ pub struct Replay {
     hart: usize,
     backing: Backing,
     counts: ReplayCounts,
+    /// Processes by their spaces, as far as the trace has named them.
+    processes: BTreeMap<u16, u32>,
     /// A fault was announced: the run tried the access again, so the first try is left out where faults are resolved at once.
     announced: Option<VirtAddr>,
+}
+
+/// An access at a moment of a trace.
+pub struct Moment {
+    /// The hart whose hardware is asked.
+    pub hart: usize,
+    /// The address space.
+    pub space: u16,
+    /// Its process, if the trace says.
+    pub pid: Option<u32>,
+    /// Levels of its tables.
+    pub levels: u8,
+    /// The address.
+    pub va: VirtAddr,
+    /// Load, store or fetch.
+    pub access: Access,
+    /// What it meets.
+    pub said: ModelExplanation,
 }
 
 struct Hart {
@@ -78,7 +100,15 @@ impl Replay {
     pub fn new(config: ModelConfig, backing: Backing) -> Result<Self, ConfigError> {
         let harts = vec![Hart { model: Model::new(config.clone())?, space: 0 }];
         let counts = ReplayCounts::default();
-        Ok(Self { config, harts, hart: 0, backing, counts, announced: None })
+        Ok(Self {
+            config,
+            harts,
+            hart: 0,
+            backing,
+            counts,
+            processes: BTreeMap::new(),
+            announced: None,
+        })
     }
 
     /// Replays all of `source`, at most `limit` accesses; the counts so far hold even after an error. `progress` is
@@ -150,7 +180,12 @@ impl Replay {
                 }
             }
             Event::Map { .. } | Event::Fault { .. } => return self.tables_changed(event),
-            Event::Process { .. } => (),
+            Event::Process { pid } => {
+                let space = self.harts[hart].space;
+                // After exec the process has another space.
+                self.processes.retain(|_, known| *known != pid);
+                self.processes.insert(space, pid);
+            }
             _ => self.areas_changed(event),
         }
         Ok(())
@@ -188,6 +223,9 @@ impl Replay {
 
     fn areas_changed(&mut self, event: &Event) {
         let space = self.harts[self.hart].space;
+        if *event == Event::Exit {
+            self.processes.remove(&space);
+        }
         let Backing::Managed(managed) = &mut self.backing else { return };
         let done: Result<(), Errno> = match *event {
             Event::Mmap { va, len, prot, sharing } => managed.mmap(space, (va, len), prot, sharing),
@@ -284,6 +322,50 @@ impl Replay {
             }
         }
         Err(format!("the access to {va} faults again and again"))
+    }
+
+    /// Follows events up to the next access, which is answered but not done; `None` at the end of the trace.
+    ///
+    /// # Errors
+    /// [`ReplayError`]
+    pub fn next_access(
+        &mut self,
+        source: &mut Source,
+    ) -> Result<Option<(Access, VirtAddr)>, ReplayError> {
+        loop {
+            match source.next_event()? {
+                None => return Ok(None),
+                Some(Event::Access { access, va, .. }) => return Ok(Some((access, va))),
+                Some(event) => self
+                    .apply(&event)
+                    .map_err(|why| ReplayError::Machine { record: source.record(), why })?,
+            }
+        }
+    }
+
+    /// What an access of process `pid` would meet now, on the hart that runs it or else on the one that runs; without a process it is
+    /// the one that runs. `None` for a process that the trace has not named, or whose space has ended.
+    pub fn explain(&mut self, pid: Option<u32>, va: VirtAddr, access: Access) -> Option<Moment> {
+        let space = match pid {
+            None => self.harts[self.hart].space,
+            Some(pid) => *self.processes.iter().find(|(_, known)| **known == pid)?.0,
+        };
+        let runs_it = self.harts.iter().position(|hart| hart.space == space);
+        let hart = if pid.is_none() { self.hart } else { runs_it.unwrap_or(self.hart) };
+        let model = &self.harts[hart].model;
+        let (levels, said) = match &mut self.backing {
+            Backing::Recorded(tables) => {
+                let hardware = tables.hardware(space);
+                (hardware.format.levels(), model.explain(tables.mem(), hardware, va, access))
+            }
+            Backing::Managed(managed) => {
+                let hardware = managed.hardware(space).ok()?;
+                let levels = hardware.format.levels();
+                (levels, model.explain(managed.mem(), hardware, va, access))
+            }
+        };
+        let pid = self.processes.get(&space).copied();
+        Some(Moment { hart, space, pid, levels, va, access, said })
     }
 
     /// Counts beside the models'.

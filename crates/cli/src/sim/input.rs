@@ -25,6 +25,11 @@ pub(crate) fn stop_flag() -> io::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
+/// A flag that nobody sets.
+pub(crate) fn never() -> Arc<AtomicBool> {
+    Arc::default()
+}
+
 /// A trace's bytes.
 pub(crate) struct Input {
     file: File,

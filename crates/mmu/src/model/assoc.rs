@@ -60,6 +60,11 @@ impl Assoc {
         (index as usize & self.set_mask) * self.ways
     }
 
+    /// The tags in the set of `index`, 0 for empty slots.
+    pub(super) fn ways_of(&self, index: u64) -> &[u64] {
+        &self.tags[self.first(index)..][..self.ways]
+    }
+
     /// The slot of `tag` in the set of `index`.
     #[inline]
     pub(super) fn find(&self, index: u64, tag: u64) -> Option<usize> {

@@ -109,6 +109,44 @@ impl Cache {
     pub fn stats(&self) -> CacheStats {
         self.stats
     }
+
+    fn look(&self, place: &'static str, at: u64) -> CacheLook {
+        let line = at >> self.line_shift;
+        let sets = self.assoc.sets() as u64;
+        let held = self.assoc.ways_of(line).iter().filter(|tag| **tag != 0);
+        CacheLook {
+            place,
+            shape: (self.assoc.sets(), self.assoc.slots() / self.assoc.sets(), self.line_shift),
+            offset: at & ((1 << self.line_shift) - 1),
+            index: line & (sets - 1),
+            tag: line / sets,
+            held: held.map(|tag| (tag - 1) / sets).collect(),
+        }
+    }
+}
+
+/// A cache asked for an address.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CacheLook {
+    /// Which level.
+    pub place: &'static str,
+    /// Sets, ways, and the log2 of the bytes of a line.
+    pub shape: (usize, usize, u32),
+    /// CO: the byte in its line.
+    pub offset: u64,
+    /// CI: the set.
+    pub index: u64,
+    /// CT: the rest of the line's number.
+    pub tag: u64,
+    /// The rests of the lines' numbers that are in the set.
+    pub held: vec::Vec<u64>,
+}
+
+impl CacheLook {
+    /// Whether the line is there.
+    pub fn is_hit(&self) -> bool {
+        self.held.contains(&self.tag)
+    }
 }
 
 /// The caches of a hart and the memory behind them.
@@ -141,6 +179,24 @@ impl Caches {
             return first.latency;
         }
         self.beyond_first(at.get(), size, traffic)
+    }
+
+    /// The caches that an access to `at` would ask: down to the first that has its line.
+    pub(super) fn looks(&self, at: PhysAddr, traffic: Traffic) -> vec::Vec<CacheLook> {
+        let first = match traffic {
+            Traffic::Fetch => ("L1 fetch", &self.l1_fetch),
+            Traffic::Read | Traffic::Write | Traffic::Walk => ("L1 data", &self.l1_data),
+        };
+        let below = [("L2", self.l2.as_ref()), ("L3", self.l3.as_ref())];
+        let below = below.into_iter().filter_map(|(place, cache)| Some((place, cache?)));
+        let mut looks = vec::Vec::new();
+        for (place, cache) in core::iter::once(first).chain(below) {
+            looks.push(cache.look(place, at.get()));
+            if looks.last().is_some_and(CacheLook::is_hit) {
+                break;
+            }
+        }
+        looks
     }
 
     /// Takes the walker's read of an entry through the caches; answers its cycles.

@@ -11,6 +11,7 @@
 use super::ModelEntry;
 use super::assoc::Assoc;
 use super::config::TlbConfig;
+use super::explain::TlbLook;
 use crate::mmu::{Flush, Mapping};
 use alloc::boxed::Box;
 use alloc::vec;
@@ -173,6 +174,30 @@ impl TlbArray {
     pub(super) fn peek(&self, asid: u16, va: VirtAddr) -> Option<Cached> {
         let (slot, _, shift) = self.position(asid, va)?;
         Some(self.cached(slot, shift))
+    }
+
+    /// The lookups of `va`, one for each page size, with what their sets hold of `asid`.
+    pub(super) fn looks(
+        &self,
+        place: &'static str,
+        asid: u16,
+        va: VirtAddr,
+    ) -> impl Iterator<Item = TlbLook> {
+        let index_bits = self.assoc.sets().ilog2();
+        self.shifts[..self.sizes].iter().zip(1..).map(move |(&page_shift, code)| {
+            let vpn = tag(asid, va, page_shift, code) >> VPN_SHIFT;
+            let is_ours =
+                |held: u64| held & SIZE_MASK == code && (held & GLOBAL != 0 || is_of(held, asid));
+            let held = self.assoc.ways_of(vpn).iter().copied().filter(|&held| is_ours(held));
+            TlbLook {
+                place,
+                page_shift,
+                shape: (self.assoc.sets(), self.assoc.slots() / self.assoc.sets()),
+                index: vpn & (self.assoc.sets() as u64 - 1),
+                tag: vpn >> index_bits,
+                held: held.map(|held| held >> VPN_SHIFT >> index_bits).collect(),
+            }
+        })
     }
 
     /// The largest page size held that is not larger than `1 << span_shift`.

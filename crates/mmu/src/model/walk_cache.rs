@@ -70,6 +70,22 @@ impl WalkCaches {
         None
     }
 
+    /// The level of the lowest table known for `va`, left as it is.
+    pub(super) fn lowest<F: HardwareFormat>(
+        &self,
+        format: F,
+        asid: u16,
+        va: VirtAddr,
+    ) -> Option<u8> {
+        let levels = (0..format.levels() - 1).zip(&self.caches);
+        levels.filter_map(|(level, cache)| Some((level, cache.as_ref()?))).find_map(
+            |(level, cache)| {
+                let tag = tag(asid, va, format.span_shift(level + 1));
+                cache.assoc.find(tag >> VPN_SHIFT, tag).map(|_| level)
+            },
+        )
+    }
+
     /// The leaf table known for `va`, left as it is.
     pub(super) fn peek<F: HardwareFormat>(
         &self,

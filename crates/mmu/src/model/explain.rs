@@ -1,0 +1,104 @@
+//! What a model would do with an access, step by step, without doing it.
+//!
+//! [`Model::explain`] leaves everything as it is: no entry is brought in, none becomes more recent, nothing is counted.
+//! Neighbour: [`super`], whose `access` does what is explained here.
+
+use super::cache::CacheLook;
+use super::{Level, Model};
+use crate::mmu::Space;
+use alloc::vec::Vec;
+use kilburn_addr::{Access, PhysAddr, VirtAddr};
+use kilburn_paging::PhysMem;
+use kilburn_paging::hardware::{HardwareFormat, Step, WalkStart, descend};
+use kilburn_paging::walk::WalkFault;
+
+/// One array of a TLB, asked for one page size.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TlbLook {
+    /// Which level.
+    pub place: &'static str,
+    /// log2 of the bytes of the pages asked for.
+    pub page_shift: u32,
+    /// Sets and ways of the array.
+    pub shape: (usize, usize),
+    /// TLBI: the set.
+    pub index: u64,
+    /// TLBT: the rest of the page number.
+    pub tag: u64,
+    /// The page numbers' rests that this space's entries of the set have, for pages of this size.
+    pub held: Vec<u64>,
+}
+
+impl TlbLook {
+    /// Whether the translation is there.
+    pub fn is_hit(&self) -> bool {
+        self.held.contains(&self.tag)
+    }
+}
+
+/// What becomes of an access.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ModelExplanation {
+    /// The lookups, in order: the first level's, and the second's unless the first hits.
+    pub tlb: Vec<TlbLook>,
+    /// The level of the table that a walk cache lets a walk begin at; `None` to begin at the root.
+    pub walk_from: Option<u8>,
+    /// The entries from the root on; a walk reads those from `walk_from` on.
+    pub steps: Vec<Step>,
+    /// The physical address, and the log2 of the page's bytes; or why there is none.
+    pub physical: Result<(PhysAddr, u32), WalkFault>,
+    /// The caches asked, up to the first that hits.
+    pub caches: Vec<CacheLook>,
+}
+
+impl ModelExplanation {
+    /// Whether a TLB has the translation.
+    pub fn is_tlb_hit(&self) -> bool {
+        self.tlb.iter().any(TlbLook::is_hit)
+    }
+}
+
+impl Model {
+    /// What an `access` to `va` would meet now.
+    pub fn explain<M: PhysMem + ?Sized, F: HardwareFormat>(
+        &self,
+        mem: &M,
+        space: Space<F>,
+        va: VirtAddr,
+        access: Access,
+    ) -> ModelExplanation {
+        let (name, first) = match access {
+            Access::Exec => ("L1 fetch", &self.fetch),
+            Access::Read | Access::Write => ("L1 data", &self.data),
+        };
+        let looks = |level: &Level, place| -> Vec<TlbLook> {
+            level.arrays.iter().flat_map(|array| array.looks(place, space.asid, va)).collect()
+        };
+        let mut tlb = looks(first, name);
+        if !tlb.iter().any(TlbLook::is_hit) {
+            tlb.extend(looks(&self.second, "L2"));
+        }
+        let mut steps = Vec::new();
+        let root = WalkStart::root(space.format, space.root);
+        let found = if space.format.is_canonical(va) {
+            descend(mem, space.format, root, va, |step: &Step| steps.push(*step))
+        } else {
+            Err(WalkFault::NotCanonical)
+        };
+        let physical = found.and_then(|found| {
+            use kilburn_paging::LeafFlags;
+            let flags = found.leaf.flags;
+            if !flags.contains(LeafFlags::USER) || !flags.permits(access) {
+                return Err(WalkFault::Denied);
+            }
+            let frame = super::frame_within(found.leaf, found.span_shift, va);
+            Ok((PhysAddr::new(frame.base().get() + va.page_offset()), found.span_shift))
+        });
+        let caches = match (&self.caches, physical) {
+            (Some(caches), Ok((at, _))) => caches.looks(at, access.into()),
+            _ => Vec::new(),
+        };
+        let walk_from = self.walk_caches.lowest(space.format, space.asid, va);
+        ModelExplanation { tlb, walk_from, steps, physical, caches }
+    }
+}
