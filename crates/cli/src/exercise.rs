@@ -37,7 +37,7 @@ Exit status: 0 all answers are right (or none was asked for); 1 some are wrong; 
 #[command(after_help = NOTES)]
 pub(crate) struct Arguments {
     /// Ask about a book's system instead of one that is drawn
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, conflicts_with = "trace")]
     preset: Option<system::Preset>,
 
     #[command(flatten)]

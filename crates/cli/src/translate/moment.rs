@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 #[derive(Args, Debug)]
 pub(crate) struct MomentArgs {
     /// A trace of `kilburn run --record` (or any that `kilburn sim` reads): ask a real process
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["preset", "va_bits", "pa_bits", "page", "levels", "tlb", "cache", "map"])]
+    #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
 
     /// After so many of the trace's accesses [default: at its end]
