@@ -108,6 +108,13 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) no_aslr: bool,
 
+    /// Let the clocks follow the host's, and waiting take its time; such runs do not repeat
+    ///
+    /// By default clocks go with the instructions executed, one nanosecond each, and time in which
+    /// nothing runs is skipped.
+    #[arg(long)]
+    pub(crate) real_time: bool,
+
     /// Set (or replace) an environment variable of the program; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_env)]
     pub(crate) env: Vec<String>,

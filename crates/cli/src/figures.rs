@@ -308,6 +308,7 @@ mod tests {
         let config = MachineConfig {
             strace: None,
             control: None,
+            time: kilburn_linux::TimeConfig::Virtual,
             reclaim: kilburn_linux::ReclaimConfig::default(),
             memory_bytes: 64 << 20,
             paging: Sv::SV39,

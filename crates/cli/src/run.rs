@@ -7,7 +7,7 @@ use crate::figures::{Figures, HostTime};
 use crate::timed::Timed;
 use kilburn_linux::{
     Aslr, Control, ExitReport, ExitStatus, InitialFile, Machine, MachineConfig, MachineError,
-    ReclaimConfig, RootConfig, StdioConfig, TraceSink,
+    RealTime, ReclaimConfig, RootConfig, StdioConfig, TimeConfig, TraceSink,
 };
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
@@ -16,7 +16,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 /// The tour, as built from programs/tour.c.
 const TOUR: &[u8] = include_bytes!("../../../programs/tour");
@@ -131,12 +131,40 @@ fn configure(arguments: &RunArgs) -> Result<MachineConfig, Failure> {
         stdio: StdioConfig::Host,
         strace: trace_sink(arguments)?,
         control: None,
+        time: if arguments.real_time {
+            TimeConfig::Real(Arc::new(HostClock::start()))
+        } else {
+            TimeConfig::Virtual
+        },
         reclaim: ReclaimConfig {
             policy: arguments.policy,
             swap: arguments.swap.clone(),
             inject: arguments.inject,
         },
     })
+}
+
+/// The host's clock: monotonic, on top of what the time was when the machine was made.
+struct HostClock {
+    at_start: Duration,
+    start: Instant,
+}
+
+impl HostClock {
+    fn start() -> Self {
+        let at_start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { at_start, start: Instant::now() }
+    }
+}
+
+impl RealTime for HostClock {
+    fn now(&self) -> Duration {
+        self.at_start + self.start.elapsed()
+    }
+
+    fn sleep(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
 }
 
 /// Where `--strace` goes.

@@ -4,6 +4,7 @@
 //! [`MachineError`], one line that names what is wrong. Neighbours: [`crate::report`] is what a run hands back.
 
 use crate::control::Control;
+use crate::time::TimeConfig;
 use kilburn_addr::Errno;
 use kilburn_mm::policy::Builtin;
 use kilburn_paging::Sv;
@@ -37,6 +38,8 @@ pub struct MachineConfig {
     pub env: Vec<Vec<u8>>,
     /// Guest path of the first working directory.
     pub cwd: Vec<u8>,
+    /// What the clocks follow.
+    pub time: TimeConfig,
     /// What descriptors 0, 1 and 2 are.
     pub stdio: StdioConfig,
     /// What happens when memory is short.

@@ -15,7 +15,7 @@ use crate::signal::info::SigInfo;
 use crate::strace::Tracer;
 use crate::task::group::StopState;
 use crate::task::{Task, ThreadGroup, Tid};
-use crate::time::{BOOT_REALTIME, Nanos, Timers};
+use crate::time::{BOOT_REALTIME, Nanos, RealClock, Timers};
 use crate::watch::SpaceWatch;
 use kilburn_addr::{Errno, VirtAddr};
 use kilburn_mm::{Fault, FaultDone, FaultKind, SegvCode, SwapArea};
@@ -96,6 +96,8 @@ pub(crate) struct Kernel {
     pub(crate) watch: RefCell<Option<Box<dyn SpaceWatch>>>,
     pub(crate) hostname: RefCell<Vec<u8>>,
     pub(crate) domainname: RefCell<Vec<u8>>,
+    /// The world's clock, for a machine that is to keep up with it.
+    pub(crate) real: Option<RealClock>,
     /// Offset of CLOCK_REALTIME to its value at boot, as clock_settime leaves it.
     pub(crate) realtime_offset: Cell<i64>,
 }
@@ -119,6 +121,7 @@ pub(crate) struct KernelParts {
     pub(crate) swap_devices: Vec<SwapDevice>,
     pub(crate) strace: Option<crate::config::TraceSink>,
     pub(crate) control: Option<Arc<Control>>,
+    pub(crate) real: Option<RealClock>,
 }
 
 impl Kernel {
@@ -154,7 +157,8 @@ impl Kernel {
             watch: RefCell::default(),
             hostname: RefCell::new(b"kilburn".to_vec()),
             domainname: RefCell::new(b"(none)".to_vec()),
-            realtime_offset: Cell::new(0),
+            realtime_offset: Cell::new(parts.real.as_ref().map_or(0, RealClock::offset)),
+            real: parts.real,
         })
     }
 

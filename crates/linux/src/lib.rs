@@ -2,7 +2,8 @@
 //!
 //! A [`Machine`] is made from a [`MachineConfig`], runs its first program and everything that
 //! starts, and hands back an [`ExitReport`]. One host thread runs it all; nothing depends on host
-//! time or chance, so the same configuration and input give the same run, byte for byte.
+//! time (unless [`TimeConfig::Real`] asks for it) or chance, so the same configuration and input
+//! give the same run, byte for byte.
 //!
 //! Inside, from the bottom:
 //! - `host`: what the memory manager asks of us (frames, TLB flushes, random numbers).
@@ -49,4 +50,5 @@ pub use machine::Machine;
 pub use report::{ExitReport, ExitStatus, Stats};
 pub use syscall::Support;
 pub use syscall::table::{SystemCall, system_calls};
+pub use time::{RealTime, TimeConfig};
 pub use watch::{Area, SpaceWatch};

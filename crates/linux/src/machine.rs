@@ -21,6 +21,7 @@ use crate::syscall::table;
 use crate::task::limits::Limits;
 use crate::task::run::task_main;
 use crate::task::{Creds, Task, TaskParts, ThreadGroup};
+use crate::time::RealClock;
 use crate::watch::SpaceWatch;
 use kilburn_addr::{Errno, PAGE_SIZE, PhysAddr};
 use kilburn_mm::MemoryConfig;
@@ -85,6 +86,7 @@ impl Machine {
             memory_bytes: bytes,
             strace: config.strace.clone(),
             control: config.control.clone(),
+            real: RealClock::start(&config.time),
             swap_devices,
         });
         kernel.vfs().attach(&kernel);

@@ -5,12 +5,14 @@
 //! and prove nothing.
 
 use kilburn_linux::{
-    Aslr, ExitReport, ExitStatus, InitialFile, Machine, MachineConfig, ReclaimConfig, RootConfig,
-    StdioConfig,
+    Aslr, ExitReport, ExitStatus, InitialFile, Machine, MachineConfig, RealTime, ReclaimConfig,
+    RootConfig, StdioConfig, TimeConfig,
 };
 use kilburn_paging::Sv;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 const COMPILER: &str = "riscv64-linux-gnu-gcc";
 
@@ -43,6 +45,7 @@ fn config(elf: Vec<u8>) -> MachineConfig {
     MachineConfig {
         strace: None,
         control: None,
+        time: TimeConfig::Virtual,
         reclaim: ReclaimConfig::default(),
         memory_bytes: 128 << 20,
         paging: Sv::SV57,
@@ -119,4 +122,40 @@ fn one_seed_gives_one_run() {
     let (a, b) = (again(), again());
     assert_eq!(a.stdout, b.stdout);
     assert_eq!(format!("{:?}", a.stats), format!("{:?}", b.stats));
+}
+
+/// A world in which time passes by waiting only.
+struct World {
+    now: Mutex<Duration>,
+    slept: Mutex<Vec<Duration>>,
+}
+
+impl RealTime for World {
+    fn now(&self) -> Duration {
+        *self.now.lock().expect("nobody panics with it")
+    }
+
+    fn sleep(&self, time: Duration) {
+        *self.now.lock().expect("nobody panics with it") += time;
+        self.slept.lock().expect("nobody panics with it").push(time);
+    }
+}
+
+#[test]
+fn with_the_worlds_clock_waiting_takes_as_long_as_it_says() {
+    let Some(elf) = compile("real_time", &[]) else { return };
+    const YEAR_2001: Duration = Duration::from_secs(978_307_200 + 1_000_000);
+    let world = Arc::new(World { now: Mutex::new(YEAR_2001), slept: Mutex::default() });
+    let time = TimeConfig::Real(Arc::clone(&world) as Arc<dyn RealTime>);
+    let report = run(MachineConfig { time, ..config(elf.clone()) });
+    let stdout = String::from_utf8_lossy(&report.stdout).into_owned();
+    assert_eq!(stdout, "year 2001\nslept 2500 ms\nalarm 1 after 3000 ms\n");
+    let slept: Duration = world.slept.lock().expect("nobody panics with it").iter().sum();
+    // The world stands still while this guest works, so the machine waits for that time as well.
+    let worked = slept.checked_sub(Duration::from_millis(5500)).expect("no wait is cut short");
+    assert!(worked < Duration::from_millis(10), "{slept:?}");
+    // By default nobody waits for the world.
+    let report = run(config(elf));
+    let stdout = String::from_utf8_lossy(&report.stdout).into_owned();
+    assert_eq!(stdout, "year 2026\nslept 2500 ms\nalarm 1 after 3000 ms\n");
 }

@@ -117,6 +117,11 @@ impl Cpus {
     pub(crate) fn skip_to(&self, moment: Nanos) {
         let before = self.now();
         self.idle.set(self.idle.get() + moment.saturating_sub(before));
+        self.catch_up(moment);
+    }
+
+    /// The world's time went on meanwhile: no clock stays behind `moment`.
+    pub(crate) fn catch_up(&self, moment: Nanos) {
         for cpu in &self.cpus {
             cpu.time.set(cpu.time.get().max(moment));
         }

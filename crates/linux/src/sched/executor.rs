@@ -2,6 +2,7 @@
 
 use crate::kernel::Kernel;
 use crate::task::Task;
+use crate::time::{Nanos, RealClock};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -23,6 +24,7 @@ impl Kernel {
     /// Runs tasks until `reached`.
     pub(crate) fn run_until(self: &Rc<Self>, reached: impl Fn() -> bool) -> Ended {
         loop {
+            self.catch_up();
             self.fire_timers();
             if let Some(control) = &self.control {
                 control.serve(self);
@@ -46,6 +48,13 @@ impl Kernel {
                     }
                 }
             }
+        }
+    }
+
+    /// Lets no clock be behind the world's, where there is one.
+    fn catch_up(&self) {
+        if let Some(real) = &self.real {
+            self.cpus.catch_up(real.elapsed());
         }
     }
 
@@ -76,13 +85,18 @@ impl Kernel {
         if self.vfs().waits_for_host() {
             // What comes in decides: not how long the host takes. A person at a terminal is
             // another matter; there the time to the next timer passes for real.
-            let patience = match next {
-                Some(at) if self.vfs().host_input_is_terminal() => {
-                    Some(Duration::from_nanos(at.saturating_sub(self.now())))
+            let patience = match (next, &self.real) {
+                (Some(at), Some(real)) => Some(until(at, real.elapsed())),
+                (Some(at), None) if self.vfs().host_input_is_terminal() => {
+                    Some(until(at, self.now()))
                 }
                 _ => None,
             };
             if self.wait_for_host(patience) {
+                return true;
+            }
+        } else if let (Some(at), Some(real)) = (next, &self.real) {
+            if !self.sleep_until(at, real) {
                 return true;
             }
         }
@@ -92,6 +106,21 @@ impl Kernel {
                 true
             }
             None => false,
+        }
+    }
+
+    /// Waits for a moment to come in the world, and looks after who asks from outside meanwhile.
+    /// Answers whether it came, and no interrupt before it.
+    fn sleep_until(&self, moment: Nanos, real: &RealClock) -> bool {
+        loop {
+            let left = until(moment, real.elapsed());
+            if left.is_zero() {
+                return true;
+            }
+            if self.control.as_ref().is_some_and(|control| control.serve(self)) {
+                return false;
+            }
+            real.sleep(if self.control.is_some() { left.min(CONTROL_STEP) } else { left });
         }
     }
 
@@ -124,4 +153,9 @@ impl Kernel {
         }
         text
     }
+}
+
+/// From one moment to another.
+fn until(moment: Nanos, now: Nanos) -> Duration {
+    Duration::from_nanos(moment.saturating_sub(now))
 }

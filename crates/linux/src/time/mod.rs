@@ -1,12 +1,16 @@
 //! Virtual time: what a guest's clocks show, and what happens when a moment comes.
 //!
 //! Time is derived from executed instructions, never from the host: the same run shows the same
-//! times. [`Nanos`] counts from the start of the machine (`CLOCK_MONOTONIC`). Neighbours:
-//! [`timers`] is the queue of things to do later, [`posix`] the timers of a process; [`crate::sched`] moves the clock.
+//! times. A machine that wants to keep up with the host's clock has a [`real`] one besides.
+//! [`Nanos`] counts from the start of the machine (`CLOCK_MONOTONIC`). Neighbours: [`timers`] is the
+//! queue of things to do later, [`posix`] the timers of a process; [`crate::sched`] moves the clock.
 
 pub(crate) mod posix;
+pub(crate) mod real;
 pub(crate) mod timers;
 
+pub(crate) use real::RealClock;
+pub use real::{RealTime, TimeConfig};
 pub(crate) use timers::{TimerId, Timers};
 
 /// Nanoseconds since the machine started (`CLOCK_MONOTONIC`).
