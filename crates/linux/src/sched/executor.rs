@@ -95,10 +95,10 @@ impl Kernel {
             if self.wait_for_host(patience) {
                 return true;
             }
-        } else if let (Some(at), Some(real)) = (next, &self.real) {
-            if !self.sleep_until(at, real) {
-                return true;
-            }
+        } else if let (Some(at), Some(real)) = (next, &self.real)
+            && !self.sleep_until(at, real)
+        {
+            return true;
         }
         match next {
             Some(at) => {
