@@ -8,6 +8,7 @@ use kilburn_linux::{
     Aslr, ExitReport, ExitStatus, InitialFile, Machine, MachineConfig, RealTime, ReclaimConfig,
     RootConfig, StdioConfig, TimeConfig,
 };
+use kilburn_mm::policy::Builtin;
 use kilburn_paging::Sv;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -113,6 +114,32 @@ fn mounts_behave_as_on_linux() {
 #[test]
 fn threads_behave_as_on_linux() {
     check("threads");
+}
+
+/// As `check`, on one machine with what it has when memory is short. The real one had as much swap, in
+/// its zram device.
+fn check_with(name: &str, reclaim: &ReclaimConfig) {
+    let Some(elf) = compile(name, &[]) else { return };
+    let expected = std::fs::read_to_string(folder().join(format!("{name}.out"))).expect("there");
+    for policy in Builtin::ALL {
+        let reclaim = ReclaimConfig { policy, ..reclaim.clone() };
+        let report = run(MachineConfig { reclaim, ..config(elf.clone()) });
+        let stderr = String::from_utf8_lossy(&report.stderr).into_owned();
+        let stdout = String::from_utf8_lossy(&report.stdout).into_owned();
+        assert_eq!(stdout, expected, "{}; {stderr}", policy.name());
+        assert_eq!(report.status, ExitStatus::Exited(0), "{}; {stderr}", policy.name());
+    }
+}
+
+#[test]
+fn pages_in_swap_show_as_on_linux() {
+    let areas = vec!["lz4:64M".parse().expect("an area")];
+    check_with("swapped", &ReclaimConfig { swap: areas, ..ReclaimConfig::default() });
+}
+
+#[test]
+fn the_process_that_goes_when_memory_does_is_linux_s_choice() {
+    check_with("oom", &ReclaimConfig::default());
 }
 
 #[test]
