@@ -108,12 +108,12 @@ fn threads_find_what_they_wrote_while_others_evict() {
         scope.spawn(|| {
             until(&stop, || {
                 let _ = memory.balance();
-            })
+            });
         });
         scope.spawn(|| {
             until(&stop, || {
                 let _ = memory.reclaim_pages(8);
-            })
+            });
         });
         scope.spawn(|| {
             let mut page = 0;

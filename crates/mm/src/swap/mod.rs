@@ -309,6 +309,9 @@ impl<H: Host> Memory<H> {
     }
 
     /// The page of an entry, brought into the swap cache if need be; whether it had to be read.
+    ///
+    /// DIVERGENCE(no-swap-readahead): Linux reads the neighbours as well, but for memory-backed areas and a
+    /// page that one process refers to (`swap_vma_readahead`); here each page is read when it is needed.
     pub(crate) fn swap_in(
         &self,
         entry: SwapEntry,

@@ -183,6 +183,15 @@ pub(super) const FILES: &[SystemFile] = &[
     memory!("overcommit_ratio", OvercommitRatio),
     number(
         VM,
+        "swappiness",
+        |k| Ok(format!("{}\n", k.memory.swappiness()).into_bytes()),
+        Some(|k, text| {
+            k.memory.set_swappiness(parse(text, 0..=200)?);
+            Ok(())
+        }),
+    ),
+    number(
+        VM,
         "unprivileged_userfaultfd",
         |k| Ok(format!("{}\n", u32::from(k.userfaults.unprivileged.get())).into_bytes()),
         Some(|k, text| {
