@@ -270,9 +270,9 @@ impl<R: Read> Reader<R> {
 
     fn integer(&mut self) -> io::Result<u64> {
         let mut bytes = [0; INTEGER_MAX];
-        for i in 0..INTEGER_MAX {
-            bytes[i] = self.byte()?.ok_or(io::ErrorKind::UnexpectedEof)?;
-            if bytes[i] & 0x80 == 0 {
+        for byte in &mut bytes {
+            *byte = self.byte()?.ok_or(io::ErrorKind::UnexpectedEof)?;
+            if *byte & 0x80 == 0 {
                 break;
             }
         }

@@ -54,17 +54,19 @@ impl Input {
     }
 
     fn wait(&self) -> io::Result<()> {
-        while self.may_wait {
+        if !self.may_wait {
+            return Ok(());
+        }
+        loop {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(io::Error::other("stopped by a signal"));
             }
             match poll(&mut [PollFd::new(&self.file, PollFlags::IN)], Some(&WAIT)) {
                 Ok(0) | Err(Errno::INTR) => (),
-                Ok(_) => break,
+                Ok(_) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
     }
 }
 
