@@ -93,7 +93,7 @@ mod tests {
         for (page, letter) in (0_u64..).zip(drawn.chars()).filter(|(_, letter)| *letter != '.') {
             let prot = if letter.eq_ignore_ascii_case(&'r') { 1 } else { 3 };
             let sharing = if letter.is_lowercase() { Sharing::Private } else { Sharing::Shared };
-            let (start, end) = (page << 12, page + 1 << 12);
+            let (start, end) = (page << 12, (page + 1) << 12);
             match areas.last_mut() {
                 Some(last) if (last.end, last.prot, last.sharing) == (start, prot, sharing) => {
                     last.end = end;
