@@ -109,16 +109,15 @@ impl<H: Host> Mm<H> {
                     continue;
                 }
                 if hint == Hint::Free && meta.state() == FrameState::Anon {
-                    if shared {
-                        // The others still want it: that it was written is kept for them.
-                        meta.set_dirty();
-                    } else if self.memory().try_free_swap(leaf.pfn) {
-                        // What was in swap is older than what the owner gives up.
+                    if meta.is_swap_cached() || meta.is_dirty() {
+                        // What is noted of the page counts for all who map it, and what is in swap
+                        // is older than what the owner gives up.
+                        if shared || !self.memory().try_free_swap(leaf.pfn) {
+                            continue;
+                        }
                         meta.take_dirty();
-                        meta.set_lazy_free();
-                    } else {
-                        continue;
                     }
+                    meta.set_lazy_free();
                 }
                 changed |= guard
                     .update(at, |leaf| Leaf { flags: leaf.flags - forgotten, ..leaf })

@@ -364,9 +364,14 @@ impl Naive {
         let Source::File { file, .. } = first.source else {
             return super::refused(Errno::EINVAL);
         };
+        // It is a mapping anew: with MAP_LOCKED where the old one was locked, and as mlockall says.
+        let lock = match (first.lock, self.process(at).lock) {
+            (Lock::Not, future) => future,
+            (_, Lock::Not) => Lock::Now,
+            (_, future) => future,
+        };
         for (nth, addr) in (start..end).step_by(PAGE_SIZE as usize).enumerate() {
             let source = Source::File { file, index: pgoff + nth as u64 };
-            let lock = first.lock;
             let page = Page { source, guard: false, lock, dont_fork: false, ..first.clone() };
             self.process(at).pages.insert(addr, page);
         }
