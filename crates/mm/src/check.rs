@@ -106,7 +106,7 @@ impl<H: Host> Memory<H> {
     /// Every slot's references are those found, every frame of the swap cache knows its slot.
     fn check_swap(&self, walk: &Walk) -> Result<(), Violation> {
         let mut found = walk.slots.len();
-        let (mut total, mut free) = (0, 0);
+        let (mut total, mut free, mut cached) = (0, 0, 0);
         let in_use = self.swap.areas.lock().by_number.clone();
         for active in in_use.into_iter().flatten() {
             let slots = active.slots.lock();
@@ -125,6 +125,7 @@ impl<H: Host> Memory<H> {
                     format!("{entry:?} is busy for ever")
                 })?;
                 if let Content::Frame(frame) = content {
+                    cached += 1;
                     let known = self.meta(self.frame_at(frame)).swap_slot();
                     ensure(known == Some((active.number, slot)), COUNTS_ADD_UP, || {
                         format!("the frame of {entry:?} has {known:?}")
@@ -134,8 +135,9 @@ impl<H: Host> Memory<H> {
         }
         ensure(found == 0, COUNTS_ADD_UP, || format!("{found} entries of areas not in use"))?;
         let counts = self.counts();
-        ensure((counts.swap_total, counts.swap_free) == (total, free), COUNTS_ADD_UP, || {
-            format!("{free} of {total} slots are free, counted {counts:?}")
+        let counted = (counts.swap_total, counts.swap_free, counts.swap_cached);
+        ensure(counted == (total, free, cached), COUNTS_ADD_UP, || {
+            format!("{free} of {total} slots are free, {cached} in the cache, counted {counts:?}")
         })
     }
 

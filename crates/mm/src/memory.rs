@@ -90,6 +90,8 @@ pub struct MemoryCounts {
     pub swap_total: u64,
     /// Free slots of all swap areas (meminfo `SwapFree`).
     pub swap_free: u64,
+    /// Anonymous frames whose content is in swap as well, or on its way there (meminfo `SwapCached`).
+    pub swap_cached: u64,
 }
 
 /// There is no free frame, and none could be made free.
@@ -182,6 +184,7 @@ impl<H: Host> Memory<H> {
             commit_limit: self.commit_limit(),
             swap_total: get(&self.swap.total),
             swap_free: get(&self.swap.free),
+            swap_cached: get(&self.swap.cached),
         }
     }
 

@@ -105,6 +105,8 @@ pub(crate) struct Swap<H: Host> {
     /// Slots of all areas, and those of them that are free.
     pub(crate) total: AtomicU64,
     pub(crate) free: AtomicU64,
+    /// Frames in the swap cache.
+    pub(crate) cached: AtomicU64,
     /// Time that transfers took and nobody waited for yet.
     io_wait_ns: AtomicU64,
 }
@@ -116,6 +118,7 @@ impl<H: Host> Default for Swap<H> {
             mms: Mutex::new(BTreeMap::new()),
             total: AtomicU64::new(0),
             free: AtomicU64::new(0),
+            cached: AtomicU64::new(0),
             io_wait_ns: AtomicU64::new(0),
         }
     }
@@ -179,6 +182,7 @@ impl<H: Host> Memory<H> {
         meta.set_dirty();
         meta.get();
         meta.begin_swap_cached(entry.area, entry.slot);
+        self.swap.cached.fetch_add(1, Ordering::Relaxed);
         Some(entry)
     }
 
@@ -226,6 +230,7 @@ impl<H: Host> Memory<H> {
             return;
         }
         meta.end_swap_cached();
+        self.swap.cached.fetch_sub(1, Ordering::Relaxed);
         let freed = slots.set_content(slot, Content::Nothing);
         drop(slots);
         self.after_free(active, slot, freed);
@@ -277,6 +282,7 @@ impl<H: Host> Memory<H> {
             return false;
         }
         meta.end_swap_cached();
+        self.swap.cached.fetch_sub(1, Ordering::Relaxed);
         meta.set_dirty();
         let freed = slots.set_content(slot, Content::Nothing);
         drop(slots);
@@ -366,6 +372,7 @@ impl<H: Host> Memory<H> {
                 // One reference is the swap cache's, one the caller's.
                 meta.begin(FrameState::Anon, owner.anon_vma, owner.index);
                 meta.begin_swap_cached(entry.area, entry.slot);
+                self.swap.cached.fetch_add(1, Ordering::Relaxed);
                 meta.get();
                 (Content::Frame(self.frame_number(pfn)), Ok(pfn))
             }
@@ -429,6 +436,7 @@ impl<H: Host> Memory<H> {
             return false;
         }
         meta.end_swap_cached();
+        self.swap.cached.fetch_sub(1, Ordering::Relaxed);
         let freed = slots.set_content(slot, Content::Nothing);
         drop(slots);
         self.after_free(&active, slot, freed);

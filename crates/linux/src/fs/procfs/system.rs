@@ -264,7 +264,7 @@ fn meminfo(kernel: &Kernel) -> Result<Vec<u8>, Errno> {
         ("MemAvailable", available),
         ("Buffers", 0),
         ("Cached", counts.cached),
-        ("SwapCached", 0),
+        ("SwapCached", counts.swap_cached),
         ("SwapTotal", counts.swap_total),
         ("SwapFree", counts.swap_free),
         ("Dirty", counts.dirty),
