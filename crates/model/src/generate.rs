@@ -20,6 +20,7 @@ const MAX_PROCESSES: u8 = 4;
 
 /// Locks what there is; `mlockall`.
 const MCL_CURRENT: u64 = 1;
+const MREMAP_FIXED: u64 = 2;
 const MAP_SHARED: u64 = 0x1;
 const MAP_PRIVATE: u64 = 0x2;
 const MAP_SHARED_VALIDATE: u64 = 0x3;
@@ -264,11 +265,15 @@ impl Maker<'_> {
     /// The address of a byte that is written.
     fn target_byte(&mut self) -> u64 {
         let byte = self.byte();
+        self.note_written(byte);
+        byte
+    }
+
+    fn note_written(&mut self, byte: u64) {
         if self.written.len() == 6 {
             self.written.remove(0);
         }
         self.written.push(byte);
-        byte
     }
 
     /// The address of a byte.
@@ -372,7 +377,10 @@ impl Maker<'_> {
     }
 
     fn mremap(&mut self) -> [u64; 5] {
-        let old = self.addr();
+        let old = match self.written_byte(25) {
+            Some(byte) => byte & !(PAGE_SIZE - 1),
+            None => self.addr(),
+        };
         let old_len = if self.rng.percent(5) { 0 } else { self.len() };
         let new_len = if self.rng.percent(30) { old_len } else { self.len() };
         let flags = match self.rng.below(100) {
@@ -383,7 +391,18 @@ impl Maker<'_> {
             90..97 => 5,
             _ => 7,
         };
-        [old, old_len, new_len, flags, self.addr()]
+        let new = self.addr();
+        if flags & MREMAP_FIXED != 0 {
+            // What was written goes along: it is worth a look where it went.
+            let moved = |byte: u64| {
+                let offset = byte.checked_sub(old).filter(|offset| *offset < old_len.min(new_len));
+                offset.map(|offset| new.wrapping_add(offset))
+            };
+            if let Some(byte) = self.written.iter().rev().find_map(|byte| moved(*byte)) {
+                self.note_written(byte);
+            }
+        }
+        [old, old_len, new_len, flags, new]
     }
 
     fn brk_target(&mut self) -> u64 {
