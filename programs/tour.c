@@ -334,8 +334,11 @@ static void copy_on_write(void)
         warm_up();
         long reading = faults_reading(at, 8);
         long writing = faults_writing(at, 8, 'c');
-        print("   child:  reading all 8: %ld faults; writing all 8: %ld, a copy each%s\n", reading,
-              writing, holds(reading == 0 && writing == 8 && all_are(at, 8, 'c')));
+        /* fork leaves the child's pages old; where hardware does not mark them as used, the kernel does. */
+        int marked_by_kernel = reading == 8;
+        print("   child:  reading all 8: %ld faults%s; writing all 8: %ld, a copy each%s\n", reading,
+              marked_by_kernel ? ", as the kernel marks pages used here" : "", writing,
+              holds((reading == 0 || marked_by_kernel) && writing == 8 && all_are(at, 8, 'c')));
         sys_exit(surprises != 0);
     }
     int status = wait_for(child);

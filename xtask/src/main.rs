@@ -57,7 +57,7 @@ enum Chore {
     /// Run the programs of docs/programs.toml here and on a real riscv64 kernel; write
     /// docs/programs.md.
     ProgramsTable(programs_table::Args),
-    /// Rebuild programs/*.c and compare with the committed ELFs.
+    /// Rebuild programs/*.c and benches/guest/*.c and compare with the committed ELFs.
     Programs {
         /// Replace the committed ELFs instead.
         #[arg(long)]

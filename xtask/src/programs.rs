@@ -1,4 +1,4 @@
-//! Rebuilds the guest programs of `programs/` and compares them with the committed ELFs.
+//! Rebuilds the guest programs of `programs/` and `benches/guest/` and compares them with the committed ELFs.
 //!
 //! A program is one `NAME.c`; its ELF is committed as `NAME`. The vDSO is assembly with a linker
 //! script. The same compiler gives the same bytes: no build id, no paths, no dates.
@@ -30,6 +30,29 @@ const FLAGS: &[&str] = &[
     "-Wl,--build-id=none",
 ];
 
+/// As those above, but fast: these are for measuring.
+const BENCH_FLAGS: &[&str] = &[
+    "-std=gnu11",
+    "-O2",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wno-unused-function",
+    "-march=rv64gc",
+    "-mabi=lp64d",
+    "-mcmodel=medany",
+    "-ffreestanding",
+    "-fno-builtin",
+    "-fno-stack-protector",
+    "-fno-pic",
+    "-no-pie",
+    "-fno-asynchronous-unwind-tables",
+    "-nostdlib",
+    "-static",
+    "-s",
+    "-Wl,--build-id=none",
+];
+
 const VDSO_FLAGS: &[&str] = &[
     "-march=rv64gc",
     "-mabi=lp64d",
@@ -44,9 +67,9 @@ const VDSO_FLAGS: &[&str] = &[
     "-Wl,-z,max-page-size=4096",
 ];
 
-/// How one committed ELF is made; paths are relative to `programs/`.
+/// How one committed ELF is made.
 struct Recipe {
-    /// Folder of the source and of the committed ELF.
+    /// Folder of the source and of the committed ELF, below the repository's root.
     folder: &'static str,
     source: String,
     /// Name of the ELF, beside its source.
@@ -57,29 +80,16 @@ struct Recipe {
 impl Recipe {
     /// Name for messages and for the committed file, below the repository's root.
     fn path(&self) -> PathBuf {
-        Path::new("programs").join(self.folder).join(&self.elf)
+        Path::new(self.folder).join(&self.elf)
     }
 }
 
-/// All recipes, in order of name; the vDSO last.
-fn recipes(folder: &Path) -> Result<Vec<Recipe>> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder).context("programs/")? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|e| e == "c") {
-            names.push(path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
-        }
-    }
-    if names.is_empty() {
-        bail!("no programs/*.c found");
-    }
-    names.sort();
-    let mut recipes: Vec<_> = names
-        .into_iter()
-        .map(|name| Recipe { folder: "", source: format!("{name}.c"), elf: name, flags: FLAGS })
-        .collect();
+/// All recipes; of each folder in order of name, the vDSO last.
+fn recipes(root: &Path) -> Result<Vec<Recipe>> {
+    let mut recipes = recipes_of(root, "programs", FLAGS)?;
+    recipes.extend(recipes_of(root, "benches/guest", BENCH_FLAGS)?);
     recipes.push(Recipe {
-        folder: "vdso",
+        folder: "programs/vdso",
         source: "vdso.S".into(),
         elf: "vdso.so".into(),
         flags: VDSO_FLAGS,
@@ -87,29 +97,49 @@ fn recipes(folder: &Path) -> Result<Vec<Recipe>> {
     Ok(recipes)
 }
 
-fn build(programs: &Path, recipe: &Recipe, output: &Path) -> Result<()> {
+/// One for each `NAME.c` in a folder.
+fn recipes_of(
+    root: &Path,
+    folder: &'static str,
+    flags: &'static [&'static str],
+) -> Result<Vec<Recipe>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(root.join(folder)).context(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == "c") {
+            names.push(path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
+        }
+    }
+    if names.is_empty() {
+        bail!("no {folder}/*.c found");
+    }
+    names.sort();
+    let recipe = |name: String| Recipe { folder, source: format!("{name}.c"), elf: name, flags };
+    Ok(names.into_iter().map(recipe).collect())
+}
+
+fn build(root: &Path, recipe: &Recipe, output: &Path) -> Result<()> {
     let status = Command::new(COMPILER)
         .args(recipe.flags)
         .arg("-o")
         .arg(output)
         // Relative, and from inside: no path of this machine reaches the ELF.
         .arg(&recipe.source)
-        .current_dir(programs.join(recipe.folder))
+        .current_dir(root.join(recipe.folder))
         .status()
         .with_context(|| format!("{COMPILER} (Debian package gcc-riscv64-linux-gnu)"))?;
     if !status.success() {
-        bail!("{COMPILER} failed on {} in programs/{}", recipe.source, recipe.folder);
+        bail!("{COMPILER} failed on {} in {}", recipe.source, recipe.folder);
     }
     Ok(())
 }
 
 fn built(root: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>> {
-    let programs = root.join("programs");
     let work = tempfile::tempdir().context("a folder to build in")?;
     let mut all = Vec::new();
-    for recipe in recipes(&programs)? {
+    for recipe in recipes(root)? {
         let output = work.path().join(&recipe.elf);
-        build(&programs, &recipe, &output)?;
+        build(root, &recipe, &output)?;
         all.push((recipe.path(), std::fs::read(&output)?));
     }
     Ok(all)

@@ -8,6 +8,7 @@ use crate::translate::moment::{self, MomentArgs, Replayed};
 use crate::translate::{broken, parse_number, system, text};
 use clap::Args;
 use kilburn_addr::{Access, PAGE_SHIFT};
+use kilburn_mmu::model::config::AdUpdate;
 use kilburn_mmu::textbook::{Contents, Explanation, System, SystemConfig, csapp};
 use kilburn_paging::{HardwareFormat as _, Textbook};
 use kilburn_trace::replay::Moment;
@@ -216,6 +217,10 @@ fn question(out: &mut impl Write, at: u64, moment: &Moment) -> io::Result<()> {
         moment::va_bits(moment),
         moment.levels
     )?;
+    if said.ad_update == AdUpdate::Fault {
+        let rule = "A page fault leaves it to software to set bit 6, and bit 7 for a store, where a walk finds it clear.";
+        writeln!(out, "{rule}")?;
+    }
     for look in &said.tlb {
         let (sets, ways) = look.shape;
         let (size, set) = (1_u64 << (look.page_shift - 10), moment::set(&look.held));

@@ -8,6 +8,7 @@ mod text;
 
 use kilburn_linux::report::{FaultStats, ProcessStats, ReclaimStats, SyscallStats};
 use kilburn_linux::{Aslr, ExitReport, ExitStatus, MachineConfig};
+use kilburn_mmu::ModelStats;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -188,6 +189,15 @@ impl Figures {
                 mips: if seconds > 0.0 { stats.instructions as f64 / seconds / 1e6 } else { 0.0 },
             },
         }
+    }
+
+    /// Translations were the models', so the counts of TLBs are theirs.
+    pub(crate) fn translated_by(&mut self, models: &[ModelStats]) {
+        let sum = |count: fn(&ModelStats) -> u64| models.iter().map(count).sum();
+        self.tlb.hits = sum(|stats| stats.all().l1_hits + stats.all().l2_hits);
+        self.tlb.misses = sum(|stats| stats.all().walks);
+        self.tlb.walks = self.tlb.misses;
+        self.tlb.walk_steps = sum(ModelStats::walk_reads);
     }
 
     /// One JSON object, one key a line.

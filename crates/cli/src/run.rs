@@ -72,7 +72,10 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<ExitCode, Failure> {
     if let Some(timed) = &mut timed {
         timed.finish()?;
     }
-    let figures = Figures::new(&config, &report, host);
+    let mut figures = Figures::new(&config, &report, host);
+    if let Some(timed) = &timed {
+        figures.translated_by(&timed.stats());
+    }
     // Models were there to be read, unless it was all for the recording.
     let timed = timed.filter(|_| arguments.timing.is_some() || form != StatsForm::Off);
     let text = match (form, &timed) {

@@ -144,8 +144,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     };
     let stop = input::stop_flag().map_err(|error| Failure::internal(error.to_string()))?;
     let mut all = Vec::new();
+    let mut is_any_bad = false;
     for path in &arguments.traces {
-        let figures = replay(path, &setup, &stop, |bytes| progress(bytes, arguments.quiet))?;
+        let figures = match replay(path, &setup, &stop, |bytes| progress(bytes, arguments.quiet)) {
+            Ok(figures) => figures,
+            // The counts of the others are worth having all the same.
+            Err(failure) if arguments.traces.len() > 1 => {
+                eprintln!("kilburn: {failure}");
+                is_any_bad = true;
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
+        is_any_bad |= figures.error.is_some();
         if let Some(error) = &figures.error {
             eprintln!("kilburn: {}: {error}", path.display());
         }
@@ -169,7 +180,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     io::stdout()
         .write_all(figures::render(&all, form).as_bytes())
         .map_err(|error| Failure::usage(format!("standard output: {error}")))?;
-    Ok(match all.iter().any(|figures| figures.error.is_some()) {
+    Ok(match is_any_bad {
         _ if stop.load(Ordering::Relaxed) => ExitCode::from(130),
         true => ExitCode::from(2),
         false => ExitCode::SUCCESS,

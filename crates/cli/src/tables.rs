@@ -130,7 +130,7 @@ fn print(out: &mut impl io::Write, rows: &[Row], ranges: usize, bytes: u64) -> i
     writeln!(out, "{ranges} ranges of {} in all are mapped\n", amount(u128::from(bytes)))?;
     writeln!(
         out,
-        "{:<12}{:>8}{:>7}{:>22}{:>12}  tables, the root's level first",
+        "{:<12}{:>8}{:>7}{:>25}{:>12}  tables, the root's level first",
         "format", "address", "entry", "one flat table", "a tree"
     )?;
     for row in rows {
@@ -145,7 +145,7 @@ fn print(out: &mut impl io::Write, rows: &[Row], ranges: usize, bytes: u64) -> i
         let left_out = if row.ranges == ranges { "" } else { "  (some ranges do not fit)" };
         writeln!(
             out,
-            "{:<12}{:>5} bit{:>5} B{flat:>22}{:>12}  {}{left_out}",
+            "{:<12}{:>5} bit{:>5} B{flat:>25}{:>12}  {}{left_out}",
             row.name,
             row.va_bits,
             row.entry_bytes,
@@ -180,7 +180,7 @@ mod tests {
         let text = String::from_utf8(text).unwrap();
         let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap();
         assert!(line("x86-32").contains(" 4 MiB "), "{text}");
-        assert!(line("x86-64 ").contains("2^27 x 4 KiB = 512 GiB"), "{text}");
+        assert!(line("x86-64 ").contains("  2^27 x 4 KiB = 512 GiB "), "{text}");
     }
 
     #[test]

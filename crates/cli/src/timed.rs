@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::sim::figures::{model_json, model_text};
 use kilburn_addr::VmFlags;
 use kilburn_linux::{Machine, SpaceWatch};
-use kilburn_mmu::Model;
+use kilburn_mmu::{Model, ModelStats};
 use kilburn_paging::{Format as _, Sv};
 use kilburn_riscv::Translator;
 use kilburn_trace::Sharing;
@@ -81,19 +81,24 @@ impl Timed {
         output.into_inner().map(drop).map_err(|error| failed(error.to_string()))
     }
 
+    /// The counts of each hart's model.
+    pub(crate) fn stats(&self) -> Vec<ModelStats> {
+        self.models.iter().map(|model| model.0.lock().stats()).collect()
+    }
+
     /// The counts, for people.
     pub(crate) fn to_text(&self) -> String {
         let mut text = String::new();
-        for (number, model) in self.models.iter().enumerate() {
+        for (number, stats) in self.stats().iter().enumerate() {
             text += &format!("translation hardware of hart {number}\n");
-            model_text(&mut text, &model.0.lock().stats()).expect("a string takes any text");
+            model_text(&mut text, stats).expect("a string takes any text");
         }
         text
     }
 
     /// The counts, for programs: one object a hart.
     pub(crate) fn to_json(&self) -> Value {
-        self.models.iter().map(|model| model_json(&model.0.lock().stats())).collect()
+        self.stats().iter().map(model_json).collect()
     }
 }
 

@@ -84,6 +84,8 @@ struct Level {
     arrays: Vec<TlbArray>,
     /// Where the last access to a page hit, by its number: looked at first.
     hints: [Hint; HINTS],
+    /// Most bytes ever translated at once.
+    reach_peak: u64,
 }
 
 /// Pages whose entries are found without a search.
@@ -102,7 +104,7 @@ impl Level {
         let array =
             |(i, config): (usize, &config::TlbConfig)| TlbArray::new(config, seed + i as u64);
         let arrays = configs.iter().enumerate().map(array).collect();
-        Self { arrays, hints: [Hint::default(); HINTS] }
+        Self { arrays, hints: [Hint::default(); HINTS], reach_peak: 0 }
     }
 
     /// The translation of `va`, made the most recent of its set.
@@ -143,7 +145,13 @@ impl Level {
             .max_by_key(|(shift, _)| *shift);
         if let Some((shift, array)) = fitting {
             array.insert(asid, va, cached, shift);
+            self.reach_peak = self.reach_peak.max(self.reach());
         }
+    }
+
+    /// Bytes translated now.
+    fn reach(&self) -> u64 {
+        self.arrays.iter().map(TlbArray::reach).sum()
     }
 
     fn flush(&mut self, what: Flush, gone: &mut impl FnMut(u64)) -> u64 {
@@ -183,13 +191,14 @@ impl Model {
             stats.caches = caches.stats();
         }
         stats.reach = self.reach();
+        stats.reach_peak = [&self.fetch, &self.data, &self.second].map(|level| level.reach_peak);
         stats
     }
 
     /// Counts `instructions` retired.
     #[inline]
     pub fn retire(&mut self, instructions: u64) {
-        self.stats.instructions += instructions;
+        self.stats.instructions = self.stats.instructions.saturating_add(instructions);
     }
 
     /// Translates a user-mode access of `size` bytes to `va`, and takes it through the caches. The access
@@ -349,10 +358,12 @@ impl Model {
                 (&mut self.stats, &mut self.caches, &mut self.walk_caches);
             let found = descend(mem, format, start, va, |step: &Step| {
                 stats.walks.reads[usize::from(step.level)] += 1;
-                stats.translation_cycles += match caches {
+                let cycles = match caches {
                     Some(caches) => caches.walk_read(step.entry_at, port),
                     None => u64::from(self.config.walk_read_latency),
                 };
+                stats.translation_cycles += cycles;
+                stats.walks.cycles += cycles;
                 if let Entry::Table(next) = step.entry {
                     walk_caches.insert(format, asid, va, step.level, next);
                 }
@@ -435,8 +446,7 @@ impl Model {
 
     /// Bytes that what is cached now translates, each level by itself: fetch, data, second.
     pub fn reach(&self) -> [u64; 3] {
-        [&self.fetch, &self.data, &self.second]
-            .map(|level| level.arrays.iter().map(TlbArray::reach).sum())
+        [&self.fetch, &self.data, &self.second].map(Level::reach)
     }
 
     /// Every entry held, in no meaningful order.

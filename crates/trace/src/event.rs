@@ -126,6 +126,9 @@ impl TraceError {
 
 /// What a trace is read from.
 pub trait Records {
+    /// Whether each fetch is one instruction retired, as the trace says nothing else of instructions.
+    const FETCHES_ARE_INSTRUCTIONS: bool = false;
+
     /// The next event; `None` at the end.
     ///
     /// # Errors

@@ -161,6 +161,8 @@ fn number(digits: &[u8], radix: u32) -> Option<u64> {
 }
 
 impl<R: BufRead> Records for Reader<R> {
+    const FETCHES_ARE_INSTRUCTIONS: bool = true;
+
     #[inline]
     fn next_event(&mut self) -> Result<Option<Event>, TraceError> {
         Self::next_event(self)

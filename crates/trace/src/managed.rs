@@ -28,6 +28,8 @@ pub const CHUNK: u64 = 64 << 10;
 const FIRST_FRAME: u64 = 0x100;
 /// Pages of swap for each frame of memory.
 const SWAP_FRAMES: u64 = 16;
+/// Most areas of an address space: no program comes near, and a hostile trace takes no more than a few GiB.
+const AREAS_MAX: u32 = 1 << 24;
 /// `MAP_FIXED | MAP_ANONYMOUS`
 const ANONYMOUS: u64 = 0x10 | 0x20;
 /// `MAP_SHARED`
@@ -210,7 +212,7 @@ impl Managed {
         // What the program had was granted to it.
         config.overcommit = kilburn_mm::Overcommit::Always;
         config.mmap_min_addr = 0;
-        config.max_map_count = u32::MAX;
+        config.max_map_count = AREAS_MAX;
         config.policy = policy.unwrap_or(config.policy);
         let memory = Memory::new(host, config).map_err(|error| error.to_string())?;
         if policy.is_some() {

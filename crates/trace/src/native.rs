@@ -8,7 +8,7 @@
 //! |---|---|---|---|
 //! | 0, 1, 2 | zigzag of the distance from the last address of the same kind | | load, store, fetch |
 //! | 3 | instructions | | retired |
-//! | 4 | kind (0 load, 1 store, 2 fetch) | size, address | an access with its size |
+//! | 4 | kind (0 load, 1 store, 2 fetch) | size (at most 4096), address | an access with its size |
 //! | 5 | number of an event | its fields | see below |
 //! | 7 | records before | | the end; anything after it is an error |
 //!
@@ -30,7 +30,7 @@
 //! record was cut off.
 
 use crate::event::{Event, Records, Sharing, TraceError};
-use kilburn_addr::{Access, AddrRange, VirtAddr};
+use kilburn_addr::{Access, AddrRange, PAGE_SIZE, VirtAddr};
 use kilburn_mmu::model::config::AdUpdate;
 use kilburn_mmu::{Cause, Flush};
 use kilburn_paging::LeafFlags;
@@ -341,6 +341,9 @@ impl<R: Read> Reader<R> {
                 let access =
                     *ACCESSES.get(value as usize).ok_or_else(|| bad("no kind of access"))?;
                 let size = self.small("a size")?;
+                if u64::from(size) > PAGE_SIZE {
+                    return Err(bad("an access of more than a page"));
+                }
                 let va = self.integer()?;
                 self.last[value as usize] = va;
                 Event::Access { access, va: VirtAddr::new(va), size }

@@ -17,6 +17,8 @@ use std::collections::BTreeMap;
 /// Frame of the first table: 4 TiB up.
 const FIRST_TABLE: u64 = 1 << (42 - PAGE_SHIFT);
 const ENTRIES: usize = 512;
+/// Most tables: those of programs that touch 2 TiB. A hostile trace takes no more than these 4 GiB.
+const TABLES_MAX: usize = 1 << 20;
 
 /// Frames of tables.
 #[derive(Default)]
@@ -127,7 +129,7 @@ impl Recorded {
     /// Where the entry for `va` at `level` lies; tables above it are made. `None` for a level that is not there.
     fn entry(&mut self, asid: u16, va: VirtAddr, level: u8) -> Option<PhysAddr> {
         let format = self.format;
-        if level >= format.levels() || !format.is_canonical(va) {
+        if level >= format.levels() || !format.is_canonical(va) || !self.has_room() {
             return None;
         }
         let mut table = self.hardware(asid).root;
@@ -159,6 +161,11 @@ impl Recorded {
             self.replace(entry_addr(table, index), level, 0);
         }
         self.free.push(table);
+    }
+
+    /// Whether another page may need tables.
+    fn has_room(&self) -> bool {
+        self.tables() + usize::from(self.format.levels()) <= TABLES_MAX
     }
 
     /// The tables of `asid` hold this page now. What cannot be is `false`.

@@ -130,9 +130,9 @@ impl Replay {
         }
     }
 
-    fn follow(
+    fn follow<R: Records>(
         &mut self,
-        source: &mut impl Records,
+        source: &mut R,
         limit: u64,
         mut progress: impl FnMut(u64) -> ControlFlow<()>,
     ) -> Result<(), ReplayError> {
@@ -141,7 +141,12 @@ impl Replay {
             for _ in 0..RECORDS {
                 let event = if self.counts.accesses < limit { source.next_event()? } else { None };
                 let followed = match event {
-                    Some(Event::Access { access, va, size }) => self.access(access, va, size),
+                    Some(Event::Access { access, va, size }) => {
+                        if R::FETCHES_ARE_INSTRUCTIONS && access == Access::Exec {
+                            self.harts[self.hart].model.retire(1);
+                        }
+                        self.access(access, va, size)
+                    }
                     Some(Event::Retire(count)) => {
                         self.harts[self.hart].model.retire(count);
                         Ok(())
@@ -218,7 +223,11 @@ impl Replay {
             }
             _ => true,
         };
-        if fits { Ok(()) } else { Err("no table has such an entry".to_owned()) }
+        if fits {
+            Ok(())
+        } else {
+            Err("no table has such an entry, or there are more than 2^20 tables".to_owned())
+        }
     }
 
     fn areas_changed(&mut self, event: &Event) {

@@ -20,15 +20,17 @@
 //! ```
 //!
 //! Beside these: `l2_latency`, `walk_read_latency`, `memory_latency` (cycles), `ad_update = "hardware" | "fault"`,
-//! `asids = true | false`, `walk_port = "l1-data" | "l2"`, `prefetch = "off" | "next-page"`, `caches = false`, and
-//! `replacement = "lru" | "plru" | "random"` in every array.
+//! `asids = true | false`, `walk_port = "l1-data" | "l2"`, `prefetch = "off" | "next-page"`, `caches = true | false`, and
+//! `replacement = "lru" | "plru" | "random"` in every array. Caches that the preset does not have are skylake's where
+//! nothing else is said.
 
 use kilburn_mmu::ModelConfig;
 use kilburn_mmu::model::config::{
     AdUpdate, AsidUse, CacheConfig, Prefetch, Replacement, TlbConfig, WalkCacheConfig, WalkPort,
 };
 use kilburn_mmu::model::preset::Preset;
-use serde::Deserialize;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 
 /// A file as written.
 #[derive(Deserialize, Default)]
@@ -50,19 +52,19 @@ struct File {
     memory_latency: Option<u32>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMore<T> {
-    More(Vec<T>),
-    One(T),
-}
+/// A table, or a list of tables. (An untagged enum would say of neither what is wrong with it.)
+struct OneOrMore<T>(Vec<T>);
 
-impl<T> OneOrMore<T> {
-    fn into_vec(self) -> Vec<T> {
-        match self {
-            Self::More(list) => list,
-            Self::One(one) => vec![one],
-        }
+impl<'de, T: DeserializeOwned> Deserialize<'de> for OneOrMore<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let list = match toml::Value::deserialize(from)? {
+            toml::Value::Array(list) => list,
+            one => vec![one],
+        };
+        let read = |value: toml::Value| {
+            value.try_into().map_err(|error: toml::de::Error| D::Error::custom(error.message()))
+        };
+        list.into_iter().map(read).collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -195,7 +197,7 @@ fn tlbs(name: &str, list: OneOrMore<Tlb>) -> Result<Vec<TlbConfig>, String> {
             replacement: tlb.replacement.into(),
         })
     };
-    list.into_vec().into_iter().map(tlb).collect()
+    list.0.into_iter().map(tlb).collect()
 }
 
 fn cache(name: &str, cache: Cache) -> Result<CacheConfig, String> {
@@ -282,13 +284,21 @@ fn apply_caches(
 ) -> Result<(), String> {
     if wanted == Some(false) {
         config.caches = None;
+        if file.is_some() || memory_latency.is_some() {
+            return Err("caches = false leaves nothing for [cache] and memory_latency".to_owned());
+        }
     }
-    if file.is_none() && memory_latency.is_none() {
+    if file.is_none() && memory_latency.is_none() && wanted != Some(true) {
         return Ok(());
     }
     let skylake = preset("skylake")?;
     let caches = match &mut config.caches {
         Some(caches) => caches,
+        None if file.is_none() && wanted.is_none() => {
+            return Err(
+                "memory_latency: there are no caches (see [cache] and caches = true)".into()
+            );
+        }
         None => config.caches.insert(skylake.caches.ok_or("a preset without caches")?),
     };
     let file = file.unwrap_or_default();
@@ -351,6 +361,14 @@ mod tests {
     }
 
     #[test]
+    fn caches_can_be_had_with_any_preset() {
+        let caches = |text| parse(text).unwrap().caches;
+        assert_eq!(caches("caches = true"), preset("skylake").unwrap().caches);
+        assert_eq!(caches("preset = 'u54'\ncaches = true"), preset("u54").unwrap().caches);
+        assert_eq!(caches("preset = 'u54'\ncaches = false"), None);
+    }
+
+    #[test]
     fn wrong_files_are_refused_with_what_is_wrong() {
         let said = |text| parse(text).unwrap_err();
         assert!(said("preset = 'z80'").contains("there are skylake"));
@@ -358,5 +376,11 @@ mod tests {
         assert!(said("[l2]\nentries = 10\nways = 4\npages = ['4K']").contains("sets of 4"));
         assert!(said("[l2]\nentries = 12\nways = 4\npages = ['4K']").contains("power of two"));
         assert!(said("[l2]\nentries = 8\nways = 4\npages = ['5K']").contains("power of two"));
+        assert!(said("[l2]\nentries = 8\nways = 4\npages = ['4K', '4K']").contains("twice"));
+        assert!(said("[l2]\nentries = 8").contains("missing field `ways`"));
+        assert!(said("caches = false\nmemory_latency = 5").contains("caches = false"));
+        assert!(said("memory_latency = 5").contains("no caches"));
+        let walk_cache = "[[walk_cache]]\nlevel = 0\nentries = 4\nways = 4\n";
+        assert!(said(&walk_cache.repeat(2)).contains("one for each level"));
     }
 }

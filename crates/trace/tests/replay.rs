@@ -2,7 +2,7 @@
 
 use kilburn_addr::{Access, AddrRange, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
 use kilburn_mmu::model::cache::{Cache, Traffic};
-use kilburn_mmu::model::config::{CacheConfig, Replacement};
+use kilburn_mmu::model::config::{AdUpdate, CacheConfig, Replacement};
 use kilburn_mmu::{Cause, Flush, Model, Space, Translator};
 use kilburn_paging::walk::entry_addr;
 use kilburn_paging::{Entry, Format, Leaf, LeafFlags, PhysMem, Sv};
@@ -81,6 +81,41 @@ fn the_memory_manager_resolves_a_traces_faults() {
 }
 
 #[test]
+fn shootdowns_are_counted_by_cause_with_what_they_cost() {
+    let mut replay = managed(64 << 20);
+    let page = |n: u64| VirtAddr::new(0x40_0000 + n * PAGE_SIZE);
+    let map = Event::Mmap { va: page(0), len: 8 * PAGE_SIZE, prot: 3, sharing: Sharing::Private };
+    replay.apply(&map).expect("followed");
+    for n in 0..6 {
+        replay.apply(&access(Access::Write, page(n).get())).expect("followed");
+    }
+    // Of six pages in both levels one goes, then two, then the three that are left: fork takes the right to write.
+    for event in [
+        Event::Mprotect { va: page(5), len: PAGE_SIZE, prot: 1 },
+        Event::Munmap { va: page(3), len: 2 * PAGE_SIZE },
+        Event::Fork { child: 1 },
+    ] {
+        replay.apply(&event).expect("followed");
+    }
+    // A copy for the parent, as the child has the frame as well; a load brings the entry that the copy then takes away.
+    replay.apply(&access(Access::Read, page(0).get())).expect("followed");
+    replay.apply(&access(Access::Write, page(0).get())).expect("followed");
+    replay.apply(&Event::Exit).expect("followed");
+    let shot = replay.stats()[0].shootdowns;
+    let of = |cause: Cause| {
+        let shot = shot[cause as usize];
+        (shot.requests, shot.l1_entries, shot.l2_entries)
+    };
+    assert_eq!(of(Cause::Protect), (1, 1, 1));
+    assert_eq!(of(Cause::Unmap), (1, 2, 2));
+    assert_eq!(of(Cause::Fork), (1, 3, 3));
+    assert_eq!(of(Cause::Cow), (1, 1, 1));
+    assert_eq!(of(Cause::Exit), (1, 1, 1));
+    let requests: u64 = shot.iter().map(|shot| shot.requests).sum();
+    assert_eq!(requests, 5, "nothing else was asked for: {shot:?}");
+}
+
+#[test]
 fn a_machine_that_is_full_says_so_and_keeps_its_counts() {
     let mut replay = managed(1 << 20);
     let mut done = 0;
@@ -111,6 +146,27 @@ fn with_a_policy_a_machine_that_is_full_swaps() {
         assert!(faults.get("swap") > Some(&476), "{policy}: {faults:?}");
         assert!(replay.stats()[0].shootdowns[Cause::Reclaim as usize].requests > 0, "{policy}");
     }
+}
+
+#[test]
+fn hostile_events_are_refused_or_counted() {
+    let header = Header { levels: 5, ad_update: AdUpdate::Hardware };
+    let config = timing::preset("simple").expect("a preset");
+    let mut replay =
+        Replay::new(config, Backing::Recorded(Recorded::new(header))).expect("the same shape");
+    for _ in 0..9 {
+        replay.apply(&Event::Retire(u64::MAX >> 3)).expect("followed");
+    }
+    assert_eq!(replay.stats()[0].instructions, u64::MAX, "as many as can be counted");
+    let va = VirtAddr::new(u64::MAX - 7);
+    replay.apply(&Event::Access { access: Access::Read, va, size: 4096 }).expect("followed");
+    assert_eq!(replay.stats()[0].of(Access::Read).faults, 1, "there is no page after the last");
+    let flags = LeafFlags::READ | LeafFlags::USER;
+    for (va, level, pfn) in [(0, 5, 0), (0, 1, 1), (1 << 60, 0, 0), (0, 0, 1 << 60)] {
+        let event = Event::Map { va: VirtAddr::new(va), level, pfn, flags };
+        assert!(replay.apply(&event).is_err(), "{event:?}");
+    }
+    assert!(replay.apply(&Event::Hart(1024)).is_err());
 }
 
 #[test]
@@ -347,7 +403,7 @@ fn caches_count_what_cachegrind_counts() {
     }
 }
 
-/// Counts by cachegrind's names. It takes a modification for one load.
+/// Counts by cachegrind's names. It takes a modification for one load, and what is longer than a line for a line.
 fn count(source: &mut Source) -> Vec<(&'static str, u64)> {
     let (mut i1, mut d1) = (cachegrind_cache(32 << 10, 8), cachegrind_cache(32 << 10, 8));
     let mut ll = cachegrind_cache(256 << 10, 4);
@@ -362,8 +418,9 @@ fn count(source: &mut Source) -> Vec<(&'static str, u64)> {
         }
         let first = if access == Access::Exec { &mut i1 } else { &mut d1 };
         let traffic = Traffic::from(access);
-        if !first.access(va.get(), u64::from(size), traffic) {
-            ll.access(va.get(), u64::from(size), traffic);
+        let size = u64::from(size.min(64));
+        if !first.access(va.get(), size, traffic) {
+            ll.access(va.get(), size, traffic);
         }
     }
     let (i1, d1, ll) = (i1.stats(), d1.stats(), ll.stats());

@@ -137,13 +137,21 @@ pub(crate) fn model_json(stats: &ModelStats) -> Value {
         "walks_by_cause": causes,
         "shootdowns": shootdowns,
         "context_switches": stats.context_switches,
-        "reach_bytes": { "l1_fetch": stats.reach[0], "l1_data": stats.reach[1], "l2": stats.reach[2] },
+        "reach_bytes": levels(stats.reach),
+        "reach_peak_bytes": levels(stats.reach_peak),
         "translation_cycles": stats.translation_cycles,
+        "walk_cycles": stats.walks.cycles,
         "memory_cycles": stats.memory_cycles,
+        "l1_misses_per_kilo_instruction": stats.l1_misses_per_kilo(),
         "walks_per_kilo_instruction": stats.walks_per_kilo(),
         "translation_cycles_per_kilo_instruction": stats.translation_cycles_per_kilo(),
         "caches": caches_json(&stats.caches),
     })
+}
+
+/// Bytes of each level of TLBs.
+fn levels([fetch, data, second]: [u64; 3]) -> Value {
+    json!({ "l1_fetch": fetch, "l1_data": data, "l2": second })
 }
 
 fn caches(stats: &CachesStats) -> [(&'static str, CacheStats); 4] {
@@ -241,7 +249,7 @@ pub(crate) fn model_text(out: &mut String, stats: &ModelStats) -> std::fmt::Resu
     writeln!(
         out,
         "  {:<8}{:>14}{:>14}{:>12}{:>12}{:>10}{:>9}",
-        "TLB", "references", "L1 hits", "L2 hits", "walks", "faults", "miss"
+        "TLB", "references", "L1 hits", "L2 hits", "walks", "faults", "walked"
     )?;
     for (name, counts) in KINDS.into_iter().zip(&stats.accesses) {
         writeln!(
@@ -265,11 +273,14 @@ pub(crate) fn model_text(out: &mut String, stats: &ModelStats) -> std::fmt::Resu
         .map(|(level, count)| format!("{count} at level {level}"))
         .collect();
     writeln!(out, "  entries read by walks: {}", reads.join(", "))?;
-    let [fetch, data, second] = stats.reach.map(|bytes| bytes >> 10);
-    writeln!(
-        out,
-        "  reach at the end: L1 {fetch} KiB for fetches, {data} KiB for data; L2 {second} KiB"
-    )?;
+    for (when, reach) in [("at most", stats.reach_peak), ("at the end", stats.reach)] {
+        let [fetch, data, second] = reach.map(|bytes| bytes >> 10);
+        let when = format!("reach {when}:");
+        writeln!(
+            out,
+            "  {when:<18}L1 {fetch} KiB for fetches, {data} KiB for data; L2 {second} KiB"
+        )?;
+    }
     for cause in Cause::ALL {
         let walks = stats.walks.by_cause[cause as usize];
         let shot = stats.shootdowns[cause as usize];
@@ -295,19 +306,24 @@ pub(crate) fn model_text(out: &mut String, stats: &ModelStats) -> std::fmt::Resu
             )?;
         }
     }
-    write!(out, "  {} cycles of translation", stats.translation_cycles)?;
+    write!(
+        out,
+        "  {} cycles of translation, {} of them in walks",
+        stats.translation_cycles, stats.walks.cycles
+    )?;
     if stats.memory_cycles > 0 {
-        write!(out, ", {} of memory", stats.memory_cycles)?;
+        write!(out, "; {} of memory", stats.memory_cycles)?;
     }
-    if let (Some(cycles), Some(walks)) =
-        (stats.translation_cycles_per_kilo(), stats.walks_per_kilo())
+    writeln!(out)?;
+    if let (Some(cycles), Some(misses), Some(walks)) =
+        (stats.translation_cycles_per_kilo(), stats.l1_misses_per_kilo(), stats.walks_per_kilo())
     {
-        write!(
+        writeln!(
             out,
-            "; {} instructions: {:.4} cycles of translation each, {walks:.3} walks in 1000",
+            "  {} instructions: {:.4} cycles of translation each; in 1000 {misses:.3} L1 misses, {walks:.3} walks",
             stats.instructions,
             cycles / 1000.0
         )?;
     }
-    writeln!(out)
+    Ok(())
 }

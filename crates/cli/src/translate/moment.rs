@@ -8,8 +8,10 @@ use crate::failure::Failure;
 use crate::sim::{Setup, input, prepare};
 use clap::Args;
 use kilburn_addr::{Access, PAGE_SHIFT, VirtAddr};
+use kilburn_mmu::model::ModelFault;
 use kilburn_mmu::model::explain::TlbLook;
 use kilburn_paging::hardware::Step;
+use kilburn_paging::walk::WalkFault;
 use kilburn_paging::{Entry, LeafFlags};
 use kilburn_trace::replay::Moment;
 use kilburn_trace::{Replay, Source, open, timing};
@@ -121,15 +123,31 @@ pub(crate) fn va_bits(moment: &Moment) -> u32 {
 /// Who is asked.
 pub(crate) fn who(moment: &Moment) -> String {
     let process = moment.pid.map_or_else(String::new, |pid| format!("process {pid}, "));
-    let kind = match moment.access {
-        Access::Read => "load",
-        Access::Write => "store",
-        Access::Exec => "fetch",
-    };
+    let kind = kind(moment.access);
     format!(
         "{process}address space {} on hart {}: {kind} at {}",
         moment.space, moment.hart, moment.va
     )
+}
+
+fn kind(access: Access) -> &'static str {
+    match access {
+        Access::Read => "load",
+        Access::Write => "store",
+        Access::Exec => "fetch",
+    }
+}
+
+/// Why there is no translation.
+pub(crate) fn fault_name(fault: ModelFault) -> &'static str {
+    match fault {
+        ModelFault::Walk(WalkFault::NotCanonical) => {
+            "the address is not canonical: its upper bits are no copy of the highest one used"
+        }
+        ModelFault::Walk(WalkFault::NotPresent) => "the entry is not valid",
+        ModelFault::Walk(WalkFault::Denied) => "the entry does not permit the access",
+        ModelFault::UsedBits => "A or D is clear, and this hardware leaves them to software",
+    }
 }
 
 /// A number of bytes that is a power of two.
@@ -195,7 +213,12 @@ pub(crate) fn steps(out: &mut impl Write, moment: &Moment) -> io::Result<()> {
         writeln!(out, "  {}", tlb_line(look))?;
     }
     match said.walk_from {
-        _ if said.is_tlb_hit() => writeln!(out, "  no walk is needed; the tables say:")?,
+        _ if !said.needs_walk => writeln!(out, "  no walk is needed; the tables say:")?,
+        _ if said.is_tlb_hit() => writeln!(
+            out,
+            "  what the TLB has does not permit a {}: a walk looks at the tables again:",
+            kind(moment.access)
+        )?,
         None => writeln!(out, "  a walk reads, from the root on:")?,
         Some(level) => {
             writeln!(
@@ -205,7 +228,7 @@ pub(crate) fn steps(out: &mut impl Write, moment: &Moment) -> io::Result<()> {
         }
     }
     for step in &said.steps {
-        let is_read = !said.is_tlb_hit() && said.walk_from.is_none_or(|level| step.level <= level);
+        let is_read = said.needs_walk && said.walk_from.is_none_or(|level| step.level <= level);
         writeln!(
             out,
             "  {} level {}: index {}, PTE at {:#x}: {:#018x}: {}",
@@ -219,7 +242,7 @@ pub(crate) fn steps(out: &mut impl Write, moment: &Moment) -> io::Result<()> {
     }
     let (at, page_shift) = match said.physical {
         Ok(physical) => physical,
-        Err(fault) => return writeln!(out, "  page fault        {fault:?}\n"),
+        Err(fault) => return writeln!(out, "  page fault        {}\n", fault_name(fault)),
     };
     writeln!(out, "  page              {}", amount(page_shift))?;
     writeln!(out, "  PPN               {:#x}", at.get() >> PAGE_SHIFT)?;
@@ -297,9 +320,10 @@ pub(crate) fn as_json(moment: &Moment) -> Value {
         "vpn": vpn,
         "vpo": vpo,
         "tlb": tlb,
+        "needs_walk": said.needs_walk,
         "walk_from_level": said.walk_from,
         "walk": walk,
-        "fault": said.physical.err().map(|fault| format!("{fault:?}")),
+        "fault": said.physical.err().map(fault_name),
         "ppn": physical.map(|(at, _)| at.get() >> PAGE_SHIFT),
         "pa": physical.map(|(at, _)| at.get()),
         "page_bytes": physical.map(|(_, shift)| 1_u64 << shift),

@@ -2,7 +2,8 @@
 //!
 //! Write-allocate and write-back; a level keeps what it fetched whatever the others do. An access
 //! that touches two lines is one reference: it misses when either line does, and is then looked up
-//! as a whole further down, as `cachegrind` defines it.
+//! as a whole further down, as `cachegrind` defines it. (`cachegrind` takes an access of more than a line for one of
+//! a line; here it touches all its lines.)
 
 use super::assoc::Assoc;
 use super::config::{CacheConfig, CachesConfig, WalkPort};
@@ -58,19 +59,26 @@ impl Cache {
         }
     }
 
-    /// Whether all of `size` bytes (at most a line) at `at` are there; what is missing is fetched.
+    /// Whether all of `size` bytes at `at` are there; what is missing is fetched.
     #[inline]
     pub fn access(&mut self, at: u64, size: u64, traffic: Traffic) -> bool {
         let (first, last) =
             (at >> self.line_shift, at.wrapping_add(size.max(1) - 1) >> self.line_shift);
         let mut hit = self.line(first, traffic);
         if last != first {
-            hit &= self.line(last, traffic);
+            hit &= self.further_lines(first, last, traffic);
         }
         let count = self.count(traffic);
         count.references += 1;
         count.misses += u64::from(!hit);
         hit
+    }
+
+    /// The lines after `first`, up to `last`.
+    #[cold]
+    fn further_lines(&mut self, first: u64, last: u64, traffic: Traffic) -> bool {
+        // Not `all`: what is missing is fetched, even after another miss.
+        (first.wrapping_add(1)..=last).fold(true, |hit, line| self.line(line, traffic) & hit)
     }
 
     #[inline]

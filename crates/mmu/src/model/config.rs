@@ -176,12 +176,20 @@ impl ModelConfig {
                 if array.page_shifts.is_empty() || array.page_shifts.len() > 3 {
                     return wrong(name, "an array holds one to three page sizes");
                 }
+                let mut sizes = array.page_shifts.clone();
+                sizes.sort_unstable();
+                if sizes.windows(2).any(|pair| pair[0] == pair[1]) {
+                    return wrong(name, "an array holds no page size twice");
+                }
                 if array.page_shifts.iter().any(|shift| !(PAGE_SHIFT..=39).contains(shift)) {
                     return wrong(name, "pages are from 4 KiB to 512 GiB");
                 }
             }
         }
-        for cache in &self.walk_caches {
+        for (number, cache) in self.walk_caches.iter().enumerate() {
+            if self.walk_caches[..number].iter().any(|other| other.level == cache.level) {
+                return wrong("walk cache", "there is one for each level at most");
+            }
             check_shape("walk cache", cache.sets, cache.ways, cache.replacement)?;
             if usize::from(cache.level) >= super::stats::LEVELS_MAX - 1 {
                 return wrong("walk cache", "levels are 0 (leaf tables) to 4");

@@ -4,13 +4,14 @@
 //! Neighbour: [`super`], whose `access` does what is explained here.
 
 use super::cache::CacheLook;
-use super::{Level, Model};
+use super::config::AdUpdate;
+use super::{Level, Model, ModelFault};
 use crate::mmu::Space;
 use alloc::vec::Vec;
 use kilburn_addr::{Access, PhysAddr, VirtAddr};
-use kilburn_paging::PhysMem;
 use kilburn_paging::hardware::{HardwareFormat, Step, WalkStart, descend};
 use kilburn_paging::walk::WalkFault;
+use kilburn_paging::{LeafFlags, PhysMem};
 
 /// One array of a TLB, asked for one page size.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,14 +46,18 @@ pub struct ModelExplanation {
     pub walk_from: Option<u8>,
     /// The entries from the root on; a walk reads those from `walk_from` on.
     pub steps: Vec<Step>,
+    /// Whether a walk is needed: no TLB asked has an entry that permits the access (a clean one permits no store).
+    pub needs_walk: bool,
+    /// Who sets A and D.
+    pub ad_update: AdUpdate,
     /// The physical address, and the log2 of the page's bytes; or why there is none.
-    pub physical: Result<(PhysAddr, u32), WalkFault>,
+    pub physical: Result<(PhysAddr, u32), ModelFault>,
     /// The caches asked, up to the first that hits.
     pub caches: Vec<CacheLook>,
 }
 
 impl ModelExplanation {
-    /// Whether a TLB has the translation.
+    /// Whether a TLB has an entry for the page, whatever it permits.
     pub fn is_tlb_hit(&self) -> bool {
         self.tlb.iter().any(TlbLook::is_hit)
     }
@@ -74,9 +79,15 @@ impl Model {
         let looks = |level: &Level, place| -> Vec<TlbLook> {
             level.arrays.iter().flat_map(|array| array.looks(place, space.asid, va)).collect()
         };
+        let serves = |level: &Level| {
+            let cached = level.arrays.iter().find_map(|array| array.peek(space.asid, va));
+            cached.is_some_and(|cached| cached.permits(access))
+        };
         let mut tlb = looks(first, name);
-        if !tlb.iter().any(TlbLook::is_hit) {
+        let mut needs_walk = !serves(first);
+        if needs_walk {
             tlb.extend(looks(&self.second, "L2"));
+            needs_walk = !serves(&self.second);
         }
         let mut steps = Vec::new();
         let root = WalkStart::root(space.format, space.root);
@@ -85,11 +96,15 @@ impl Model {
         } else {
             Err(WalkFault::NotCanonical)
         };
-        let physical = found.and_then(|found| {
-            use kilburn_paging::LeafFlags;
-            let flags = found.leaf.flags;
+        let ad_update = self.config.ad_update;
+        let physical = found.map_err(ModelFault::Walk).and_then(|found| {
+            let (flags, raw) = (found.leaf.flags, found.step.raw);
             if !flags.contains(LeafFlags::USER) || !flags.permits(access) {
-                return Err(WalkFault::Denied);
+                return Err(ModelFault::Walk(WalkFault::Denied));
+            }
+            let is_marked = space.format.mark_used(raw, access) == raw;
+            if needs_walk && !is_marked && ad_update == AdUpdate::Fault {
+                return Err(ModelFault::UsedBits);
             }
             let frame = super::frame_within(found.leaf, found.span_shift, va);
             Ok((PhysAddr::new(frame.base().get() + va.page_offset()), found.span_shift))
@@ -99,6 +114,6 @@ impl Model {
             _ => Vec::new(),
         };
         let walk_from = self.walk_caches.lowest(space.format, space.asid, va);
-        ModelExplanation { tlb, walk_from, steps, physical, caches }
+        ModelExplanation { tlb, walk_from, steps, needs_walk, ad_update, physical, caches }
     }
 }

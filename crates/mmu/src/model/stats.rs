@@ -30,6 +30,8 @@ pub struct WalkStats {
     pub reads: [u64; LEVELS_MAX],
     /// Walks that a walk cache let begin at this level.
     pub cache_hits: [u64; LEVELS_MAX],
+    /// Cycles of reading entries; the rest of the cycles of translation are lookups of the second level.
+    pub cycles: u64,
     /// Entries in which hardware set A or D.
     pub ad_updates: u64,
     /// Translations fetched ahead.
@@ -107,6 +109,8 @@ pub struct ModelStats {
     pub memory_cycles: u64,
     /// Bytes that the entries held now translate: the first level's for fetches, for data, the second level's.
     pub reach: [u64; 3],
+    /// The most that they ever translated at once, each level by itself.
+    pub reach_peak: [u64; 3],
     /// The caches.
     pub caches: CachesStats,
 }
@@ -137,6 +141,13 @@ impl ModelStats {
     pub fn translation_cycles_per_kilo(&self) -> Option<f64> {
         (self.instructions > 0)
             .then(|| self.translation_cycles as f64 * 1000.0 / self.instructions as f64)
+    }
+
+    /// Misses of the first level in a thousand instructions, if instructions were counted.
+    pub fn l1_misses_per_kilo(&self) -> Option<f64> {
+        let all = self.all();
+        let misses = all.references - all.l1_hits;
+        (self.instructions > 0).then(|| misses as f64 * 1000.0 / self.instructions as f64)
     }
 
     /// Walks in a thousand instructions, if instructions were counted.

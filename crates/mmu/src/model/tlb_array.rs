@@ -97,6 +97,8 @@ pub(super) struct TlbArray {
     origins: Box<[u8]>,
     /// Entries that are parts of larger pages.
     parts: usize,
+    /// Bytes translated.
+    reach: u64,
 }
 
 const FLAG_BITS: u32 = 16;
@@ -126,6 +128,7 @@ impl TlbArray {
             live: [[0; 2]; 3],
             origins: vec![0; slots].into(),
             parts: 0,
+            reach: 0,
         }
     }
 
@@ -224,6 +227,7 @@ impl TlbArray {
         self.count_out(slot);
         self.live[size][usize::from(is_global)] += 1;
         self.parts += usize::from(origin > shift);
+        self.reach += 1 << shift;
         self.assoc.fill(index, slot, if is_global { global } else { local });
         self.leaves[slot] = pack(Leaf { pfn, ..leaf });
         self.origins[slot] = origin as u8;
@@ -234,6 +238,7 @@ impl TlbArray {
         if tag != 0 {
             let size = (tag & SIZE_MASK) as usize - 1;
             self.live[size][usize::from(tag & GLOBAL != 0)] -= 1;
+            self.reach -= 1 << self.shifts[size];
             self.parts -= usize::from(u32::from(self.origins[slot]) > self.shifts[size]);
         }
     }
@@ -314,9 +319,7 @@ impl TlbArray {
 
     /// Bytes translated.
     pub(super) fn reach(&self) -> u64 {
-        (0..self.sizes)
-            .map(|size| u64::from(self.live[size][0] + self.live[size][1]) << self.shifts[size])
-            .sum()
+        self.reach
     }
 
     pub(super) fn entries(&self, place: &'static str) -> impl Iterator<Item = ModelEntry> {
