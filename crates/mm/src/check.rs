@@ -208,7 +208,7 @@ impl<H: Host> Mm<H> {
         for vma in state.areas.iter() {
             vm.add(vma.flags, vma.range.pages());
             let watched = vma.flags.intersects(VmFlags::UFFD);
-            ensure(watched == vma.userfault.is_some(), COUNTS_ADD_UP, || {
+            ensure(watched == vma.userfault().is_some(), COUNTS_ADD_UP, || {
                 format!("{vma:?} has the flags or the monitor of a userfaultfd, not both")
             })?;
             if vma.flags.contains(VmFlags::ACCOUNT) {

@@ -80,7 +80,7 @@ impl<H: Host> Mm<H> {
 fn extent<H: Host>(vma: &Vma<H>, filter: DumpFilter) -> DumpExtent {
     let whole = |wanted| if wanted { DumpExtent::Whole } else { DumpExtent::Nothing };
     // The vDSO is code that no file holds: a debugger needs it.
-    if matches!(vma.name, VmaName::Special(_)) {
+    if matches!(vma.name(), VmaName::Special(_)) {
         return whole(vma.flags.contains(VmFlags::EXEC));
     }
     if vma.flags.intersects(VmFlags::DONTDUMP | VmFlags::IO) {

@@ -7,7 +7,7 @@ use crate::mm::State;
 use crate::ops::DATA_FLAGS;
 use crate::rmap::Links;
 use crate::shared_anon::SpecialPages;
-use crate::{Caller, Host, Mm, Vma, VmaName};
+use crate::{Caller, Host, Mm, Vma, VmaExtra, VmaName};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use kilburn_addr::{AddrRange, Errno, PAGE_MASK, PAGE_SHIFT, Pfn, VirtAddr, VmFlags};
@@ -103,8 +103,7 @@ impl<H: Host> Mm<H> {
                 pgoff: start.vpn(),
                 file: None,
                 anon_vma: AnonSlot::empty(),
-                name: VmaName::None,
-                userfault: None,
+                extra: VmaExtra::NONE,
             },
         );
         Ok(range)
@@ -170,8 +169,7 @@ impl<H: Host> Mm<H> {
                 pgoff: 0,
                 file: Some(Arc::new(SpecialPages(pages.to_vec()))),
                 anon_vma: AnonSlot::empty(),
-                name: VmaName::Special(name),
-                userfault: None,
+                extra: VmaExtra::named(VmaName::Special(name)),
             },
         );
         Ok(at)

@@ -92,7 +92,7 @@ impl<H: Host> Mm<H> {
         let mut copy = vma.clone();
         // No child is watched (dup_userfaultfd, without UFFD_FEATURE_EVENT_FORK).
         copy.flags -= VmFlags::LOCKED | VmFlags::LOCKONFAULT | VmFlags::UFFD;
-        copy.userfault = None;
+        copy.set_userfault(None);
         copy.anon_vma = match vma.anon_vma.get() {
             Some(anon_vma) if !wiped => {
                 AnonSlot::holding(Some(self.memory().anon_vmas.make(Some(anon_vma.clone()))))

@@ -11,7 +11,7 @@ use kilburn_mm::anon_vma::AnonSlot;
 use kilburn_mm::areas::place::BelowMin;
 use kilburn_mm::areas::{Backing, Change, PlaceRequest, Placement, Window};
 use kilburn_mm::layout::{Arch, Layout};
-use kilburn_mm::{Areas, Vma, VmaName};
+use kilburn_mm::{Areas, Vma, VmaExtra};
 use memory_set::{MappingBackend, MemoryArea, MemorySet};
 use rangemap::RangeMap;
 use std::collections::BTreeMap;
@@ -62,8 +62,7 @@ fn area(number: u64) -> Vma<BenchHost> {
         pgoff: start(number) / PAGE_SIZE,
         file: None,
         anon_vma: AnonSlot::empty(),
-        name: VmaName::None,
-        userfault: None,
+        extra: VmaExtra::NONE,
     }
 }
 

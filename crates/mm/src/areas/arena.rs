@@ -3,47 +3,59 @@
 //! A vector would do but for growing: copying everything takes time linear in its number, all of it
 //! within the one call that brought the last.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::{Index, IndexMut};
 
-/// Places, `BLOCK` of them at a time: few enough that a small address space stays small.
-pub(super) struct Arena<T, const BLOCK: usize> {
-    blocks: Vec<Box<[T; BLOCK]>>,
+/// Places in blocks, each twice as large as the one before: the way to a place is a line that is
+/// always near, and a small address space stays small. The first block has `FIRST` places, a power
+/// of two.
+pub(super) struct Arena<T, const FIRST: usize> {
+    /// A block is filled as places are first used.
+    blocks: Vec<Vec<T>>,
     free: Vec<u32>,
     /// Numbers given out so far.
     used: u32,
 }
 
-impl<T, const BLOCK: usize> Arena<T, BLOCK> {
+impl<T, const FIRST: usize> Arena<T, FIRST> {
     pub(super) const fn new() -> Self {
+        const { assert!(FIRST.is_power_of_two()) };
         Self { blocks: Vec::new(), free: Vec::new(), used: 0 }
+    }
+
+    /// Block and index of a place.
+    #[inline]
+    fn locate(number: u32) -> (usize, usize) {
+        let from_first = number as usize + FIRST;
+        let block = (from_first | 1).ilog2() - FIRST.ilog2();
+        (block as usize, from_first - (FIRST << block))
     }
 
     /// What has this number, if there ever was anything.
     #[inline]
     pub(super) fn get(&self, number: u32) -> Option<&T> {
-        Some(&self.blocks.get(number as usize / BLOCK)?[number as usize % BLOCK])
+        let (block, index) = Self::locate(number);
+        self.blocks.get(block)?.get(index)
     }
 
     /// Places in use.
     pub(super) fn len(&self) -> usize {
         self.used as usize - self.free.len()
     }
-}
 
-impl<T: Default, const BLOCK: usize> Arena<T, BLOCK> {
     /// Puts `value` into a free place; its number.
     pub(super) fn place(&mut self, value: T) -> u32 {
-        let number = self.free.pop().unwrap_or_else(|| {
-            let number = self.used;
-            self.used = number.checked_add(1).expect("fewer than 2^32 things");
-            if number as usize / BLOCK == self.blocks.len() {
-                self.blocks.push(Box::new(core::array::from_fn(|_| T::default())));
-            }
-            number
-        });
-        self[number] = value;
+        if let Some(number) = self.free.pop() {
+            self[number] = value;
+            return number;
+        }
+        let number = self.used;
+        self.used = number.checked_add(1).expect("fewer than 2^32 things");
+        let (block, _) = Self::locate(number);
+        if block == self.blocks.len() {
+            self.blocks.push(Vec::with_capacity(FIRST << block));
+        }
+        self.blocks[block].push(value);
         number
     }
 
@@ -52,25 +64,27 @@ impl<T: Default, const BLOCK: usize> Arena<T, BLOCK> {
         self.free.push(number);
     }
 
-    /// Takes something out, and lets its place be used again.
-    pub(super) fn take(&mut self, number: u32) -> T {
+    /// Takes something out, puts `empty` there, and lets the place be used again.
+    pub(super) fn take(&mut self, number: u32, empty: T) -> T {
         self.free.push(number);
-        core::mem::take(&mut self[number])
+        core::mem::replace(&mut self[number], empty)
     }
 }
 
-impl<T, const BLOCK: usize> Index<u32> for Arena<T, BLOCK> {
+impl<T, const FIRST: usize> Index<u32> for Arena<T, FIRST> {
     type Output = T;
 
     #[inline]
     fn index(&self, number: u32) -> &T {
-        &self.blocks[number as usize / BLOCK][number as usize % BLOCK]
+        let (block, index) = Self::locate(number);
+        &self.blocks[block][index]
     }
 }
 
-impl<T, const BLOCK: usize> IndexMut<u32> for Arena<T, BLOCK> {
+impl<T, const FIRST: usize> IndexMut<u32> for Arena<T, FIRST> {
     #[inline]
     fn index_mut(&mut self, number: u32) -> &mut T {
-        &mut self.blocks[number as usize / BLOCK][number as usize % BLOCK]
+        let (block, index) = Self::locate(number);
+        &mut self.blocks[block][index]
     }
 }

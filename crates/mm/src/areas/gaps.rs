@@ -10,7 +10,7 @@ use super::tree::Tree;
 /// What is searched for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Wanted {
-    /// Bytes, at least 1.
+    /// Pages, at least 1.
     pub(super) len: u64,
     /// Nothing below may be used.
     pub(super) low: u64,
@@ -27,7 +27,7 @@ impl Wanted {
     }
 }
 
-impl<V: Copy + Default, const LEAF: usize, const FAN: usize> Tree<V, LEAF, FAN> {
+impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
     /// The usable part of the highest gap with enough room, as start and end.
     pub(super) fn highest_gap(&self, wanted: Wanted) -> Option<(u64, u64)> {
         let Some(Summary { start, end, gap }) = self.extent() else {

@@ -5,7 +5,8 @@
 //! from areas that have no owner yet: joining them would make the short-lived child's pages hang
 //! off the parent's owner (`vma_is_fork_child`).
 
-use super::AreaHead;
+use super::Areas;
+use super::tree::Cursor;
 use super::vma::{Vma, VmaName};
 use crate::Host;
 use crate::anon_vma::AnonVma;
@@ -40,11 +41,11 @@ pub(super) struct Proposed<'a, H: Host> {
     pub(super) source: Source,
 }
 
-impl AreaHead {
-    /// Whether an area with these flags may be one with such a one: what can be said without
+impl<H: Host> Areas<H> {
+    /// Whether the area at `cursor` may be one with one of such flags: what can be said without
     /// looking at more of it.
-    pub(super) fn may_merge(&self, flags: VmFlags) -> bool {
-        (self.flags ^ flags).difference(IGNORED).is_empty()
+    pub(super) fn may_merge(&self, cursor: Cursor, flags: VmFlags) -> bool {
+        (self.tree.flags(cursor) ^ flags).difference(IGNORED).is_empty()
     }
 }
 
@@ -58,7 +59,7 @@ impl<H: Host> Vma<H> {
     /// Whether this is a mapping the kernel installed, which is never split
     /// (`special_mapping_split`).
     pub(super) fn is_special(&self) -> bool {
-        matches!(self.name, VmaName::Special(_))
+        matches!(self.name(), VmaName::Special(_))
     }
 
     /// The area itself as a proposal.
@@ -69,8 +70,8 @@ impl<H: Host> Vma<H> {
             flags: self.flags,
             file: self.file.as_ref(),
             anon_vma: self.anon_vma.get(),
-            name: &self.name,
-            userfault: self.userfault.as_ref(),
+            name: self.name(),
+            userfault: self.userfault(),
             source,
         }
     }
@@ -93,8 +94,8 @@ impl<H: Host> Vma<H> {
     fn is_mergeable(&self, proposed: &Proposed<'_, H>) -> bool {
         (self.flags ^ proposed.flags).difference(IGNORED).is_empty()
             && same_file(self.file.as_ref(), proposed.file)
-            && self.name == *proposed.name
-            && match (self.userfault.as_ref(), proposed.userfault) {
+            && *self.name() == *proposed.name
+            && match (self.userfault(), proposed.userfault) {
                 (None, None) => true,
                 (Some(a), Some(b)) => Arc::ptr_eq(a, b),
                 _ => false,

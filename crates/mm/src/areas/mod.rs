@@ -4,7 +4,7 @@
 //! functions (`plan_*`, in [`plan`]) and applied afterwards (`commit_*`), which cannot fail. Where
 //! Linux leaves something behind when it refuses a call, the refusal says so ([`Refused`]).
 //!
-//! - `tree`, `node`, `gaps`: a B+-tree of ranges and rights that knows the largest gap of every
+//! - `tree`, `leaf`, `node`, `gaps`: a B+-tree of ranges and rights that knows the largest gap of every
 //!   subtree. `arena`: where its nodes lie, and the areas.
 //! - `merge`: which areas belong together (Linux 6.18 mm/vma.c: `is_mergeable_vma` and
 //!   `is_mergeable_anon_vma`).
@@ -15,6 +15,7 @@
 mod arena;
 mod check;
 mod gaps;
+mod leaf;
 mod merge;
 mod node;
 pub mod place;
@@ -31,7 +32,7 @@ pub use place::{Backing, PlaceRequest, Placement, Window};
 pub use plan::{
     AreaWatch, Change, InsertPlan, ModifyPlan, Neighbours, Refused, StackGrowth, UnmapPlan,
 };
-pub use vma::{Vma, VmaName};
+pub use vma::{Vma, VmaExtra, VmaName};
 
 use crate::Host;
 use crate::layout::STACK_GUARD_GAP_BYTES;
@@ -39,35 +40,31 @@ use alloc::string::{String, ToString};
 use arena::Arena;
 use core::ops::{Deref, DerefMut};
 use kilburn_addr::{AddrRange, PAGE_SHIFT, VirtAddr, VmFlags};
+use leaf::Head;
 use node::Span;
 use tree::{Cursor, Tree};
 
-/// Areas in a leaf: few enough that taking one out moves little, enough that a search ends in two
-/// adjacent cache lines. docs/decisions/0005 has figures.
-const LEAF: usize = 16;
+/// Areas in a leaf: a search reads three cache lines, a change all four. docs/decisions/0005 has
+/// figures.
+const LEAF: usize = 12;
 /// Children of a node above the leaves: with 128, two levels hold 100,000 areas.
 const FAN: usize = 128;
 
 /// The areas of an address space.
 ///
 /// The tree knows of each area what most questions are about: its range and its flags. The area
-/// itself is another cache line or two, read when more is asked.
+/// itself is another cache line, read when more is asked.
 pub struct Areas<H: Host> {
-    tree: Tree<Head, LEAF, FAN>,
-    vmas: Arena<Option<Vma<H>>, 16>,
+    tree: Tree<LEAF, FAN>,
+    vmas: Arena<Line<Vma<H>>, 16>,
     guard_gap_bytes: u64,
     /// Areas that grow down, and so keep a guard gap.
     growing: usize,
 }
 
-/// What the tree keeps of an area besides its range. Packed: leaves are what caches hold.
-#[derive(Clone, Copy, Default)]
-#[repr(C, packed(4))]
-struct Head {
-    flags: u64,
-    /// Where the area lies.
-    slot: u32,
-}
+/// Begins a cache line.
+#[repr(align(64))]
+struct Line<T>(T);
 
 /// An area's range and flags, without the rest of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -114,27 +111,27 @@ impl<H: Host> Areas<H> {
     /// The area that contains `addr` (Linux `vma_lookup`).
     #[inline]
     pub fn containing(&self, addr: VirtAddr) -> Option<&Vma<H>> {
-        self.find(addr).filter(|vma| vma.start() <= addr)
+        self.cursor_containing(addr).map(|cursor| self.at(cursor))
     }
 
     /// The first area that ends above `addr` (Linux `find_vma`).
     #[inline]
     pub fn find(&self, addr: VirtAddr) -> Option<&Vma<H>> {
-        self.tree.near(addr.get()).map(|cursor| self.at(cursor))
+        self.tree.near(addr.vpn()).map(|cursor| self.at(cursor))
     }
 
     /// As [`Self::find`], for many threads at once: nothing is written, not even a note of where
     /// the area was found.
     #[inline]
     pub(crate) fn find_shared(&self, addr: VirtAddr) -> Option<&Vma<H>> {
-        self.tree.find(addr.get()).map(|cursor| self.at(cursor))
+        self.tree.find(addr.vpn()).map(|cursor| self.at(cursor))
     }
 
     /// Range and flags of the first area that ends above `addr`: a good deal cheaper than
     /// [`Self::find`] when there are many areas.
     #[inline]
     pub fn head(&self, addr: VirtAddr) -> Option<AreaHead> {
-        self.tree.near(addr.get()).map(|cursor| self.head_at(cursor))
+        self.tree.near(addr.vpn()).map(|cursor| self.head_at(cursor))
     }
 
     /// The last area that starts below `addr`, which it may contain (Linux `find_vma_prev`'s
@@ -156,14 +153,21 @@ impl<H: Host> Areas<H> {
     }
 
     fn around(&self, addr: VirtAddr) -> (Option<Cursor>, Option<Cursor>) {
-        let Some(found) = self.tree.near(addr.get()) else {
+        let Some(found) = self.tree.near(addr.vpn()) else {
             return (self.tree.last(), None);
         };
-        if self.tree.span(found).start < addr.get() {
+        if self.range_at(found).start() < addr {
             (Some(found), self.tree.next(found))
         } else {
             (self.tree.prev(found), Some(found))
         }
+    }
+
+    /// Where the area that contains `addr` is.
+    #[inline]
+    fn cursor_containing(&self, addr: VirtAddr) -> Option<Cursor> {
+        let cursor = self.tree.near(addr.vpn())?;
+        (self.tree.span(cursor).start <= addr.vpn()).then_some(cursor)
     }
 
     /// The areas that share an address with `range`, in order.
@@ -177,9 +181,15 @@ impl<H: Host> Areas<H> {
     }
 
     fn cursors_in(&self, range: AddrRange) -> impl Iterator<Item = Cursor> {
-        let first = if range.is_empty() { None } else { self.tree.near(range.start().get()) };
-        core::iter::successors(first, |&cursor| self.tree.next(cursor))
-            .take_while(move |&cursor| self.tree.span(cursor).start < range.end().get())
+        core::iter::successors(self.first_in(range), |&cursor| self.tree.next(cursor))
+            .take_while(move |&cursor| self.range_at(cursor).start() < range.end())
+    }
+
+    /// Where the first area is that shares an address with `range`.
+    #[inline]
+    fn first_in(&self, range: AddrRange) -> Option<Cursor> {
+        let first = self.tree.near(range.start().vpn())?;
+        (self.range_at(first).start() < range.end() && !range.is_empty()).then_some(first)
     }
 
     /// All areas, in order.
@@ -200,10 +210,16 @@ impl<H: Host> Areas<H> {
     fn place(&mut self, vma: Vma<H>) -> Cursor {
         assert!(!vma.range.is_empty(), "an area is never empty");
         assert!(self.is_free(vma.range), "areas do not overlap");
-        self.growing += usize::from(vma.flags.contains(VmFlags::GROWSDOWN));
-        let (span, flags) = (span(vma.range), vma.flags.bits());
-        let slot = self.vmas.place(Some(vma));
-        self.tree.insert(span, Head { flags, slot })
+        let span = span(vma.range);
+        let head = self.keep(vma);
+        self.tree.insert(span, head)
+    }
+
+    /// Puts an area among the others; what the tree is to know of it.
+    fn keep(&mut self, vma: Vma<H>) -> Head {
+        let flags = vma.flags;
+        self.growing += usize::from(flags.contains(VmFlags::GROWSDOWN));
+        Head { flags, slot: self.vmas.place(Line(vma)) }
     }
 
     /// Takes out the area that starts at `start`.
@@ -212,10 +228,13 @@ impl<H: Host> Areas<H> {
     /// When there is none.
     pub fn remove(&mut self, start: VirtAddr) -> Vma<H> {
         let cursor = self.starting_at(start).expect("an area starts there");
-        let (_, Head { slot, .. }) = self.tree.remove(cursor);
-        let vma = self.vmas.take(slot).expect("what the tree names is there");
-        self.growing -= usize::from(vma.flags.contains(VmFlags::GROWSDOWN));
-        vma
+        self.remove_at(cursor)
+    }
+
+    fn remove_at(&mut self, cursor: Cursor) -> Vma<H> {
+        let (_, Head { flags, slot }) = self.tree.remove(cursor);
+        self.growing -= usize::from(flags.contains(VmFlags::GROWSDOWN));
+        self.vmas.take(slot, Line(Vma::vacant())).0
     }
 
     /// The lowest address that a mapping below `vma` may not reach (Linux `vm_start_gap`).
@@ -231,15 +250,35 @@ impl<H: Host> Areas<H> {
     /// When no area starts there, or another lies in the new range or in between.
     pub fn resize(&mut self, start: VirtAddr, to: AddrRange) {
         let cursor = self.starting_at(start).expect("an area starts there");
-        let above = self.tree.prev(cursor).map_or(0, |prev| self.tree.span(prev).end);
-        let below = self.tree.next(cursor).map_or(u64::MAX, |next| self.tree.span(next).start);
-        assert!(above <= to.start().get() && to.end().get() <= below, "areas do not overlap");
+        self.resize_at(cursor, to);
+    }
+
+    /// As [`Self::resize`]; where the area is then.
+    fn resize_at(&mut self, cursor: Cursor, to: AddrRange) -> Cursor {
+        let from = self.range_at(cursor);
+        if !from.contains_range(to) {
+            let above = self.tree.prev(cursor).map_or(VirtAddr::ZERO, |c| self.range_at(c).end());
+            let below = self.tree.next(cursor).map_or(VirtAddr::MAX, |c| self.range_at(c).start());
+            assert!(above <= to.start() && to.end() <= below, "areas do not overlap");
+        }
         assert!(!to.is_empty(), "an area is never empty");
         let vma = self.at_mut(cursor);
-        let moved = (to.start().get() as i64).wrapping_sub(start.get() as i64) >> PAGE_SHIFT;
-        vma.pgoff = vma.pgoff.wrapping_add(moved as u64);
+        vma.pgoff = vma.pgoff.wrapping_add(to.start().vpn().wrapping_sub(from.start().vpn()));
         vma.range = to;
-        self.tree.set_range(cursor, span(to));
+        self.tree.set_range(cursor, span(to))
+    }
+
+    /// Cuts the area at `cursor`: its upper part, from the end of `hole` on, becomes an area of its
+    /// own, and nothing has the pages of `hole` any more, if it has any. Answers where the parts are.
+    fn cut_at(&mut self, cursor: Cursor, hole: AddrRange) -> (Cursor, Cursor) {
+        let vma = self.at_mut(cursor);
+        let mut upper = vma.clone();
+        upper.pgoff = vma.page_index(hole.end());
+        upper.range = between(hole.end(), vma.end());
+        vma.range = between(vma.start(), hole.start());
+        let head = self.keep(upper);
+        let upper = self.tree.cut(cursor, span(hole), head);
+        (self.tree.prev(upper).expect("the lower part"), upper)
     }
 
     /// The area that starts at `start`, to change anything but its range, its page offset and
@@ -284,27 +323,29 @@ impl<H: Host> Areas<H> {
     }
 
     fn starting_at(&self, start: VirtAddr) -> Option<Cursor> {
-        let cursor = self.tree.near(start.get())?;
-        (self.tree.span(cursor).start == start.get()).then_some(cursor)
+        let cursor = self.tree.near(start.vpn())?;
+        (self.range_at(cursor).start() == start).then_some(cursor)
     }
 
     #[inline]
     fn at(&self, cursor: Cursor) -> &Vma<H> {
-        let slot = self.tree.value(cursor).slot;
-        self.vmas[slot].as_ref().expect("what the tree names is there")
+        &self.vmas[self.tree.slot(cursor)].0
     }
 
     #[inline]
     fn at_mut(&mut self, cursor: Cursor) -> &mut Vma<H> {
-        let slot = self.tree.value(cursor).slot;
-        self.vmas[slot].as_mut().expect("what the tree names is there")
+        &mut self.vmas[self.tree.slot(cursor)].0
+    }
+
+    #[inline]
+    fn range_at(&self, cursor: Cursor) -> AddrRange {
+        let Span { start, end } = self.tree.span(cursor);
+        between(VirtAddr::new(start << PAGE_SHIFT), VirtAddr::new(end << PAGE_SHIFT))
     }
 
     #[inline]
     fn head_at(&self, cursor: Cursor) -> AreaHead {
-        let Span { start, end } = self.tree.span(cursor);
-        let range = AddrRange::new(VirtAddr::new(start), VirtAddr::new(end)).unwrap_or_default();
-        AreaHead { range, flags: VmFlags::from_bits_retain(self.tree.value(cursor).flags) }
+        AreaHead { range: self.range_at(cursor), flags: self.tree.flags(cursor) }
     }
 }
 
@@ -331,11 +372,17 @@ impl<H: Host> DerefMut for VmaMut<'_, H> {
 impl<H: Host> Drop for VmaMut<'_, H> {
     /// The tree learns of the flags.
     fn drop(&mut self) {
-        let head = Head { flags: self.flags.bits(), ..self.areas.tree.value(self.cursor) };
-        self.areas.tree.set_value(self.cursor, head);
+        let flags = self.flags;
+        self.areas.tree.set_flags(self.cursor, flags);
     }
 }
 
 fn span(range: AddrRange) -> Span {
-    Span { start: range.start().get(), end: range.end().get() }
+    Span { start: range.start().vpn(), end: range.end().vpn() }
+}
+
+/// A range whose ends are known to be in order.
+#[inline]
+fn between(start: VirtAddr, end: VirtAddr) -> AddrRange {
+    AddrRange::new(start, end).expect("ends are in order")
 }

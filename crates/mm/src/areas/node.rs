@@ -1,12 +1,11 @@
-//! Nodes of the area tree: in order, each knowing the largest gap below it.
+//! Nodes above the leaves of the area tree: in order, each knowing the largest gap below it.
 //!
 //! ```text
-//!  Leaf   | ends ... | values ... | starts ... |              one of each an area
-//!  Inner  | ends ... | children ... | starts ... | gaps ... |  one of each a node below
+//!  Inner  | line ends ... | ends ... | children ... | starts ... | gaps ... |
 //! ```
 //!
-//! What a search compares lies together: the ends of a leaf are two cache lines. Unused ends are
-//! [`UNUSED`], which lets a search look at all of them and never at the length.
+//! What a search compares lies together. Unused ends are [`UNUSED`], which lets a search look at all
+//! of them and never at the length. Everything is counted in pages.
 //!
 //! A *gap* runs from an area's end to the next one's start. A node's `max_gap` is the largest gap
 //! between two areas below it; gaps before its first and after its last area belong to the node
@@ -23,16 +22,16 @@ pub(super) struct Summary {
     pub(super) gap: u64,
 }
 
-/// Where an area lies.
+/// The pages of an area.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Span {
-    /// First address.
+    /// First page.
     pub(super) start: u64,
-    /// First address past it.
+    /// First page past it.
     pub(super) end: u64,
 }
 
-/// The end of an entry that is not there: above every address of a user.
+/// The end of an entry that is not there: above every page of a user.
 const UNUSED: u64 = i64::MAX as u64;
 
 /// Ends in a cache line.
@@ -40,181 +39,27 @@ const LINE: usize = 8;
 /// Most lines of ends in an inner node.
 const LINES: usize = 16;
 
-/// Number of leading ends that are at most `addr`: the index of the first entry that ends above;
+/// Number of leading ends that are at most `page`: the index of the first entry that ends above;
 /// `N`, or that of an unused entry, when there is none.
 ///
 /// No branch depends on what is compared: the outcome of a random look-up cannot be predicted. All
 /// ends are below 2^63, so the sign of a difference tells; the baseline x86-64 has vectors of sums
 /// and shifts of 64 bits, but none of comparisons.
 #[inline]
-fn first_ending_above<const N: usize>(ends: &[u64; N], addr: u64) -> usize {
-    let addr = addr.min(UNUSED - 1);
-    N - ends.iter().map(|&end| addr.wrapping_sub(end) >> 63).sum::<u64>() as usize
+fn first_ending_above<const N: usize>(ends: &[u64; N], page: u64) -> usize {
+    let page = page.min(UNUSED - 1);
+    N - ends.iter().map(|&end| page.wrapping_sub(end) >> 63).sum::<u64>() as usize
 }
 
 /// The largest of a set whose maximum was `max`, after `old` was replaced by `new` in it.
 #[inline]
-fn replaced_max(max: u64, old: u64, new: u64, rescan: impl FnOnce() -> u64) -> u64 {
+pub(super) fn replaced_max(max: u64, old: u64, new: u64, rescan: impl FnOnce() -> u64) -> u64 {
     if new >= max {
         new
     } else if old == max {
         rescan()
     } else {
         max
-    }
-}
-
-/// Areas in order, at most `N`.
-#[repr(C, align(64))]
-pub(super) struct Leaf<V, const N: usize> {
-    ends: [u64; N],
-    values: [V; N],
-    starts: [u64; N],
-    max_gap: u64,
-    /// The leaf after this one; `u32::MAX` for none.
-    pub(super) next: u32,
-    /// The leaf before this one; `u32::MAX` for none.
-    pub(super) prev: u32,
-    len: u32,
-}
-
-impl<V: Copy + Default, const N: usize> Default for Leaf<V, N> {
-    fn default() -> Self {
-        const { assert!(N >= 4) };
-        Self {
-            ends: [UNUSED; N],
-            values: [V::default(); N],
-            starts: [0; N],
-            max_gap: 0,
-            next: u32::MAX,
-            prev: u32::MAX,
-            len: 0,
-        }
-    }
-}
-
-impl<V: Copy + Default, const N: usize> Leaf<V, N> {
-    #[inline]
-    pub(super) fn len(&self) -> usize {
-        self.len as usize
-    }
-
-    /// Index of the first entry that ends above `addr`.
-    #[inline]
-    pub(super) fn first_ending_above(&self, addr: u64) -> Option<usize> {
-        let at = first_ending_above(&self.ends, addr);
-        // The length would be one more cache line.
-        (*self.ends.get(at)? != UNUSED).then_some(at)
-    }
-
-    /// Index of the entry that a span starting at `start` goes before.
-    #[inline]
-    pub(super) fn place_for(&self, start: u64) -> usize {
-        self.first_ending_above(start).unwrap_or(self.len())
-    }
-
-    #[inline]
-    pub(super) fn value(&self, at: usize) -> V {
-        self.values[at]
-    }
-
-    #[inline]
-    pub(super) fn set_value(&mut self, at: usize, value: V) {
-        self.values[at] = value;
-    }
-
-    #[inline]
-    pub(super) fn end(&self, at: usize) -> u64 {
-        self.ends[at]
-    }
-
-    #[inline]
-    pub(super) fn start(&self, at: usize) -> u64 {
-        self.starts[at]
-    }
-
-    #[inline]
-    pub(super) fn span(&self, at: usize) -> Span {
-        Span { start: self.starts[at], end: self.ends[at] }
-    }
-
-    /// What the leaf, which is not empty, tells the node above.
-    #[inline]
-    pub(super) fn summary(&self) -> Summary {
-        Summary { start: self.starts[0], end: self.ends[self.len() - 1], gap: self.max_gap }
-    }
-
-    /// The gap before entry `at`, within this leaf.
-    #[inline]
-    fn gap_before(&self, at: usize) -> u64 {
-        if at == 0 || at >= self.len() { 0 } else { self.starts[at] - self.ends[at - 1] }
-    }
-
-    pub(super) fn scan_gaps(&self) -> u64 {
-        (1..self.len()).map(|at| self.gap_before(at)).max().unwrap_or(0)
-    }
-
-    fn put(&mut self, at: usize, span: Span, value: V) {
-        (self.starts[at], self.ends[at], self.values[at]) = (span.start, span.end, value);
-    }
-
-    /// Adds an entry; there is room.
-    pub(super) fn insert(&mut self, at: usize, span: Span, value: V) {
-        let len = self.len();
-        let old = self.gap_before(at);
-        self.starts.copy_within(at..len, at + 1);
-        self.ends.copy_within(at..len, at + 1);
-        self.values.copy_within(at..len, at + 1);
-        self.len += 1;
-        self.put(at, span, value);
-        let new = self.gap_before(at).max(self.gap_before(at + 1));
-        self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());
-    }
-
-    /// Takes an entry out.
-    pub(super) fn remove(&mut self, at: usize) -> (Span, V) {
-        let len = self.len();
-        let removed = (self.span(at), self.values[at]);
-        let old = self.gap_before(at).max(self.gap_before(at + 1));
-        self.starts.copy_within(at + 1..len, at);
-        self.ends.copy_within(at + 1..len, at);
-        self.values.copy_within(at + 1..len, at);
-        self.ends[len - 1] = UNUSED;
-        self.len -= 1;
-        let new = self.gap_before(at);
-        self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());
-        removed
-    }
-
-    /// Replaces an entry's range; the order stays.
-    pub(super) fn set_range(&mut self, at: usize, span: Span) {
-        let old = self.gap_before(at).max(self.gap_before(at + 1));
-        (self.starts[at], self.ends[at]) = (span.start, span.end);
-        let new = self.gap_before(at).max(self.gap_before(at + 1));
-        self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());
-    }
-
-    /// Moves the entries from `at` on into a leaf of their own.
-    pub(super) fn split_off(&mut self, at: usize) -> Self {
-        let mut upper = Self::default();
-        for from in at..self.len() {
-            upper.put(from - at, self.span(from), self.values[from]);
-            upper.len += 1;
-        }
-        self.len = at as u32;
-        self.ends[at..].fill(UNUSED);
-        self.max_gap = self.scan_gaps();
-        upper.max_gap = upper.scan_gaps();
-        upper
-    }
-
-    /// Appends all entries of the leaf that follows; there is room.
-    pub(super) fn append(&mut self, upper: &Self) {
-        for from in 0..upper.len() {
-            self.put(self.len(), upper.span(from), upper.values[from]);
-            self.len += 1;
-        }
-        self.max_gap = self.scan_gaps();
     }
 }
 
@@ -252,15 +97,15 @@ impl<const N: usize> Inner<N> {
         self.len as usize
     }
 
-    /// Index of the first child that ends above `addr`; the length, when there is none.
+    /// Index of the first child that ends above `page`; the length, when there is none.
     #[inline]
-    pub(super) fn first_ending_above(&self, addr: u64) -> usize {
-        let line = first_ending_above(&self.line_ends, addr);
+    pub(super) fn first_ending_above(&self, page: u64) -> usize {
+        let line = first_ending_above(&self.line_ends, page);
         let at = match self.ends.as_chunks::<LINE>().0.get(line) {
-            Some(ends) => line * LINE + first_ending_above(ends, addr),
+            Some(ends) => line * LINE + first_ending_above(ends, page),
             // The line that is not full, in nodes smaller than one.
             None => {
-                line * LINE + self.ends.iter().skip(line * LINE).filter(|&&end| end <= addr).count()
+                line * LINE + self.ends.iter().skip(line * LINE).filter(|&&end| end <= page).count()
             }
         };
         at.min(self.len())

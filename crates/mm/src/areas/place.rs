@@ -247,7 +247,7 @@ impl<H: Host> Search<'_, H> {
     /// `unmapped_area`
     fn lowest(&self, len: u64, mut low: u64, high: u64) -> Option<u64> {
         loop {
-            let (start, _) = self.areas.tree.lowest_gap(self.wanted(len, low, high))?;
+            let (start, _) = addresses(self.areas.tree.lowest_gap(self.wanted(len, low, high))?);
             match self.growing_above(start) {
                 Some(next) if self.areas.guarded_start(&next) < start + len => {
                     low = next.range.end().get();
@@ -260,7 +260,7 @@ impl<H: Host> Search<'_, H> {
     /// `unmapped_area_topdown`: a guard gap lowers the limit, even past areas that lie in it.
     fn highest(&self, len: u64, low: u64, mut high: u64) -> Option<u64> {
         loop {
-            let (start, end) = self.areas.tree.highest_gap(self.wanted(len, low, high))?;
+            let (start, end) = addresses(self.areas.tree.highest_gap(self.wanted(len, low, high))?);
             match self.growing_above(start) {
                 Some(next) if self.areas.guarded_start(&next) < end => {
                     high = self.areas.guarded_start(&next);
@@ -280,8 +280,14 @@ impl<H: Host> Search<'_, H> {
     }
 
     fn wanted(&self, len: u64, low: u64, high: u64) -> Wanted {
-        Wanted { len, low: low.max(self.request.min_addr.get()), high }
+        let low = low.max(self.request.min_addr.get());
+        Wanted { len: len / PAGE_SIZE, low: low.div_ceil(PAGE_SIZE), high: high / PAGE_SIZE }
     }
+}
+
+/// Where a gap of pages starts and ends.
+fn addresses((start, end): (u64, u64)) -> (u64, u64) {
+    (start * PAGE_SIZE, end * PAGE_SIZE)
 }
 
 /// `PAGE_ALIGN` of a hint; `None` for no hint.

@@ -1,7 +1,7 @@
-//! The ordered tree of areas: a B+-tree over address ranges that knows its gaps.
+//! The ordered tree of areas: a B+-tree over pageess ranges that knows its gaps.
 //!
-//! [`Tree`] maps disjoint [`Span`]s to small values. Nodes lie in two arenas and name each other by
-//! index; leaves are linked in order. Every node carries its largest gap, kept
+//! [`Tree`] maps disjoint [`Span`]s of pages to small values. Nodes lie in two arenas and name each
+//! other by index; leaves are linked in order. Every node carries its largest gap, kept
 //! exact on the way up from a change, so that the search for a free range ([`Tree::lowest_gap`],
 //! [`Tree::highest_gap`] in `gaps.rs`) skips whole subtrees.
 //!
@@ -13,8 +13,10 @@
 //! docs/decisions/0005 compares other structures.
 
 use super::arena::Arena;
-use super::node::{Inner, Leaf, Span, Summary};
+use super::leaf::{Entry, Head, Leaf};
+use super::node::{Inner, Span, Summary};
 use core::sync::atomic::{AtomicU32, Ordering};
+use kilburn_addr::VmFlags;
 
 /// No node.
 pub(super) const NONE: u32 = u32::MAX;
@@ -31,10 +33,10 @@ pub(super) struct Cursor {
 /// The way from the root to a leaf: inner nodes, each with the index of the child taken.
 type Path = [(u32, u32); MAX_HEIGHT];
 
-/// Disjoint address ranges in order, each with a value. Leaves hold at most `LEAF` of them, inner
+/// Disjoint ranges of pages in order, each with flags and a place. Leaves hold at most `LEAF` of them, inner
 /// nodes `FAN` children.
-pub(super) struct Tree<V: Copy, const LEAF: usize, const FAN: usize> {
-    pub(super) leaves: Arena<Leaf<V, LEAF>, 8>,
+pub(super) struct Tree<const LEAF: usize, const FAN: usize> {
+    pub(super) leaves: Arena<Leaf<LEAF>, 8>,
     pub(super) inners: Arena<Inner<FAN>, 1>,
     pub(super) root: u32,
     /// Levels of inner nodes above the leaves.
@@ -46,7 +48,7 @@ pub(super) struct Tree<V: Copy, const LEAF: usize, const FAN: usize> {
     pub(super) visits: super::visits::Visits,
 }
 
-impl<V: Copy + Default, const LEAF: usize, const FAN: usize> Tree<V, LEAF, FAN> {
+impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
     /// An empty tree.
     pub(super) const fn new() -> Self {
         Self {
@@ -74,58 +76,57 @@ impl<V: Copy + Default, const LEAF: usize, const FAN: usize> Tree<V, LEAF, FAN> 
     }
 
     #[inline]
-    pub(super) fn leaf(&self, node: u32) -> &Leaf<V, LEAF> {
+    pub(super) fn leaf(&self, node: u32) -> &Leaf<LEAF> {
         #[cfg(test)]
         self.visits.count();
         &self.leaves[node]
     }
 
-    /// The first span that ends above `addr`, from the root. Writes nothing: for look-ups that
+    /// The first span that ends above `page`, from the root. Writes nothing: for look-ups that
     /// several threads do at once.
     #[inline]
-    pub(super) fn find(&self, addr: u64) -> Option<Cursor> {
+    pub(super) fn find(&self, page: u64) -> Option<Cursor> {
         if self.len == 0 {
             return None;
         }
         let mut node = self.root;
         for _ in 0..self.height {
             let inner = self.inner(node);
-            let at = inner.first_ending_above(addr);
+            let at = inner.first_ending_above(page);
             if at == inner.len() {
                 // Only at the root: below, the parent has said that something ends above.
                 return None;
             }
             node = inner.child(at);
         }
-        let at = self.leaf(node).first_ending_above(addr)?;
+        let at = self.leaf(node).first_ending_above(page)?;
         Some(Cursor { leaf: node, at: at as u32 })
     }
 
     /// As [`Self::find`]; tries the leaf last looked at first, and remembers the one found.
     #[inline]
-    pub(super) fn near(&self, addr: u64) -> Option<Cursor> {
+    pub(super) fn near(&self, page: u64) -> Option<Cursor> {
         let near = self.near.load(Ordering::Relaxed);
-        if let Some(at) = self.in_leaf(near, addr) {
+        if let Some(at) = self.in_leaf(near, page) {
             return Some(Cursor { leaf: near, at: at as u32 });
         }
-        let found = self.find(addr)?;
+        let found = self.find(page)?;
         self.near.store(found.leaf, Ordering::Relaxed);
         Some(found)
     }
 
-    /// Index, in `leaf`, of the first span of all that ends above `addr`, when a look at this leaf
+    /// Index, in `leaf`, of the first span of all that ends above `page`, when a look at this leaf
     /// alone tells. A leaf that is not in use is empty.
     #[inline]
-    fn in_leaf(&self, leaf: u32, addr: u64) -> Option<usize> {
+    fn in_leaf(&self, leaf: u32, page: u64) -> Option<usize> {
         let node = self.leaves.get(leaf)?;
-        let last = node.len().checked_sub(1)?;
         let first = if node.prev == NONE { 0 } else { node.start(0) };
-        // One comparison: which side of the leaf a random address is on cannot be predicted, that
-        // it is not in the leaf can.
-        if addr.wrapping_sub(first) >= node.end(last) - first {
+        // One comparison: which side of the leaf a random page is on cannot be predicted, that it is
+        // not in the leaf can. An empty leaf starts and ends at 0.
+        if page.wrapping_sub(first) >= node.last_end().wrapping_sub(first) {
             return None;
         }
-        node.first_ending_above(addr)
+        node.first_ending_above(page)
     }
 
     /// The last span.
@@ -162,13 +163,18 @@ impl<V: Copy + Default, const LEAF: usize, const FAN: usize> Tree<V, LEAF, FAN> 
     }
 
     #[inline]
-    pub(super) fn value(&self, cursor: Cursor) -> V {
-        self.leaves[cursor.leaf].value(cursor.at as usize)
+    pub(super) fn slot(&self, cursor: Cursor) -> u32 {
+        self.leaves[cursor.leaf].slot(cursor.at as usize)
     }
 
     #[inline]
-    pub(super) fn set_value(&mut self, cursor: Cursor, value: V) {
-        self.leaves[cursor.leaf].set_value(cursor.at as usize, value);
+    pub(super) fn flags(&self, cursor: Cursor) -> VmFlags {
+        self.leaves[cursor.leaf].flags(cursor.at as usize)
+    }
+
+    #[inline]
+    pub(super) fn set_flags(&mut self, cursor: Cursor, flags: VmFlags) {
+        self.leaves[cursor.leaf].set_flags(cursor.at as usize, flags);
     }
 
     #[inline]
@@ -176,64 +182,93 @@ impl<V: Copy + Default, const LEAF: usize, const FAN: usize> Tree<V, LEAF, FAN> 
         self.leaves[cursor.leaf].span(cursor.at as usize)
     }
 
-    /// The way to the leaf that holds the first span that ends above `addr`, or to the last leaf.
-    fn path(&self, addr: u64) -> (Path, u32) {
+    /// The way to the leaf that holds the first span that ends above `page`, or to the last leaf.
+    fn path(&self, page: u64) -> (Path, u32) {
         let mut path = [(NONE, 0); MAX_HEIGHT];
         let mut node = self.root;
         for step in &mut path[..self.height] {
             let inner = self.inner(node);
-            let at = inner.first_ending_above(addr).min(inner.len() - 1);
+            let at = inner.first_ending_above(page).min(inner.len() - 1);
             *step = (node, at as u32);
             node = inner.child(at);
         }
         (path, node)
     }
 
-    /// The leaf that a span starting at `addr` belongs into, and the way there if that is known.
-    fn leaf_for(&self, addr: u64) -> (Option<Path>, u32) {
+    /// Where a span starting at `page` belongs, and the way there if that is known.
+    fn place_for(&self, page: u64) -> (Option<Path>, u32, usize) {
         let near = self.near.load(Ordering::Relaxed);
-        if self.in_leaf(near, addr).is_some() {
-            return (None, near);
+        if let Some(at) = self.in_leaf(near, page) {
+            return (None, near, at);
         }
-        let (path, leaf) = self.path(addr);
-        (Some(path), leaf)
+        let (path, leaf) = self.path(page);
+        let node = &self.leaves[leaf];
+        let at = node.place_for(page);
+        if at == 0
+            && node.prev != NONE
+            && !node.admits(0, page, Entry::Added)
+            && let prev = &self.leaves[node.prev]
+            && prev.admits(prev.len(), page, Entry::Added)
+        {
+            return (None, node.prev, prev.len());
+        }
+        (Some(path), leaf, at)
     }
 
     /// Adds a span that overlaps none.
-    pub(super) fn insert(&mut self, span: Span, value: V) -> Cursor {
-        self.len += 1;
-        if self.len == 1 {
-            if self.root == NONE {
-                self.root = self.leaves.place(Leaf::default());
-            }
-            self.leaves[self.root].insert(0, span, value);
-            self.near = AtomicU32::new(self.root);
-            return Cursor { leaf: self.root, at: 0 };
+    pub(super) fn insert(&mut self, span: Span, head: Head) -> Cursor {
+        if self.root == NONE {
+            self.root = self.leaves.place(Leaf::default());
         }
-        let (path, leaf) = self.leaf_for(span.start);
+        let (path, leaf, at) = self.place_for(span.start);
+        self.len += 1;
         let node = &mut self.leaves[leaf];
-        let at = node.place_for(span.start);
-        if node.len() < LEAF {
-            let before = node.summary();
-            node.insert(at, span, value);
-            self.near = AtomicU32::new(leaf);
-            self.tell_of_leaf(leaf, before, path);
+        let placed = if node.len() < LEAF && node.admits(at, span.start, Entry::Added) {
+            if node.len() == 0 {
+                node.insert(at, span, head);
+            } else {
+                let before = node.summary();
+                node.insert(at, span, head);
+                self.tell_of_leaf(leaf, before, path);
+            }
             Cursor { leaf, at: at as u32 }
         } else {
-            let path = path.unwrap_or_else(|| self.path(span.start).0);
-            let (upper, placed) = self.split_leaf(leaf, at, span, value);
+            let start = node.start(0);
+            let path = path.unwrap_or_else(|| self.path(start).0);
+            let (upper, placed) = self.split_leaf(leaf, at, span, head);
             self.add_sibling(&path, leaf, upper);
-            self.near = AtomicU32::new(placed.leaf);
             placed
+        };
+        self.near = AtomicU32::new(placed.leaf);
+        placed
+    }
+
+    /// Makes two spans of the one at `cursor`, the upper one with `head`: what lies from `hole.start`
+    /// to `hole.end` within it, which may be nothing, belongs to neither. Answers where the upper one
+    /// is; the lower one stays at `cursor` unless nodes were full.
+    pub(super) fn cut(&mut self, cursor: Cursor, hole: Span, head: Head) -> Cursor {
+        let at = cursor.at as usize;
+        let node = &mut self.leaves[cursor.leaf];
+        let Span { start, end } = node.span(at);
+        let (lower, upper) = (Span { start, end: hole.start }, Span { start: hole.end, end });
+        if node.len() == LEAF || !node.admits(at + 1, upper.start, Entry::Added) {
+            self.set_range(cursor, lower);
+            return self.insert(upper, head);
         }
+        let before = node.summary();
+        node.set_range(at, lower);
+        node.insert(at + 1, upper, head);
+        self.len += 1;
+        self.tell_of_leaf(cursor.leaf, before, None);
+        Cursor { leaf: cursor.leaf, at: cursor.at + 1 }
     }
 
     /// Takes out the span at `cursor`.
-    pub(super) fn remove(&mut self, cursor: Cursor) -> (Span, V) {
+    pub(super) fn remove(&mut self, cursor: Cursor) -> (Span, Head) {
         let Cursor { leaf, at } = cursor;
         let node = &mut self.leaves[leaf];
         let before = node.summary();
-        let (span, value) = node.remove(at as usize);
+        let removed = node.remove(at as usize);
         self.len -= 1;
         if self.len == 0 {
             // The root stays, as a leaf without areas.
@@ -249,15 +284,21 @@ impl<V: Copy + Default, const LEAF: usize, const FAN: usize> Tree<V, LEAF, FAN> 
         } else {
             self.tell_of_leaf(leaf, before, None);
         }
-        (span, value)
+        removed
     }
 
-    /// Gives the span at `cursor` another range, which leaves it between the same neighbours.
-    pub(super) fn set_range(&mut self, cursor: Cursor, span: Span) {
+    /// Gives the span at `cursor` another range, which leaves it between the same neighbours; where
+    /// it is then.
+    pub(super) fn set_range(&mut self, cursor: Cursor, span: Span) -> Cursor {
         let node = &mut self.leaves[cursor.leaf];
+        if !node.admits(cursor.at as usize, span.start, Entry::Replaced) {
+            let (_, head) = self.remove(cursor);
+            return self.insert(span, head);
+        }
         let before = node.summary();
         node.set_range(cursor.at as usize, span);
         self.tell_of_leaf(cursor.leaf, before, None);
+        cursor
     }
 
     /// Tells the nodes above a leaf what it says now instead of `before`, if that is anything new.
@@ -282,20 +323,20 @@ impl<V: Copy + Default, const LEAF: usize, const FAN: usize> Tree<V, LEAF, FAN> 
         }
     }
 
-    /// Splits a full leaf while adding `span` at `at`; answers the new upper leaf, and where the
+    /// Splits a leaf that is full, or does not admit it, while adding `span` at `at`; answers the new upper leaf, and where the
     /// span is.
-    fn split_leaf(&mut self, leaf: u32, at: usize, span: Span, value: V) -> (u32, Cursor) {
+    fn split_leaf(&mut self, leaf: u32, at: usize, span: Span, head: Head) -> (u32, Cursor) {
         let node = &mut self.leaves[leaf];
         // Address spaces fill from one end: then leave the old leaf full.
         let cut = match at {
             0 => 0,
-            _ if at == LEAF => LEAF,
+            _ if at == node.len() => at,
             _ => LEAF / 2,
         };
         let mut upper_node = node.split_off(cut);
         let in_lower = at < cut || cut == 0;
         let index = if in_lower { at } else { at - cut };
-        (if in_lower { &mut *node } else { &mut upper_node }).insert(index, span, value);
+        (if in_lower { &mut *node } else { &mut upper_node }).insert(index, span, head);
         upper_node.prev = leaf;
         upper_node.next = node.next;
         let after = node.next;
@@ -344,7 +385,7 @@ impl<V: Copy + Default, const LEAF: usize, const FAN: usize> Tree<V, LEAF, FAN> 
         root.insert(1, upper, upper_summary);
         self.root = self.inners.place(root);
         self.height += 1;
-        assert!(self.height <= MAX_HEIGHT, "the tree is bounded by the address space");
+        assert!(self.height <= MAX_HEIGHT, "the tree is bounded by the pageess space");
     }
 
     /// Removes, from the node above `level`, the child the path took, which is gone.
@@ -373,12 +414,15 @@ impl<V: Copy + Default, const LEAF: usize, const FAN: usize> Tree<V, LEAF, FAN> 
     /// fit with room to spare.
     fn join_leaf(&mut self, path: &Path) {
         let level = self.height - 1;
-        let fits = self.joinable(path[level], LEAF, |tree, node| tree.leaves[node].len());
+        let fits = self.joinable(path[level], LEAF, |tree, lower, upper| {
+            let (lower, upper) = (&tree.leaves[lower], &tree.leaves[upper]);
+            if lower.admits_all(upper) { lower.len() + upper.len() } else { usize::MAX }
+        });
         let Some(left) = fits else { return };
         let inner = &self.inners[path[level].0];
         let (lower, upper) = (inner.child(left), inner.child(left + 1));
         self.unlink_leaf(upper);
-        let upper_node = self.leaves.take(upper);
+        let upper_node = self.leaves.take(upper, Leaf::default());
         self.leaves[lower].append(&upper_node);
         let summary = self.leaves[lower].summary();
         self.joined(path, level, left, summary);
@@ -387,11 +431,13 @@ impl<V: Copy + Default, const LEAF: usize, const FAN: usize> Tree<V, LEAF, FAN> 
     /// Joins the small inner node at `level` of the path with a neighbour.
     fn join_inner(&mut self, path: &Path, level: usize) {
         let level = level - 1;
-        let fits = self.joinable(path[level], FAN, |tree, node| tree.inners[node].len());
+        let fits = self.joinable(path[level], FAN, |tree, lower, upper| {
+            tree.inners[lower].len() + tree.inners[upper].len()
+        });
         let Some(left) = fits else { return };
         let inner = &self.inners[path[level].0];
         let (lower, upper) = (inner.child(left), inner.child(left + 1));
-        let upper_node = self.inners.take(upper);
+        let upper_node = self.inners.take(upper, Inner::default());
         self.inners[lower].append(&upper_node);
 
         let summary = self.inners[lower].summary();
@@ -404,14 +450,13 @@ impl<V: Copy + Default, const LEAF: usize, const FAN: usize> Tree<V, LEAF, FAN> 
         &self,
         (parent, at): (u32, u32),
         capacity: usize,
-        len: impl Fn(&Self, u32) -> usize,
+        joined_len: impl Fn(&Self, u32, u32) -> usize,
     ) -> Option<usize> {
         let at = at as usize;
         let inner = &self.inners[parent];
         let fits = |left: usize| {
             left + 1 < inner.len()
-                && len(self, inner.child(left)) + len(self, inner.child(left + 1))
-                    <= capacity / 4 * 3
+                && joined_len(self, inner.child(left), inner.child(left + 1)) <= capacity / 4 * 3
         };
         if fits(at) { Some(at) } else { at.checked_sub(1).filter(|&left| fits(left)) }
     }

@@ -4,6 +4,7 @@ use crate::Host;
 use crate::anon_vma::AnonSlot;
 use crate::mappable::MappedFile;
 use crate::userfault::Userfaultfd;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
 use kilburn_addr::{AddrRange, PAGE_SHIFT, VirtAddr, VmFlags};
@@ -21,11 +22,43 @@ pub struct Vma<H: Host> {
     pub file: Option<Arc<dyn MappedFile<H>>>,
     /// Whom its anonymous pages belong to.
     pub anon_vma: AnonSlot<H>,
-    /// A name other than the file's path.
-    pub name: VmaName,
-    /// Who resolves its faults in place of the kernel (Linux `vm_userfaultfd_ctx`).
-    pub userfault: Option<Arc<Userfaultfd<H>>>,
+    /// What few areas have.
+    pub extra: VmaExtra<H>,
 }
+
+/// What few areas have, out of the way of the others: an area is one cache line.
+pub struct VmaExtra<H: Host>(Option<Box<Extra<H>>>);
+
+struct Extra<H: Host> {
+    name: VmaName,
+    userfault: Option<Arc<Userfaultfd<H>>>,
+}
+
+impl<H: Host> VmaExtra<H> {
+    /// Nothing.
+    pub const NONE: Self = Self(None);
+
+    /// A name.
+    pub fn named(name: VmaName) -> Self {
+        Self::of(name, None)
+    }
+
+    fn of(name: VmaName, userfault: Option<Arc<Userfaultfd<H>>>) -> Self {
+        let bare = name == VmaName::None && userfault.is_none();
+        Self((!bare).then(|| Box::new(Extra { name, userfault })))
+    }
+}
+
+impl<H: Host> Clone for VmaExtra<H> {
+    fn clone(&self) -> Self {
+        match &self.0 {
+            Some(extra) => Self::of(extra.name.clone(), extra.userfault.clone()),
+            None => Self::NONE,
+        }
+    }
+}
+
+const NO_PAGES: AddrRange = AddrRange::new(VirtAddr::ZERO, VirtAddr::ZERO).expect("in order");
 
 /// Where an area's name comes from when it is not a file's path.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -40,6 +73,42 @@ pub enum VmaName {
 }
 
 impl<H: Host> Vma<H> {
+    /// What lies where no area is.
+    pub(super) const fn vacant() -> Self {
+        // Whoever makes the area larger than this should have a reason.
+        const { assert!(size_of::<Self>() == 64) }
+        Self {
+            range: NO_PAGES,
+            flags: VmFlags::empty(),
+            pgoff: 0,
+            file: None,
+            anon_vma: AnonSlot::empty(),
+            extra: VmaExtra::NONE,
+        }
+    }
+
+    /// A name other than the file's path.
+    #[inline]
+    pub fn name(&self) -> &VmaName {
+        self.extra.0.as_ref().map_or(&VmaName::None, |extra| &extra.name)
+    }
+
+    /// Gives it a name, or takes it away.
+    pub fn set_name(&mut self, name: VmaName) {
+        self.extra = VmaExtra::of(name, self.userfault().cloned());
+    }
+
+    /// Who resolves its faults in place of the kernel (Linux `vm_userfaultfd_ctx`).
+    #[inline]
+    pub fn userfault(&self) -> Option<&Arc<Userfaultfd<H>>> {
+        self.extra.0.as_ref()?.userfault.as_ref()
+    }
+
+    /// Says who resolves its faults.
+    pub fn set_userfault(&mut self, userfault: Option<Arc<Userfaultfd<H>>>) {
+        self.extra = VmaExtra::of(self.name().clone(), userfault);
+    }
+
     /// First address.
     #[inline]
     pub fn start(&self) -> VirtAddr {
@@ -66,7 +135,7 @@ impl<H: Host> Vma<H> {
     /// Private anonymous memory (Linux `vma_is_anonymous`).
     #[inline]
     pub fn is_anonymous(&self) -> bool {
-        self.file.is_none() && !matches!(self.name, VmaName::Special(_))
+        self.file.is_none() && !matches!(self.name(), VmaName::Special(_))
     }
 
     /// Whether writes stay in this address space (Linux `is_cow_mapping`): private, and writable
@@ -86,8 +155,7 @@ impl<H: Host> Clone for Vma<H> {
             pgoff: self.pgoff,
             file: self.file.clone(),
             anon_vma: self.anon_vma.clone(),
-            name: self.name.clone(),
-            userfault: self.userfault.clone(),
+            extra: self.extra.clone(),
         }
     }
 }
@@ -100,7 +168,7 @@ impl<H: Host> fmt::Debug for Vma<H> {
             .field("pgoff", &self.pgoff)
             .field("file", &self.file.as_ref().map(|file| file.path()))
             .field("anon_vma", &self.anon_vma)
-            .field("name", &self.name)
+            .field("name", self.name())
             .finish()
     }
 }

@@ -6,7 +6,7 @@ use crate::areas::{Backing, Neighbours, PlaceRequest, Placement, Window};
 use crate::exec::StackExec;
 use crate::mm::State;
 use crate::rmap::Links;
-use crate::{Caller, Host, Mm, Vma, VmaName};
+use crate::{Caller, Host, Mm, Vma, VmaExtra};
 use kilburn_addr::{AddrRange, Errno, PAGE_SIZE, VirtAddr, VmFlags};
 
 /// `VM_DATA_DEFAULT_FLAGS` where data is not executable by default.
@@ -125,8 +125,7 @@ impl<H: Host> Mm<H> {
             pgoff: range.start().vpn(),
             file: None,
             anon_vma: AnonSlot::empty(),
-            name: VmaName::None,
-            userfault: None,
+            extra: VmaExtra::NONE,
         };
         let plan = state.areas.plan_insert(vma, neighbours);
         state.areas.commit_insert(plan, &mut Links(self));

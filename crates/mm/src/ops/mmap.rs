@@ -10,7 +10,7 @@ use crate::mm::State;
 use crate::page_cache::{AddressSpace, Promise};
 use crate::rmap::Links;
 use crate::shared_anon::SharedAnon;
-use crate::{Caller, Host, Mm, Vma, VmaName};
+use crate::{Caller, Host, Mm, Vma, VmaExtra};
 use alloc::sync::Arc;
 use bitflags::bitflags;
 use kilburn_addr::{AddrRange, Errno, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Prot, VirtAddr, VmFlags};
@@ -308,15 +308,8 @@ impl<H: Host> Mm<H> {
         if flags.intersects(VmFlags::SPECIAL) {
             flags -= VmFlags::LOCKED | VmFlags::LOCKONFAULT;
         }
-        let vma = Vma {
-            range,
-            flags,
-            pgoff,
-            file,
-            anon_vma: AnonSlot::empty(),
-            name: VmaName::None,
-            userfault: None,
-        };
+        let vma =
+            Vma { range, flags, pgoff, file, anon_vma: AnonSlot::empty(), extra: VmaExtra::NONE };
         let plan = state.areas.plan_insert(vma, Neighbours::Both);
         let start = state.areas.commit_insert(plan, &mut Links(self));
         if flags.contains(VmFlags::DROPPABLE)

@@ -37,7 +37,7 @@ impl ClearRefs {
     }
 
     fn concerns<H: Host>(self, vma: &Vma<H>) -> bool {
-        let special = matches!(vma.name, crate::VmaName::Special(_));
+        let special = matches!(vma.name(), crate::VmaName::Special(_));
         let file = vma.file.is_some() && !special;
         match self {
             Self::All => true,

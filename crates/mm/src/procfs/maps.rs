@@ -36,7 +36,7 @@ pub(super) fn write_header<H: Host>(
     state: &State<H>,
     vma: &Vma<H>,
 ) -> fmt::Result {
-    let special = matches!(vma.name, VmaName::Special(_));
+    let special = matches!(vma.name(), VmaName::Special(_));
     let file = vma.file.as_ref().filter(|_| !special);
     let identity = file.map(|file| file.identity()).unwrap_or_default();
     let right = |flag, letter| if vma.flags.contains(flag) { letter } else { '-' };
@@ -68,7 +68,7 @@ pub(super) fn write_header<H: Host>(
 
 /// What stands at the end of the line (Linux `get_vma_name`).
 fn name_of<'a, H: Host>(exec: &ExecLayout, vma: &'a Vma<H>) -> Option<Cow<'a, str>> {
-    match (&vma.name, &vma.file) {
+    match (vma.name(), &vma.file) {
         (VmaName::Special(name), _) => return Some(Cow::Borrowed(name)),
         (VmaName::Anon(name), Some(_)) => {
             return Some(Cow::Owned(format!("[anon_shmem:{name}]")));
@@ -83,7 +83,7 @@ fn name_of<'a, H: Host>(exec: &ExecLayout, vma: &'a Vma<H>) -> Option<Cow<'a, st
     if vma.start() <= exec.start_stack && vma.end() >= exec.start_stack {
         return Some(Cow::Borrowed("[stack]"));
     }
-    match &vma.name {
+    match vma.name() {
         VmaName::Anon(name) => Some(Cow::Owned(format!("[anon:{name}]"))),
         _ => None,
     }

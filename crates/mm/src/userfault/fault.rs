@@ -61,7 +61,7 @@ impl<H: Host> Mm<H> {
             // Linux prepares for the private page before it looks who supplies it.
             self.prepare_anon_vma(site.state, site.vma);
         }
-        let Some(watcher) = &site.vma.userfault else { return Err(Fault::Bus) };
+        let Some(watcher) = site.vma.userfault() else { return Err(Fault::Bus) };
         if watcher.features().contains(Features::SIGBUS) {
             return Err(Fault::Bus);
         }

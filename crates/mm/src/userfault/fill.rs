@@ -155,7 +155,7 @@ fn target<'a, H: Host>(
     content: &Content<'_, H>,
 ) -> Result<&'a Vma<H>, Errno> {
     let vma = state.areas.containing(range.start()).ok_or(Errno::ENOENT)?;
-    if !vma.range.contains_range(range) || vma.userfault.is_none() {
+    if !vma.range.contains_range(range) || vma.userfault().is_none() {
         return Err(Errno::ENOENT);
     }
     if matches!(content, Content::Cached) && vma.is_anonymous() {

@@ -155,7 +155,7 @@ impl<H: Host> Userfaultfd<H> {
         let range = mm.userfault_range(to, len)?;
         let state = mm.state.read();
         let vma = state.areas.containing(range.start()).ok_or(Errno::ENOENT)?;
-        let watched = vma.range.contains_range(range) && vma.userfault.is_some();
+        let watched = vma.range.contains_range(range) && vma.userfault().is_some();
         Err(if watched { Errno::EINVAL } else { Errno::ENOENT })
     }
 

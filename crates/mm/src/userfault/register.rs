@@ -50,7 +50,7 @@ impl<H: Host> Userfaultfd<H> {
             if !vma.flags.contains(VmFlags::MAYWRITE) {
                 return Err(Errno::EPERM);
             }
-            if vma.userfault.as_ref().is_some_and(|other| !Arc::ptr_eq(other, self)) {
+            if vma.userfault().is_some_and(|other| !Arc::ptr_eq(other, self)) {
                 return Err(Errno::EBUSY);
             }
         }
@@ -59,7 +59,7 @@ impl<H: Host> Userfaultfd<H> {
         }
         for_each_part(&mut state, range, |state, part| {
             let vma = state.areas.containing(part.start()).ok_or(Errno::EINVAL)?;
-            if vma.userfault.is_some() && vma.flags.contains(flags) {
+            if vma.userfault().is_some() && vma.flags.contains(flags) {
                 return Ok(());
             }
             let flags = (vma.flags - VmFlags::UFFD) | flags;
@@ -82,7 +82,7 @@ impl<H: Host> Userfaultfd<H> {
         let mut found = false;
         for vma in state.areas.overlapping(range) {
             found = true;
-            let others = vma.userfault.as_ref().is_some_and(|other| !Arc::ptr_eq(other, self));
+            let others = vma.userfault().is_some_and(|other| !Arc::ptr_eq(other, self));
             if others || !can_watch(vma, vma.flags) {
                 return Err(Errno::EINVAL);
             }
@@ -92,7 +92,7 @@ impl<H: Host> Userfaultfd<H> {
         }
         for_each_part(&mut state, range, |state, part| {
             let vma = state.areas.containing(part.start()).ok_or(Errno::EINVAL)?;
-            if vma.userfault.is_none() {
+            if vma.userfault().is_none() {
                 return Ok(());
             }
             if vma.flags.contains(VmFlags::UFFD_MISSING) {
@@ -175,7 +175,7 @@ impl<H: Host> Mm<H> {
         while let Some(vma) = state.areas.find(at) {
             let range = vma.range;
             at = range.end();
-            if vma.userfault.as_ref().is_some_and(|other| Arc::ptr_eq(other, watcher)) {
+            if vma.userfault().is_some_and(|other| Arc::ptr_eq(other, watcher)) {
                 let flags = vma.flags - VmFlags::UFFD;
                 let changed = self.change_watcher(state, range, flags, None);
                 debug_assert_eq!(changed, Ok(()), "a whole area is never split");
@@ -188,8 +188,9 @@ impl<H: Host> Mm<H> {
     pub(crate) fn forget_watcher(&self, state: &mut State<H>, at: VirtAddr) {
         let Some(start) = state.areas.containing(at).map(Vma::start) else { return };
         if let Some(mut vma) = state.areas.get_mut(start)
-            && vma.userfault.take().is_some()
+            && vma.userfault().is_some()
         {
+            vma.set_userfault(None);
             vma.flags -= VmFlags::UFFD;
             Links(self).reflagged(&vma);
         }

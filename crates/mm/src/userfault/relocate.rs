@@ -63,7 +63,7 @@ impl<H: Host> Userfaultfd<H> {
         let movable =
             |vma: &Vma<H>| vma.is_anonymous() && !vma.flags.intersects(fixed | VmFlags::SHARED);
         let fits = source.range.contains_range(from) && target.range.contains_range(to);
-        let ours = target.userfault.as_ref().is_some_and(|watcher| Arc::ptr_eq(watcher, self));
+        let ours = target.userfault().is_some_and(|watcher| Arc::ptr_eq(watcher, self));
         let allowed = fits
             && ours
             && movable(source)

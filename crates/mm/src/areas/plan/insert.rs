@@ -8,7 +8,7 @@
 //! ```
 
 use super::super::merge::{Proposed, Source};
-use super::{AreaWatch, Areas, Merge, range};
+use super::{AreaWatch, Areas, Merge, between};
 use crate::Host;
 use crate::areas::Vma;
 use kilburn_addr::{AddrRange, PAGE_SHIFT, VirtAddr, VmFlags};
@@ -117,28 +117,28 @@ impl<H: Host> Areas<H> {
             return None;
         }
         let (start, end) = (new.range.start(), new.range.end());
-        let (prev, next) = self.neighbour_heads(start);
+        let (prev, next) = self.around(start);
         let prev = prev
-            .filter(|prev| prev.range.end() == start && prev.may_merge(new.flags))
-            .and_then(|prev| self.containing(prev.range.start()))
+            .filter(|&prev| self.range_at(prev).end() == start && self.may_merge(prev, new.flags))
+            .map(|prev| self.at(prev))
             .filter(|prev| prev.continues_into(new));
         let next = next
             .filter(|_| neighbours == Neighbours::Both)
-            .filter(|next| next.range.start() == end && next.may_merge(new.flags))
-            .and_then(|next| self.containing(next.range.start()))
+            .filter(|&next| self.range_at(next).start() == end && self.may_merge(next, new.flags))
+            .map(|next| self.at(next))
             .filter(|next| next.continues_from(new));
         Some(match (prev, next) {
             (None, None) => return None,
             (Some(prev), Some(next)) if prev.anon_joins(next) && !next.has_close() => {
-                Merge::of(prev, range(prev.start(), next.end()), new.flags)
+                Merge::of(prev, between(prev.start(), next.end()), new.flags)
                     .taking_all(next)
                     .taking(new.anon_vma)
             }
             (Some(prev), _) => {
-                Merge::of(prev, range(prev.start(), end), new.flags).taking(new.anon_vma)
+                Merge::of(prev, between(prev.start(), end), new.flags).taking(new.anon_vma)
             }
             (None, Some(next)) => {
-                Merge::of(next, range(start, next.end()), new.flags).taking(new.anon_vma)
+                Merge::of(next, between(start, next.end()), new.flags).taking(new.anon_vma)
             }
         })
     }

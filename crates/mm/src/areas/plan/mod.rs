@@ -20,7 +20,8 @@ pub use modify::{Change, ModifyPlan};
 pub use stack::StackGrowth;
 pub use unmap::UnmapPlan;
 
-use super::{Areas, Vma, merge};
+use super::tree::Cursor;
+use super::{Areas, Vma, VmaMut, between, merge};
 use crate::Host;
 use crate::anon_vma::{AnonSlot, AnonVma};
 use alloc::sync::Arc;
@@ -113,59 +114,72 @@ impl<H: Host> Areas<H> {
     /// after a refusal.
     pub fn leave_split(&mut self, at: Option<VirtAddr>, watch: &mut impl AreaWatch<H>) {
         let Some(at) = at else { return };
-        if self.containing(at).is_some_and(|vma| vma.start() < at) {
-            self.split(at, watch);
+        if let Some(cursor) = self.cursor_containing(at) {
+            self.split_at(cursor, at, watch);
         }
     }
 
-    /// Splits the area that contains `at`, which lies inside it (`__split_vma`); answers the upper
-    /// part's end.
-    fn split(&mut self, at: VirtAddr, watch: &mut impl AreaWatch<H>) {
-        let vma = self.containing(at).expect("a plan splits what is there");
-        let (start, end) = (vma.start(), vma.end());
-        let mut upper = vma.clone();
-        upper.range = range(at, end);
-        upper.pgoff = vma.page_index(at);
-        self.resize_watched(start, range(start, at), watch);
-        self.insert_watched(upper, watch);
+    /// Splits the area at `cursor`, which contains `at`, unless it starts there (`__split_vma`);
+    /// where the part from `at` on is.
+    fn split_at(&mut self, cursor: Cursor, at: VirtAddr, watch: &mut impl AreaWatch<H>) -> Cursor {
+        if self.range_at(cursor).start() == at {
+            return cursor;
+        }
+        self.cut_watched(cursor, between(at, at), watch).1
+    }
+
+    /// Takes the pages of `hole` out of the middle of the area at `cursor`; where its parts are.
+    fn cut_watched(
+        &mut self,
+        cursor: Cursor,
+        hole: AddrRange,
+        watch: &mut impl AreaWatch<H>,
+    ) -> (Cursor, Cursor) {
+        let from = self.range_at(cursor);
+        let (lower, upper) = self.cut_at(cursor, hole);
+        watch.resized(from, self.at(lower));
+        watch.inserted(self.at(upper));
+        (lower, upper)
     }
 
     fn insert_watched(&mut self, vma: Vma<H>, watch: &mut impl AreaWatch<H>) {
-        let start = vma.start();
-        self.insert(vma);
-        watch.inserted(self.containing(start).expect("just inserted"));
+        let cursor = self.place(vma);
+        watch.inserted(self.at(cursor));
     }
 
-    fn remove_watched(&mut self, start: VirtAddr, watch: &mut impl AreaWatch<H>) -> Vma<H> {
-        let vma = self.remove(start);
+    fn remove_watched(&mut self, cursor: Cursor, watch: &mut impl AreaWatch<H>) -> Vma<H> {
+        let vma = self.remove_at(cursor);
         watch.removed(&vma);
         vma
     }
 
-    fn resize_watched(&mut self, start: VirtAddr, to: AddrRange, watch: &mut impl AreaWatch<H>) {
-        let from = self.containing(start).expect("a plan resizes what is there").range;
-        self.resize(start, to);
-        watch.resized(from, self.containing(to.start()).expect("just resized"));
+    fn resize_watched(&mut self, cursor: Cursor, to: AddrRange, watch: &mut impl AreaWatch<H>) {
+        let from = self.range_at(cursor);
+        let cursor = self.resize_at(cursor, to);
+        watch.resized(from, self.at(cursor));
     }
 
     fn commit_merge(&mut self, merge: Merge<H>, watch: &mut impl AreaWatch<H>) -> VirtAddr {
         for start in merge.remove.into_iter().flatten() {
-            self.remove_watched(start, watch);
+            let cursor = self.starting_at(start).expect("a plan removes what is there");
+            self.remove_watched(cursor, watch);
         }
         if let Some((start, to)) = merge.shrink {
-            self.resize_watched(start, to, watch);
+            let cursor = self.starting_at(start).expect("a plan shrinks what is there");
+            self.resize_watched(cursor, to, watch);
         }
-        let from = self.containing(merge.target).expect("a plan grows what is there").range;
-        self.resize(merge.target, merge.to);
         let start = merge.to.start();
-        let mut target = self.get_mut(start).expect("just resized");
+        let cursor = self.starting_at(merge.target).expect("a plan grows what is there");
+        let from = self.range_at(cursor);
+        let cursor = self.resize_at(cursor, merge.to);
+        let mut target = VmaMut { areas: self, cursor };
         target.flags |= merge.sticky;
         if target.anon_vma.get().is_none() {
             target.anon_vma = AnonSlot::holding(merge.adopt);
         }
         drop(target);
         // Told last: whoever watches sees the area as it stays.
-        watch.resized(from, self.containing(start).expect("just resized"));
+        watch.resized(from, self.at(cursor));
         start
     }
 
@@ -180,9 +194,4 @@ impl<H: Host> Areas<H> {
         let reusable = |old: &Vma<H>| old.anon_vma.get().filter(|anon| !anon.is_forked()).cloned();
         after.and_then(reusable).or_else(|| before.and_then(reusable))
     }
-}
-
-/// A range whose ends are known to be in order.
-fn range(start: VirtAddr, end: VirtAddr) -> AddrRange {
-    AddrRange::new(start, end).expect("a plan's ranges are in order")
 }

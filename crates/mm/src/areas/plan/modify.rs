@@ -9,9 +9,10 @@
 //! ```
 
 use super::super::merge::{Proposed, Source};
-use super::{AreaWatch, Areas, Merge, Refused, range};
+use super::{AreaWatch, Areas, Merge, Refused, between};
 use crate::Host;
-use crate::areas::{Vma, VmaName};
+use crate::areas::tree::Cursor;
+use crate::areas::{VmaMut, VmaName};
 use crate::userfault::Userfaultfd;
 use alloc::sync::Arc;
 use kilburn_addr::{AddrRange, Errno, VirtAddr, VmFlags};
@@ -63,21 +64,22 @@ impl<H: Host> Areas<H> {
         change: Change<H>,
         max_map_count: u32,
     ) -> Result<ModifyPlan<H>, Refused> {
-        let vma = self.containing(part.start()).expect("the part is in an area");
-        assert!(vma.range.contains_range(part), "the part is in one area");
-        if let Some(merge) = self.merge_existing(vma, part, &change) {
+        let cursor = self.cursor_containing(part.start()).expect("the part is in an area");
+        let whole = self.range_at(cursor);
+        assert!(whole.contains_range(part), "the part is in one area");
+        if let Some(merge) = self.merge_existing(cursor, part, &change) {
             return Ok(ModifyPlan(How::Merge(merge)));
         }
         let mut count = self.len();
         let mut left_split_at = None;
         for at in [part.start(), part.end()] {
-            if at == vma.start() || at == vma.end() {
+            if at == whole.start() || at == whole.end() {
                 continue;
             }
             if count >= max_map_count as usize {
                 return Err(Refused { errno: Errno::ENOMEM, left_split_at });
             }
-            if vma.is_special() {
+            if self.at(cursor).is_special() {
                 return Err(Refused { errno: Errno::EINVAL, left_split_at });
             }
             left_split_at = Some(at);
@@ -96,15 +98,18 @@ impl<H: Host> Areas<H> {
         match plan.0 {
             How::Merge(merge) => self.commit_merge(merge, watch),
             How::Split { part, change } => {
-                self.leave_split(Some(part.start()), watch);
-                self.leave_split(Some(part.end()), watch);
-                let mut vma = self.get_mut(part.start()).expect("just split");
+                let cursor = self.cursor_containing(part.start()).expect("a plan changes an area");
+                let mut cursor = self.split_at(cursor, part.start(), watch);
+                if part.end() < self.range_at(cursor).end() {
+                    (cursor, _) = self.cut_watched(cursor, between(part.end(), part.end()), watch);
+                }
+                let mut vma = VmaMut { areas: self, cursor };
                 vma.flags = change.flags;
                 if let Some(name) = change.name {
-                    vma.name = name;
+                    vma.set_name(name);
                 }
                 if let Some(userfault) = change.userfault {
-                    vma.userfault = userfault;
+                    vma.set_userfault(userfault);
                 }
                 watch.reflagged(&vma);
                 part.start()
@@ -115,35 +120,40 @@ impl<H: Host> Areas<H> {
     /// `vma_merge_existing_range`: which neighbours the changed part joins.
     fn merge_existing(
         &self,
-        vma: &Vma<H>,
+        cursor: Cursor,
         part: AddrRange,
         change: &Change<H>,
     ) -> Option<Merge<H>> {
         if change.flags.intersects(VmFlags::SPECIAL) {
             return None;
         }
+        let whole = self.range_at(cursor);
+        let (at_start, at_end) = (part.start() == whole.start(), part.end() == whole.end());
+        let prev = if at_start { self.tree.prev(cursor) } else { None }.filter(|&prev| {
+            self.range_at(prev).end() == part.start() && self.may_merge(prev, change.flags)
+        });
+        let next = if at_end { self.tree.next(cursor) } else { None }.filter(|&next| {
+            self.range_at(next).start() == part.end() && self.may_merge(next, change.flags)
+        });
+        if prev.is_none() && next.is_none() {
+            // Most changes: nothing of the areas themselves was looked at.
+            return None;
+        }
+        let vma = self.at(cursor);
         let changed = Proposed {
             range: part,
             pgoff: vma.page_index(part.start()),
             flags: change.flags,
-            name: change.name.as_ref().unwrap_or(&vma.name),
+            name: change.name.as_ref().unwrap_or(vma.name()),
             userfault: match &change.userfault {
                 Some(userfault) => userfault.as_ref(),
-                None => vma.userfault.as_ref(),
+                None => vma.userfault(),
             },
             ..vma.proposed(Source::Existing)
         };
-        let at_start = part.start() == vma.start();
-        let at_end = part.end() == vma.end();
-        let prev = if at_start { self.neighbour_heads(vma.start()).0 } else { None };
-        let prev = prev
-            .filter(|prev| prev.range.end() == part.start() && prev.may_merge(change.flags))
-            .and_then(|prev| self.containing(prev.range.start()))
-            .filter(|prev| prev.continues_into(&changed));
-        let next = if at_end { self.head(vma.end()) } else { None };
+        let prev = prev.map(|prev| self.at(prev)).filter(|prev| prev.continues_into(&changed));
         let next = next
-            .filter(|next| next.range.start() == part.end() && next.may_merge(change.flags))
-            .and_then(|next| self.containing(next.range.start()))
+            .map(|next| self.at(next))
             .filter(|next| next.continues_from(&changed))
             .filter(|next| prev.is_none_or(|prev| prev.anon_joins(next)));
         if at_start && at_end && vma.has_close() {
@@ -152,17 +162,17 @@ impl<H: Host> Areas<H> {
         let (merge, rest) = match (prev, next) {
             (None, None) => return None,
             (Some(prev), Some(next)) if !next.has_close() => {
-                let to = range(prev.start(), next.end());
+                let to = between(prev.start(), next.end());
                 let merge = Merge::of(prev, to, change.flags).taking_all(next).taking_all(vma);
                 return Some(merge);
             }
             (Some(prev), _) => {
-                let to = range(prev.start(), part.end());
-                (Merge::of(prev, to, change.flags), range(part.end(), vma.end()))
+                let to = between(prev.start(), part.end());
+                (Merge::of(prev, to, change.flags), between(part.end(), vma.end()))
             }
             (None, Some(next)) => {
-                let to = range(part.start(), next.end());
-                (Merge::of(next, to, change.flags), range(vma.start(), part.start()))
+                let to = between(part.start(), next.end());
+                (Merge::of(next, to, change.flags), between(vma.start(), part.start()))
             }
         };
         if rest.is_empty() {

@@ -1,6 +1,6 @@
 //! Growing an area downwards to reach a faulting address (Linux `expand_downwards`).
 
-use super::{AreaWatch, Areas, range};
+use super::{AreaWatch, Areas, between};
 use crate::Host;
 use kilburn_addr::{AddrRange, Errno, PAGE_SHIFT, VirtAddr, VmFlags};
 
@@ -58,12 +58,13 @@ impl<H: Host> Areas<H> {
         if grow_pages > vma.pgoff {
             return Err(Errno::ENOMEM);
         }
-        let to = range(addr, vma.end());
+        let to = between(addr, vma.end());
         Ok(StackGrowth { start, to, grow_pages, size_bytes: to.len() })
     }
 
     /// Applies the plan; the area starts where the plan says then.
     pub fn commit_stack_growth(&mut self, plan: StackGrowth, watch: &mut impl AreaWatch<H>) {
-        self.resize_watched(plan.start, plan.to, watch);
+        let cursor = self.starting_at(plan.start).expect("a plan grows what is there");
+        self.resize_watched(cursor, plan.to, watch);
     }
 }

@@ -1,6 +1,6 @@
 //! Taking a range out: areas inside go, areas across its edges are cut.
 
-use super::{AreaWatch, Areas, Refused, range};
+use super::{AreaWatch, Areas, Refused, between};
 use crate::Host;
 use crate::areas::{AreaHead, Vma};
 use kilburn_addr::{AddrRange, Errno, VirtAddr, VmFlags};
@@ -77,35 +77,28 @@ impl<H: Host> Areas<H> {
         mut taken: impl FnMut(Vma<H>),
     ) {
         let UnmapPlan { range: cut, .. } = plan;
-        while let Some(head) = self.head(cut.start()).filter(|h| h.range.start() < cut.end()) {
-            let whole = head.range;
+        while let Some(cursor) = self.first_in(cut) {
+            let whole = self.range_at(cursor);
             if cut.contains_range(whole) {
-                taken(self.remove_watched(whole.start(), watch));
-                continue;
-            }
-            let vma = self.containing(whole.start()).expect("just found");
-            let mut piece = vma.clone();
-            piece.range = whole.intersection(cut).expect("it overlaps");
-            piece.pgoff = vma.page_index(piece.start());
-            let upper = (cut.end() < whole.end()).then(|| {
-                let mut upper = vma.clone();
-                upper.range = range(cut.end(), whole.end());
-                upper.pgoff = vma.page_index(cut.end());
-                upper
-            });
-            match upper {
-                Some(upper) if whole.start() < cut.start() => {
-                    let lower = range(whole.start(), cut.start());
-                    self.resize_watched(whole.start(), lower, watch);
-                    self.insert_watched(upper, watch);
+                taken(self.remove_watched(cursor, watch));
+            } else {
+                let gone = whole.intersection(cut).expect("it overlaps");
+                let vma = self.at(cursor);
+                let mut piece = vma.clone();
+                piece.pgoff = vma.page_index(gone.start());
+                piece.range = gone;
+                if gone.start() == whole.start() {
+                    self.resize_watched(cursor, between(gone.end(), whole.end()), watch);
+                } else if gone.end() == whole.end() {
+                    self.resize_watched(cursor, between(whole.start(), gone.start()), watch);
+                } else {
+                    self.cut_watched(cursor, gone, watch);
                 }
-                Some(upper) => self.resize_watched(whole.start(), upper.range, watch),
-                None => {
-                    let lower = range(whole.start(), cut.start());
-                    self.resize_watched(whole.start(), lower, watch);
-                }
+                taken(piece);
             }
-            taken(piece);
+            if cut.end() <= whole.end() {
+                return;
+            }
         }
     }
 }

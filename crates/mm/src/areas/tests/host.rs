@@ -1,7 +1,7 @@
 //! A host without memory, and areas written as letters, for tests of areas alone.
 
 use crate::anon_vma::{AnonSlot, AnonVma};
-use crate::areas::{Areas, Vma, VmaName};
+use crate::areas::{Areas, Vma, VmaExtra, VmaName};
 use crate::mappable::{FileIdentity, MappedFile};
 use crate::{AddressSpace, Host, TlbFlush};
 use alloc::string::String;
@@ -134,10 +134,12 @@ impl Kinds {
                 _ => writable,
             },
             pgoff,
-            userfault: None,
             file,
             anon_vma: AnonSlot::holding(owner.map(|(_, owner)| owner.clone())),
-            name: if kind == 'V' { VmaName::Special("[vdso]") } else { VmaName::None },
+            extra: match kind {
+                'V' => VmaExtra::named(VmaName::Special("[vdso]")),
+                _ => VmaExtra::NONE,
+            },
         }
     }
 
@@ -156,7 +158,7 @@ impl Kinds {
             let path = |vma: &Vma<Bare>| vma.file.as_ref().map(|file| file.path());
             known.anon_vma.get().is_none()
                 && known.flags == vma.flags
-                && known.name == vma.name
+                && known.name() == vma.name()
                 && path(&known) == path(vma)
         };
         "ABLSFGVXD".chars().find(alike).expect("a kind that pictures know")

@@ -1,0 +1,330 @@
+//! Leaves of the area tree: up to `N` areas in order, each in 17 bytes.
+//!
+//! ```text
+//!  line 0 | ends ...   | base, prev        what a search compares
+//!  line 1 | starts ... | end, max_gap
+//!  line 2 | flags ...  | flags' high bits, len
+//!  line 3 | slots ...  | next
+//! ```
+//!
+//! Pages are counted from the leaf's `base`, which makes 32 bits of them: the areas of a leaf start
+//! within 2^31 pages (8 TiB) of each other. An area that starts farther away goes into another leaf
+//! ([`Leaf::admits`]); so the few leaves that stay emptier than others are at most two for each
+//! 8 TiB. The last area may be longer than that: its end is kept apart.
+
+use super::node::{Span, Summary, replaced_max};
+use kilburn_addr::VmFlags;
+
+/// What the tree keeps of an area besides its range.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct Head {
+    /// `VM_*` flags.
+    pub(super) flags: VmFlags,
+    /// Where the area lies.
+    pub(super) slot: u32,
+}
+
+/// The end of an entry that is not there.
+const UNUSED: i32 = i32::MAX;
+/// The end of an area that ends farther away than can be said: [`Leaf::end`] has it.
+const FAR: i32 = UNUSED - 1;
+/// Highest page that a search compares.
+const MAX_SEARCHED: u64 = FAR as u64 - 1;
+/// Highest page that an area starts at.
+const MAX_START: u64 = MAX_SEARCHED - 1;
+/// Bases are multiples of so many pages (256 MiB): what is mapped downwards seldom moves them.
+const BASE_STEP: u64 = 1 << 16;
+
+/// Flags above the lowest 32 bits are these eight.
+const HIGH_SHIFT: u32 = 40;
+const _: () = {
+    let kept = u32::MAX as u64 | 0xff << HIGH_SHIFT;
+    assert!(VmFlags::all().bits() & !kept == 0, "a leaf keeps every flag there is");
+};
+
+/// Areas in order, at most `N`.
+#[repr(C, align(64))]
+pub(super) struct Leaf<const N: usize> {
+    ends: [i32; N],
+    base: u64,
+    /// The leaf before this one; `u32::MAX` for none.
+    pub(super) prev: u32,
+    starts: [i32; N],
+    /// End of the last area.
+    end: u64,
+    max_gap: u64,
+    flags: [u32; N],
+    high_flags: [u8; N],
+    len: u32,
+    slots: [u32; N],
+    /// The leaf after this one; `u32::MAX` for none.
+    pub(super) next: u32,
+}
+
+impl<const N: usize> Default for Leaf<N> {
+    fn default() -> Self {
+        const { assert!(N >= 4) };
+        Self {
+            ends: [UNUSED; N],
+            base: 0,
+            prev: u32::MAX,
+            starts: [0; N],
+            end: 0,
+            max_gap: 0,
+            flags: [0; N],
+            high_flags: [0; N],
+            len: 0,
+            slots: [0; N],
+            next: u32::MAX,
+        }
+    }
+}
+
+/// Moves what lies from `at` on one place up, over the last.
+#[inline]
+fn open<T: Copy, const N: usize>(values: &mut [T; N], at: usize, value: T) {
+    values.copy_within(at..N - 1, at + 1);
+    values[at] = value;
+}
+
+/// Moves what lies above `at` one place down; `unused` comes in at the top.
+#[inline]
+fn close<T: Copy, const N: usize>(values: &mut [T; N], at: usize, unused: T) {
+    values.copy_within(at + 1.., at);
+    values[N - 1] = unused;
+}
+
+impl<const N: usize> Leaf<N> {
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Index of the first entry that ends above `page`.
+    ///
+    /// No branch depends on what is compared: the outcome of a random look-up cannot be predicted.
+    #[inline]
+    pub(super) fn first_ending_above(&self, page: u64) -> Option<usize> {
+        if page >= self.end {
+            return None;
+        }
+        let page = page.saturating_sub(self.base).min(MAX_SEARCHED) as i32;
+        Some(self.ends.iter().map(|&end| i32::from(end <= page)).sum::<i32>() as usize)
+    }
+
+    /// Index of the entry that a span starting at `start` goes before.
+    #[inline]
+    pub(super) fn place_for(&self, start: u64) -> usize {
+        self.first_ending_above(start).unwrap_or(self.len())
+    }
+
+    #[inline]
+    pub(super) fn head(&self, at: usize) -> Head {
+        let bits = u64::from(self.flags[at]) | u64::from(self.high_flags[at]) << HIGH_SHIFT;
+        Head { flags: VmFlags::from_bits_retain(bits), slot: self.slots[at] }
+    }
+
+    #[inline]
+    pub(super) fn slot(&self, at: usize) -> u32 {
+        self.slots[at]
+    }
+
+    #[inline]
+    pub(super) fn flags(&self, at: usize) -> VmFlags {
+        self.head(at).flags
+    }
+
+    #[inline]
+    pub(super) fn set_flags(&mut self, at: usize, flags: VmFlags) {
+        self.flags[at] = flags.bits() as u32;
+        self.high_flags[at] = (flags.bits() >> HIGH_SHIFT) as u8;
+    }
+
+    #[inline]
+    pub(super) fn end(&self, at: usize) -> u64 {
+        let end = self.ends[at];
+        if end == FAR { self.end } else { self.base + end as u64 }
+    }
+
+    #[inline]
+    pub(super) fn start(&self, at: usize) -> u64 {
+        self.base + self.starts[at] as u64
+    }
+
+    #[inline]
+    pub(super) fn span(&self, at: usize) -> Span {
+        Span { start: self.start(at), end: self.end(at) }
+    }
+
+    /// End of the last entry; 0 when there is none.
+    #[inline]
+    pub(super) fn last_end(&self) -> u64 {
+        self.end
+    }
+
+    /// What the leaf, which is not empty, tells the node above.
+    #[inline]
+    pub(super) fn summary(&self) -> Summary {
+        Summary { start: self.start(0), end: self.end, gap: self.max_gap }
+    }
+
+    /// The gap before entry `at`, within this leaf.
+    #[inline]
+    fn gap_before(&self, at: usize) -> u64 {
+        if at == 0 || at >= self.len() { 0 } else { (self.starts[at] - self.ends[at - 1]) as u64 }
+    }
+
+    pub(super) fn scan_gaps(&self) -> u64 {
+        // Where nothing is, starts are 0 and ends high: no gap.
+        let gaps = self.starts[1..].iter().zip(&self.ends).map(|(start, end)| start - end);
+        gaps.fold(0, i32::max) as u64
+    }
+
+    /// Whether a span from `start` can be entry `at`, the one that is there moved up or replaced.
+    #[inline]
+    pub(super) fn admits(&self, at: usize, start: u64, entry: Entry) -> bool {
+        let len = self.len();
+        let (first, last) = match entry {
+            _ if len == 0 => return true,
+            Entry::Added => (at == 0, at == len),
+            Entry::Replaced => (at == 0, at + 1 == len),
+        };
+        let low = if first { start } else { self.start(0) };
+        let high = if last { start } else { self.start(len - 1) };
+        high - base_for(low) <= MAX_START
+    }
+
+    /// Whether `start` can be said from the base there is.
+    #[inline]
+    fn reaches(&self, start: u64) -> bool {
+        start >= self.base && start - self.base <= MAX_START
+    }
+
+    #[inline]
+    fn offset_of_end(&self, end: u64) -> i32 {
+        (end - self.base).min(FAR as u64) as i32
+    }
+
+    /// Adds an entry; there is room, and the leaf admits it.
+    pub(super) fn insert(&mut self, at: usize, span: Span, head: Head) {
+        if self.len == 0 {
+            self.base = base_for(span.start);
+        } else if !self.reaches(span.start) {
+            self.rebase(span.start.min(self.start(0)));
+        }
+        if at == self.len() {
+            self.end = span.end;
+        }
+        let old = self.gap_before(at);
+        let end = self.offset_of_end(span.end);
+        open(&mut self.starts, at, (span.start - self.base) as i32);
+        open(&mut self.ends, at, end);
+        open(&mut self.flags, at, 0);
+        open(&mut self.high_flags, at, 0);
+        open(&mut self.slots, at, head.slot);
+        self.set_flags(at, head.flags);
+        self.len += 1;
+        let new = self.gap_before(at).max(self.gap_before(at + 1));
+        self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());
+    }
+
+    /// Takes an entry out.
+    pub(super) fn remove(&mut self, at: usize) -> (Span, Head) {
+        let removed = (self.span(at), self.head(at));
+        let old = self.gap_before(at).max(self.gap_before(at + 1));
+        if at + 1 == self.len() {
+            self.end = if at == 0 { 0 } else { self.end(at - 1) };
+        }
+        close(&mut self.starts, at, 0);
+        close(&mut self.ends, at, UNUSED);
+        close(&mut self.flags, at, 0);
+        close(&mut self.high_flags, at, 0);
+        close(&mut self.slots, at, 0);
+        self.len -= 1;
+        let new = self.gap_before(at);
+        self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());
+        removed
+    }
+
+    /// Replaces an entry's range; the order stays, and the leaf admits it.
+    pub(super) fn set_range(&mut self, at: usize, span: Span) {
+        if !self.reaches(span.start) {
+            // The base has to move, perhaps to where the old range could not be said from.
+            let mut moved = Self { prev: self.prev, next: self.next, ..Self::default() };
+            for from in 0..self.len() {
+                moved.push(if from == at { span } else { self.span(from) }, self.head(from));
+            }
+            *self = moved;
+            return;
+        }
+        let old = self.gap_before(at).max(self.gap_before(at + 1));
+        if at + 1 == self.len() {
+            self.end = span.end;
+        }
+        self.starts[at] = (span.start - self.base) as i32;
+        self.ends[at] = self.offset_of_end(span.end);
+        let new = self.gap_before(at).max(self.gap_before(at + 1));
+        self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());
+    }
+
+    fn push(&mut self, span: Span, head: Head) {
+        self.insert(self.len(), span, head);
+    }
+
+    /// Counts from the base for a leaf that starts at `low`.
+    #[cold]
+    fn rebase(&mut self, low: u64) {
+        let spans: [Span; N] = core::array::from_fn(|at| self.span(at));
+        self.base = base_for(low);
+        for (at, span) in spans.into_iter().enumerate().take(self.len()) {
+            self.starts[at] = (span.start - self.base) as i32;
+            self.ends[at] = self.offset_of_end(span.end);
+        }
+    }
+
+    /// Moves the entries from `at` on into a leaf of their own.
+    pub(super) fn split_off(&mut self, at: usize) -> Self {
+        let moved = self.len() - at;
+        let mut upper =
+            Self { base: self.base, end: self.end, len: moved as u32, ..Self::default() };
+        upper.starts[..moved].copy_from_slice(&self.starts[at..self.len()]);
+        upper.ends[..moved].copy_from_slice(&self.ends[at..self.len()]);
+        upper.flags[..moved].copy_from_slice(&self.flags[at..self.len()]);
+        upper.high_flags[..moved].copy_from_slice(&self.high_flags[at..self.len()]);
+        upper.slots[..moved].copy_from_slice(&self.slots[at..self.len()]);
+        self.end = if at == 0 { 0 } else { self.end(at - 1) };
+        self.len = at as u32;
+        self.starts[at..].fill(0);
+        self.ends[at..].fill(UNUSED);
+        self.max_gap = self.scan_gaps();
+        upper.max_gap = upper.scan_gaps();
+        upper
+    }
+
+    /// Whether all entries of the leaf that follows can be had as well.
+    pub(super) fn admits_all(&self, upper: &Self) -> bool {
+        upper.start(upper.len() - 1) - base_for(self.start(0)) <= MAX_START
+    }
+
+    /// Appends all entries of the leaf that follows; there is room, and they are admitted.
+    pub(super) fn append(&mut self, upper: &Self) {
+        for from in 0..upper.len() {
+            self.push(upper.span(from), upper.head(from));
+        }
+    }
+}
+
+/// What becomes of an entry of a leaf.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Entry {
+    /// It and all above move up.
+    Added,
+    /// It has another range.
+    Replaced,
+}
+
+/// The base of a leaf whose first area starts at `low`.
+#[inline]
+fn base_for(low: u64) -> u64 {
+    low / BASE_STEP * BASE_STEP
+}
