@@ -6,29 +6,25 @@
 use alloc::vec::Vec;
 use core::ops::{Index, IndexMut};
 
-/// Places in blocks, each twice as large as the one before: the way to a place is a line that is
-/// always near, and a small address space stays small. The first block has `FIRST` places, a power
-/// of two.
-pub(super) struct Arena<T, const FIRST: usize> {
-    /// A block is filled as places are first used.
+/// Places, `BLOCK` of them at a time, a power of two. A block's memory is touched as its places are
+/// first used.
+pub(super) struct Arena<T, const BLOCK: usize> {
     blocks: Vec<Vec<T>>,
     free: Vec<u32>,
     /// Numbers given out so far.
     used: u32,
 }
 
-impl<T, const FIRST: usize> Arena<T, FIRST> {
+impl<T, const BLOCK: usize> Arena<T, BLOCK> {
     pub(super) const fn new() -> Self {
-        const { assert!(FIRST.is_power_of_two()) };
+        const { assert!(BLOCK.is_power_of_two()) };
         Self { blocks: Vec::new(), free: Vec::new(), used: 0 }
     }
 
     /// Block and index of a place.
     #[inline]
     fn locate(number: u32) -> (usize, usize) {
-        let from_first = number as usize + FIRST;
-        let block = (from_first | 1).ilog2() - FIRST.ilog2();
-        (block as usize, from_first - (FIRST << block))
+        (number as usize / BLOCK, number as usize % BLOCK)
     }
 
     /// What has this number, if there ever was anything.
@@ -53,7 +49,7 @@ impl<T, const FIRST: usize> Arena<T, FIRST> {
         self.used = number.checked_add(1).expect("fewer than 2^32 things");
         let (block, _) = Self::locate(number);
         if block == self.blocks.len() {
-            self.blocks.push(Vec::with_capacity(FIRST << block));
+            self.blocks.push(Vec::with_capacity(BLOCK));
         }
         self.blocks[block].push(value);
         number
@@ -71,7 +67,7 @@ impl<T, const FIRST: usize> Arena<T, FIRST> {
     }
 }
 
-impl<T, const FIRST: usize> Index<u32> for Arena<T, FIRST> {
+impl<T, const BLOCK: usize> Index<u32> for Arena<T, BLOCK> {
     type Output = T;
 
     #[inline]
@@ -81,7 +77,7 @@ impl<T, const FIRST: usize> Index<u32> for Arena<T, FIRST> {
     }
 }
 
-impl<T, const FIRST: usize> IndexMut<u32> for Arena<T, FIRST> {
+impl<T, const BLOCK: usize> IndexMut<u32> for Arena<T, BLOCK> {
     #[inline]
     fn index_mut(&mut self, number: u32) -> &mut T {
         let (block, index) = Self::locate(number);

@@ -12,7 +12,7 @@
 //! ([`Leaf::admits`]); so the few leaves that stay emptier than others are at most two for each
 //! 8 TiB. The last area may be longer than that: its end is kept apart.
 
-use super::node::{Span, Summary, replaced_max};
+use super::node::{Span, Summary, UNUSED, base_for, close, count_up_to, open, replaced_max};
 use kilburn_addr::VmFlags;
 
 /// What the tree keeps of an area besides its range.
@@ -24,16 +24,12 @@ pub(super) struct Head {
     pub(super) slot: u32,
 }
 
-/// The end of an entry that is not there.
-const UNUSED: i32 = i32::MAX;
 /// The end of an area that ends farther away than can be said: [`Leaf::end`] has it.
 const FAR: i32 = UNUSED - 1;
 /// Highest page that a search compares.
 const MAX_SEARCHED: u64 = FAR as u64 - 1;
 /// Highest page that an area starts at.
 const MAX_START: u64 = MAX_SEARCHED - 1;
-/// Bases are multiples of so many pages (256 MiB): what is mapped downwards seldom moves them.
-const BASE_STEP: u64 = 1 << 16;
 
 /// Flags above the lowest 32 bits are these eight.
 const HIGH_SHIFT: u32 = 40;
@@ -80,20 +76,6 @@ impl<const N: usize> Default for Leaf<N> {
     }
 }
 
-/// Moves what lies from `at` on one place up, over the last.
-#[inline]
-fn open<T: Copy, const N: usize>(values: &mut [T; N], at: usize, value: T) {
-    values.copy_within(at..N - 1, at + 1);
-    values[at] = value;
-}
-
-/// Moves what lies above `at` one place down; `unused` comes in at the top.
-#[inline]
-fn close<T: Copy, const N: usize>(values: &mut [T; N], at: usize, unused: T) {
-    values.copy_within(at + 1.., at);
-    values[N - 1] = unused;
-}
-
 impl<const N: usize> Leaf<N> {
     #[inline]
     pub(super) fn len(&self) -> usize {
@@ -101,15 +83,12 @@ impl<const N: usize> Leaf<N> {
     }
 
     /// Index of the first entry that ends above `page`.
-    ///
-    /// No branch depends on what is compared: the outcome of a random look-up cannot be predicted.
     #[inline]
     pub(super) fn first_ending_above(&self, page: u64) -> Option<usize> {
         if page >= self.end {
             return None;
         }
-        let page = page.saturating_sub(self.base).min(MAX_SEARCHED) as i32;
-        Some(self.ends.iter().map(|&end| i32::from(end <= page)).sum::<i32>() as usize)
+        Some(count_up_to(&self.ends, page.saturating_sub(self.base).min(MAX_SEARCHED) as i32))
     }
 
     /// Index of the entry that a span starting at `start` goes before.
@@ -217,11 +196,11 @@ impl<const N: usize> Leaf<N> {
         }
         let old = self.gap_before(at);
         let end = self.offset_of_end(span.end);
-        open(&mut self.starts, at, (span.start - self.base) as i32);
-        open(&mut self.ends, at, end);
-        open(&mut self.flags, at, 0);
-        open(&mut self.high_flags, at, 0);
-        open(&mut self.slots, at, head.slot);
+        open(&mut self.starts, at, N - 1, (span.start - self.base) as i32);
+        open(&mut self.ends, at, N - 1, end);
+        open(&mut self.flags, at, N - 1, 0);
+        open(&mut self.high_flags, at, N - 1, 0);
+        open(&mut self.slots, at, N - 1, head.slot);
         self.set_flags(at, head.flags);
         self.len += 1;
         let new = self.gap_before(at).max(self.gap_before(at + 1));
@@ -235,11 +214,11 @@ impl<const N: usize> Leaf<N> {
         if at + 1 == self.len() {
             self.end = if at == 0 { 0 } else { self.end(at - 1) };
         }
-        close(&mut self.starts, at, 0);
-        close(&mut self.ends, at, UNUSED);
-        close(&mut self.flags, at, 0);
-        close(&mut self.high_flags, at, 0);
-        close(&mut self.slots, at, 0);
+        close(&mut self.starts, at, N, 0);
+        close(&mut self.ends, at, N, UNUSED);
+        close(&mut self.flags, at, N, 0);
+        close(&mut self.high_flags, at, N, 0);
+        close(&mut self.slots, at, N, 0);
         self.len -= 1;
         let new = self.gap_before(at);
         self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());
@@ -321,10 +300,4 @@ pub(super) enum Entry {
     Added,
     /// It has another range.
     Replaced,
-}
-
-/// The base of a leaf whose first area starts at `low`.
-#[inline]
-fn base_for(low: u64) -> u64 {
-    low / BASE_STEP * BASE_STEP
 }

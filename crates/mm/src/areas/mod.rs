@@ -47,8 +47,8 @@ use tree::{Cursor, Tree};
 /// Areas in a leaf: a search reads three cache lines, a change all four. docs/decisions/0005 has
 /// figures.
 const LEAF: usize = 12;
-/// Children of a node above the leaves: with 128, two levels hold 100,000 areas.
-const FAN: usize = 128;
+/// Children of a node above the leaves: with 256, two levels hold 200,000 areas.
+const FAN: usize = 256;
 
 /// The areas of an address space.
 ///
@@ -56,7 +56,7 @@ const FAN: usize = 128;
 /// itself is another cache line, read when more is asked.
 pub struct Areas<H: Host> {
     tree: Tree<LEAF, FAN>,
-    vmas: Arena<Line<Vma<H>>, 16>,
+    vmas: Arena<Line<Vma<H>>, 128>,
     guard_gap_bytes: u64,
     /// Areas that grow down, and so keep a guard gap.
     growing: usize,
@@ -232,9 +232,11 @@ impl<H: Host> Areas<H> {
     }
 
     fn remove_at(&mut self, cursor: Cursor) -> Vma<H> {
-        let (_, Head { flags, slot }) = self.tree.remove(cursor);
-        self.growing -= usize::from(flags.contains(VmFlags::GROWSDOWN));
-        self.vmas.take(slot, Line(Vma::vacant())).0
+        // First, so that its line is on the way while the tree is changed.
+        let vma = self.vmas.take(self.tree.slot(cursor), Line(Vma::vacant())).0;
+        let (_, head) = self.tree.remove(cursor);
+        self.growing -= usize::from(head.flags.contains(VmFlags::GROWSDOWN));
+        vma
     }
 
     /// The lowest address that a mapping below `vma` may not reach (Linux `vm_start_gap`).

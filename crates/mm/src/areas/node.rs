@@ -1,10 +1,10 @@
 //! Nodes above the leaves of the area tree: in order, each knowing the largest gap below it.
 //!
 //! ```text
-//!  Inner  | line ends ... | ends ... | children ... | starts ... | gaps ... |
+//!  Inner  | last keys ... | keys ..., children ... | keys ..., children ... | ... | summaries ... |
 //! ```
 //!
-//! What a search compares lies together. Unused ends are [`UNUSED`], which lets a search look at all
+//! What a search compares lies together. Unused keys are [`UNUSED`], which lets a search look at all
 //! of them and never at the length. Everything is counted in pages.
 //!
 //! A *gap* runs from an area's end to the next one's start. A node's `max_gap` is the largest gap
@@ -31,24 +31,46 @@ pub(super) struct Span {
     pub(super) end: u64,
 }
 
-/// The end of an entry that is not there: above every page of a user.
-const UNUSED: u64 = i64::MAX as u64;
+/// Children in a group: their keys and numbers are one cache line.
+const GROUP: usize = 8;
+/// Groups of an inner node.
+const GROUPS: usize = 32;
+/// Most children of an inner node.
+const MOST: usize = GROUP * GROUPS;
+/// The key of an entry that is not there.
+pub(super) const UNUSED: i32 = i32::MAX;
+/// Highest key there is.
+const MAX_KEY: u64 = UNUSED as u64 - 1;
+/// Bases are multiples of so many pages (256 MiB): what is mapped downwards seldom moves them.
+const BASE_STEP: u64 = 1 << 16;
 
-/// Ends in a cache line.
-const LINE: usize = 8;
-/// Most lines of ends in an inner node.
-const LINES: usize = 16;
-
-/// Number of leading ends that are at most `page`: the index of the first entry that ends above;
-/// `N`, or that of an unused entry, when there is none.
-///
-/// No branch depends on what is compared: the outcome of a random look-up cannot be predicted. All
-/// ends are below 2^63, so the sign of a difference tells; the baseline x86-64 has vectors of sums
-/// and shifts of 64 bits, but none of comparisons.
+/// What a node whose areas start at `low` counts pages from.
 #[inline]
-fn first_ending_above<const N: usize>(ends: &[u64; N], page: u64) -> usize {
-    let page = page.min(UNUSED - 1);
-    N - ends.iter().map(|&end| page.wrapping_sub(end) >> 63).sum::<u64>() as usize
+pub(super) fn base_for(low: u64) -> u64 {
+    low / BASE_STEP * BASE_STEP
+}
+
+/// Number of leading keys that are at most `key`.
+///
+/// No branch depends on what is compared: the outcome of a random look-up cannot be predicted. Keys
+/// are not negative, so the sign of a difference tells; a sum of signs becomes a few vectors.
+#[inline]
+pub(super) fn count_up_to<const N: usize>(keys: &[i32; N], key: i32) -> usize {
+    N - keys.iter().map(|&each| key.wrapping_sub(each) as u32 >> 31).sum::<u32>() as usize
+}
+
+/// Moves what lies from `at` to `len` one place up and puts `value` there.
+#[inline]
+pub(super) fn open<T: Copy>(values: &mut [T], at: usize, len: usize, value: T) {
+    values.copy_within(at..len, at + 1);
+    values[at] = value;
+}
+
+/// Moves what lies above `at`, below `len`, one place down; `unused` comes in at the top.
+#[inline]
+pub(super) fn close<T: Copy>(values: &mut [T], at: usize, len: usize, unused: T) {
+    values.copy_within(at + 1..len, at);
+    values[len - 1] = unused;
 }
 
 /// The largest of a set whose maximum was `max`, after `old` was replaced by `new` in it.
@@ -63,30 +85,44 @@ pub(super) fn replaced_max(max: u64, old: u64, new: u64, rescan: impl FnOnce() -
     }
 }
 
+/// Some children of a node, and what a search compares.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Group {
+    keys: [i32; GROUP],
+    children: [u32; GROUP],
+}
+
+const EMPTY: Group = Group { keys: [UNUSED; GROUP], children: [0; GROUP] };
+
 /// Nodes in order, at most `N`.
+///
+/// Searches compare keys: ends, counted from `base`. Where ends are too far apart for that (8 TiB),
+/// which near the root of a large address space they may be, the node is `wide`, and whole ends are
+/// compared.
 #[repr(C, align(64))]
 pub(super) struct Inner<const N: usize> {
-    /// The last end of each line of `ends`: which line to search.
-    line_ends: [u64; LINES],
-    ends: [u64; N],
-    children: [u32; N],
-    starts: [u64; N],
-    gaps: [u64; N],
-    max_gap: u64,
+    /// The last key of each group: which one to search.
+    last_keys: [i32; GROUPS],
+    groups: [Group; GROUPS],
+    base: u64,
     len: u32,
+    wide: bool,
+    max_gap: u64,
+    summaries: [Summary; N],
 }
 
 impl<const N: usize> Default for Inner<N> {
     fn default() -> Self {
-        const { assert!(N >= 4 && N <= LINE * LINES) };
+        const { assert!(N >= 4 && N <= MOST) };
         Self {
-            line_ends: [UNUSED; LINES],
-            ends: [UNUSED; N],
-            children: [0; N],
-            starts: [0; N],
-            gaps: [0; N],
-            max_gap: 0,
+            last_keys: [UNUSED; GROUPS],
+            groups: [EMPTY; GROUPS],
+            base: 0,
             len: 0,
+            wide: false,
+            max_gap: 0,
+            summaries: [Summary { start: 0, end: 0, gap: 0 }; N],
         }
     }
 }
@@ -97,79 +133,134 @@ impl<const N: usize> Inner<N> {
         self.len as usize
     }
 
-    /// Index of the first child that ends above `page`; the length, when there is none.
+    /// The first child that ends above `page`, with its index: the length, when there is none.
     #[inline]
-    pub(super) fn first_ending_above(&self, page: u64) -> usize {
-        let line = first_ending_above(&self.line_ends, page);
-        let at = match self.ends.as_chunks::<LINE>().0.get(line) {
-            Some(ends) => line * LINE + first_ending_above(ends, page),
-            // The line that is not full, in nodes smaller than one.
-            None => {
-                line * LINE + self.ends.iter().skip(line * LINE).filter(|&&end| end <= page).count()
+    pub(super) fn first_ending_above(&self, page: u64) -> (usize, u32) {
+        if self.wide {
+            let children = &self.summaries[..self.len()];
+            let at = children.partition_point(|child| child.end <= page);
+            return (at, self.child(at.min(MOST - 1)));
+        }
+        let key = page.saturating_sub(self.base).min(MAX_KEY) as i32;
+        let group = count_up_to(&self.last_keys, key);
+        match self.groups.get(group) {
+            Some(Group { keys, children }) => {
+                let at = count_up_to(keys, key);
+                // A group whose last key is higher has a key that is higher.
+                (group * GROUP + at, children[at % GROUP])
             }
-        };
-        at.min(self.len())
+            None => (MOST, 0),
+        }
     }
 
-    /// Brings `line_ends` up to date with `ends`.
-    fn index(&mut self) {
-        for (line, ends) in self.line_ends.iter_mut().zip(self.ends.as_chunks::<LINE>().0) {
-            *line = ends[LINE - 1];
+    /// The key of `end`, if it has one.
+    #[inline]
+    fn key(&self, end: u64) -> Option<i32> {
+        let key = end.checked_sub(self.base).filter(|&key| key <= MAX_KEY)?;
+        (!self.wide).then_some(key as i32)
+    }
+
+    /// Makes all keys anew, from another base.
+    #[cold]
+    fn rekey(&mut self) {
+        let len = self.len();
+        let was_wide = self.wide;
+        self.base = base_for(self.summaries[0].start);
+        self.wide = len > 0 && self.summaries[len - 1].end - self.base > MAX_KEY;
+        if self.wide && was_wide {
+            return;
+        }
+        for (number, group) in self.groups.iter_mut().enumerate() {
+            let children = self.summaries.iter().take(len).skip(number * GROUP);
+            group.keys = [UNUSED; GROUP];
+            if !self.wide {
+                for (key, child) in group.keys.iter_mut().zip(children) {
+                    *key = (child.end - self.base) as i32;
+                }
+            }
+            self.last_keys[number] = group.keys[GROUP - 1];
+        }
+    }
+
+    /// Moves keys and children from `at` on one place up.
+    fn open(&mut self, at: usize, mut key: i32, mut child: u32) {
+        let mut from = at % GROUP;
+        for number in at / GROUP..=(self.len() / GROUP).min(GROUPS - 1) {
+            let group = &mut self.groups[number];
+            let carried = (group.keys[GROUP - 1], group.children[GROUP - 1]);
+            open(&mut group.keys, from, GROUP - 1, key);
+            open(&mut group.children, from, GROUP - 1, child);
+            self.last_keys[number] = group.keys[GROUP - 1];
+            (key, child) = carried;
+            from = 0;
+        }
+    }
+
+    /// Moves keys and children above `at` one place down.
+    fn close(&mut self, at: usize) {
+        let (mut key, mut child) = (UNUSED, 0);
+        for number in (at / GROUP..=(self.len() - 1) / GROUP).rev() {
+            let from = if number == at / GROUP { at % GROUP } else { 0 };
+            let group = &mut self.groups[number];
+            let carried = (group.keys[from], group.children[from]);
+            close(&mut group.keys, from, GROUP, key);
+            close(&mut group.children, from, GROUP, child);
+            self.last_keys[number] = group.keys[GROUP - 1];
+            (key, child) = carried;
         }
     }
 
     #[inline]
     pub(super) fn child(&self, at: usize) -> u32 {
-        self.children[at]
+        self.groups[at / GROUP].children[at % GROUP]
     }
 
     pub(super) fn summary_of(&self, at: usize) -> Summary {
-        Summary { start: self.starts[at], end: self.ends[at], gap: self.gaps[at] }
+        self.summaries[at]
     }
 
     pub(super) fn summary(&self) -> Summary {
-        Summary { start: self.starts[0], end: self.ends[self.len() - 1], gap: self.max_gap }
+        let last = &self.summaries[self.len() - 1];
+        Summary { start: self.summaries[0].start, end: last.end, gap: self.max_gap }
+    }
+
+    /// The gap between entries `at - 1` and `at`.
+    #[inline]
+    fn gap_before(&self, at: usize) -> u64 {
+        if at == 0 || at >= self.len() {
+            return 0;
+        }
+        self.summaries[at].start - self.summaries[at - 1].end
     }
 
     /// The largest gap that entry `at` takes part in: inside, before and after it.
     #[inline]
     fn gap_around(&self, at: usize) -> u64 {
-        let mut max = 0;
-        if at < self.len() {
-            max = self.gaps[at];
-            if at > 0 {
-                max = max.max(self.starts[at] - self.ends[at - 1]);
-            }
-            if at + 1 < self.len() {
-                max = max.max(self.starts[at + 1] - self.ends[at]);
-            }
-        }
-        max
+        self.summaries[at].gap.max(self.gap_before(at)).max(self.gap_before(at + 1))
     }
 
     pub(super) fn scan_gaps(&self) -> u64 {
         let mut max = 0;
-        let mut end = self.starts[0];
-        for at in 0..self.len() {
-            max = max.max(self.gaps[at]).max(self.starts[at] - end);
-            end = self.ends[at];
+        let mut end = self.summaries[0].start;
+        for child in &self.summaries[..self.len()] {
+            max = max.max(child.gap).max(child.start - end);
+            end = child.end;
         }
         max
-    }
-
-    fn put(&mut self, at: usize, child: u32, summary: Summary) {
-        self.starts[at] = summary.start;
-        self.ends[at] = summary.end;
-        self.gaps[at] = summary.gap;
-        self.children[at] = child;
     }
 
     /// Records what the child at `at` now tells.
     pub(super) fn set_summary(&mut self, at: usize, summary: Summary) {
         let old = self.gap_around(at);
-        self.put(at, self.children[at], summary);
-        if at % LINE == LINE - 1 {
-            self.line_ends[at / LINE] = summary.end;
+        self.summaries[at] = summary;
+        match self.key(summary.end) {
+            Some(key) => {
+                self.groups[at / GROUP].keys[at % GROUP] = key;
+                if at % GROUP == GROUP - 1 {
+                    self.last_keys[at / GROUP] = key;
+                }
+            }
+            None => self.rekey(),
         }
         let new = self.gap_around(at);
         self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());
@@ -178,28 +269,31 @@ impl<const N: usize> Inner<N> {
     /// Adds a child; there is room.
     pub(super) fn insert(&mut self, at: usize, child: u32, summary: Summary) {
         let len = self.len();
-        self.starts.copy_within(at..len, at + 1);
-        self.ends.copy_within(at..len, at + 1);
-        self.gaps.copy_within(at..len, at + 1);
-        self.children.copy_within(at..len, at + 1);
+        let old = self.gap_before(at);
+        open(&mut self.summaries, at, len, summary);
+        let key = self.key(summary.end);
+        self.open(at, key.unwrap_or(UNUSED), child);
         self.len += 1;
-        self.put(at, child, summary);
-        self.index();
-        self.max_gap = self.scan_gaps();
+        if key.is_none() {
+            self.rekey();
+        }
+        let new = self.gap_around(at);
+        self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());
     }
 
     /// Takes a child out.
     pub(super) fn remove(&mut self, at: usize) -> u32 {
         let len = self.len();
-        let child = self.children[at];
-        self.starts.copy_within(at + 1..len, at);
-        self.ends.copy_within(at + 1..len, at);
-        self.gaps.copy_within(at + 1..len, at);
-        self.children.copy_within(at + 1..len, at);
-        self.ends[len - 1] = UNUSED;
+        let child = self.child(at);
+        let old = self.gap_around(at);
+        self.summaries.copy_within(at + 1..len, at);
+        self.close(at);
         self.len -= 1;
-        self.index();
-        self.max_gap = self.scan_gaps();
+        if self.wide {
+            self.rekey();
+        }
+        let new = self.gap_before(at);
+        self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());
         child
     }
 
@@ -207,25 +301,30 @@ impl<const N: usize> Inner<N> {
     pub(super) fn split_off(&mut self, at: usize) -> Self {
         let mut upper = Self::default();
         for from in at..self.len() {
-            upper.put(from - at, self.children[from], self.summary_of(from));
-            upper.len += 1;
+            upper.push(self.child(from), self.summaries[from]);
         }
         self.len = at as u32;
-        self.ends[at..].fill(UNUSED);
-        self.index();
-        upper.index();
-        self.max_gap = self.scan_gaps();
-        upper.max_gap = upper.scan_gaps();
+        for node in [&mut *self, &mut upper] {
+            node.rekey();
+            node.max_gap = node.scan_gaps();
+        }
         upper
     }
 
     /// Appends all children of the node that follows; there is room.
     pub(super) fn append(&mut self, upper: &Self) {
         for from in 0..upper.len() {
-            self.put(self.len(), upper.children[from], upper.summary_of(from));
-            self.len += 1;
+            self.push(upper.child(from), upper.summaries[from]);
         }
-        self.index();
+        self.rekey();
         self.max_gap = self.scan_gaps();
+    }
+
+    /// Puts a child behind the last; keys and the largest gap are yet to be found.
+    fn push(&mut self, child: u32, summary: Summary) {
+        let at = self.len();
+        self.groups[at / GROUP].children[at % GROUP] = child;
+        self.summaries[at] = summary;
+        self.len += 1;
     }
 }

@@ -36,7 +36,7 @@ type Path = [(u32, u32); MAX_HEIGHT];
 /// Disjoint ranges of pages in order, each with flags and a place. Leaves hold at most `LEAF` of them, inner
 /// nodes `FAN` children.
 pub(super) struct Tree<const LEAF: usize, const FAN: usize> {
-    pub(super) leaves: Arena<Leaf<LEAF>, 8>,
+    pub(super) leaves: Arena<Leaf<LEAF>, 64>,
     pub(super) inners: Arena<Inner<FAN>, 1>,
     pub(super) root: u32,
     /// Levels of inner nodes above the leaves.
@@ -92,12 +92,12 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
         let mut node = self.root;
         for _ in 0..self.height {
             let inner = self.inner(node);
-            let at = inner.first_ending_above(page);
-            if at == inner.len() {
+            let (at, child) = inner.first_ending_above(page);
+            if at >= inner.len() {
                 // Only at the root: below, the parent has said that something ends above.
                 return None;
             }
-            node = inner.child(at);
+            node = child;
         }
         let at = self.leaf(node).first_ending_above(page)?;
         Some(Cursor { leaf: node, at: at as u32 })
@@ -188,7 +188,7 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
         let mut node = self.root;
         for step in &mut path[..self.height] {
             let inner = self.inner(node);
-            let at = inner.first_ending_above(page).min(inner.len() - 1);
+            let at = inner.first_ending_above(page).0.min(inner.len() - 1);
             *step = (node, at as u32);
             node = inner.child(at);
         }
