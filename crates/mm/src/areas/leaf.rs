@@ -12,7 +12,7 @@
 //! ([`Leaf::admits`]); so the few leaves that stay emptier than others are at most two for each
 //! 8 TiB. The last area may be longer than that: its end is kept apart.
 
-use super::node::{Span, Summary, UNUSED, base_for, close, count_up_to, open, replaced_max};
+use super::node::{Span, Summary, UNUSED, base_for, count_up_to, replaced_max, shift_down, shift_up};
 use kilburn_addr::VmFlags;
 
 /// What the tree keeps of an area besides its range.
@@ -196,11 +196,11 @@ impl<const N: usize> Leaf<N> {
         }
         let old = self.gap_before(at);
         let end = self.offset_of_end(span.end);
-        open(&mut self.starts, at, N - 1, (span.start - self.base) as i32);
-        open(&mut self.ends, at, N - 1, end);
-        open(&mut self.flags, at, N - 1, 0);
-        open(&mut self.high_flags, at, N - 1, 0);
-        open(&mut self.slots, at, N - 1, head.slot);
+        shift_up(&mut self.starts, at, (span.start - self.base) as i32);
+        shift_up(&mut self.ends, at, end);
+        shift_up(&mut self.flags, at, 0);
+        shift_up(&mut self.high_flags, at, 0);
+        shift_up(&mut self.slots, at, head.slot);
         self.set_flags(at, head.flags);
         self.len += 1;
         let new = self.gap_before(at).max(self.gap_before(at + 1));
@@ -214,11 +214,11 @@ impl<const N: usize> Leaf<N> {
         if at + 1 == self.len() {
             self.end = if at == 0 { 0 } else { self.end(at - 1) };
         }
-        close(&mut self.starts, at, N, 0);
-        close(&mut self.ends, at, N, UNUSED);
-        close(&mut self.flags, at, N, 0);
-        close(&mut self.high_flags, at, N, 0);
-        close(&mut self.slots, at, N, 0);
+        shift_down(&mut self.starts, at, 0);
+        shift_down(&mut self.ends, at, UNUSED);
+        shift_down(&mut self.flags, at, 0);
+        shift_down(&mut self.high_flags, at, 0);
+        shift_down(&mut self.slots, at, 0);
         self.len -= 1;
         let new = self.gap_before(at);
         self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());

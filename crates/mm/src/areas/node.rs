@@ -59,18 +59,25 @@ pub(super) fn count_up_to<const N: usize>(keys: &[i32; N], key: i32) -> usize {
     N - keys.iter().map(|&each| key.wrapping_sub(each) as u32 >> 31).sum::<u32>() as usize
 }
 
-/// Moves what lies from `at` to `len` one place up and puts `value` there.
+/// Moves what lies from `at` on one place up, over the last, and puts `value` there. Short arrays of
+/// a fixed length: a few vectors, where a move of unknown length would be a call.
 #[inline]
-pub(super) fn open<T: Copy>(values: &mut [T], at: usize, len: usize, value: T) {
-    values.copy_within(at..len, at + 1);
+pub(super) fn shift_up<T: Copy, const N: usize>(values: &mut [T; N], at: usize, value: T) {
+    let old = *values;
+    for to in 1..N {
+        values[to] = if to > at { old[to - 1] } else { old[to] };
+    }
     values[at] = value;
 }
 
-/// Moves what lies above `at`, below `len`, one place down; `unused` comes in at the top.
+/// Moves what lies above `at` one place down; `unused` comes in at the top.
 #[inline]
-pub(super) fn close<T: Copy>(values: &mut [T], at: usize, len: usize, unused: T) {
-    values.copy_within(at + 1..len, at);
-    values[len - 1] = unused;
+pub(super) fn shift_down<T: Copy, const N: usize>(values: &mut [T; N], at: usize, unused: T) {
+    let old = *values;
+    for to in 0..N - 1 {
+        values[to] = if to < at { old[to] } else { old[to + 1] };
+    }
+    values[N - 1] = unused;
 }
 
 /// The largest of a set whose maximum was `max`, after `old` was replaced by `new` in it.
@@ -188,8 +195,8 @@ impl<const N: usize> Inner<N> {
         for number in at / GROUP..=(self.len() / GROUP).min(GROUPS - 1) {
             let group = &mut self.groups[number];
             let carried = (group.keys[GROUP - 1], group.children[GROUP - 1]);
-            open(&mut group.keys, from, GROUP - 1, key);
-            open(&mut group.children, from, GROUP - 1, child);
+            shift_up(&mut group.keys, from, key);
+            shift_up(&mut group.children, from, child);
             self.last_keys[number] = group.keys[GROUP - 1];
             (key, child) = carried;
             from = 0;
@@ -203,8 +210,8 @@ impl<const N: usize> Inner<N> {
             let from = if number == at / GROUP { at % GROUP } else { 0 };
             let group = &mut self.groups[number];
             let carried = (group.keys[from], group.children[from]);
-            close(&mut group.keys, from, GROUP, key);
-            close(&mut group.children, from, GROUP, child);
+            shift_down(&mut group.keys, from, key);
+            shift_down(&mut group.children, from, child);
             self.last_keys[number] = group.keys[GROUP - 1];
             (key, child) = carried;
         }
@@ -270,7 +277,8 @@ impl<const N: usize> Inner<N> {
     pub(super) fn insert(&mut self, at: usize, child: u32, summary: Summary) {
         let len = self.len();
         let old = self.gap_before(at);
-        open(&mut self.summaries, at, len, summary);
+        self.summaries.copy_within(at..len, at + 1);
+        self.summaries[at] = summary;
         let key = self.key(summary.end);
         self.open(at, key.unwrap_or(UNUSED), child);
         self.len += 1;

@@ -15,13 +15,15 @@
 use super::arena::Arena;
 use super::leaf::{Entry, Head, Leaf};
 use super::node::{Inner, Span, Summary};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kilburn_addr::VmFlags;
 
 /// No node.
 pub(super) const NONE: u32 = u32::MAX;
 /// Levels above the leaves: enough for 2^32 areas in production nodes, and for tests' small ones.
 const MAX_HEIGHT: usize = 16;
+/// Levels of the way to a leaf that are remembered: all there are, in production nodes.
+const TRAIL: usize = 4;
 
 /// Where an area stands in the tree, until the next change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +46,8 @@ pub(super) struct Tree<const LEAF: usize, const FAN: usize> {
     len: usize,
     /// The leaf last looked at by who may change areas. Any number is right: it is only tried.
     near: AtomicU32,
+    /// The way last taken to a leaf, a node and the index of a child a level. Any numbers are right.
+    trail: [AtomicU64; TRAIL],
     #[cfg(test)]
     pub(super) visits: super::visits::Visits,
 }
@@ -58,6 +62,7 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
             height: 0,
             len: 0,
             near: AtomicU32::new(NONE),
+            trail: [const { AtomicU64::new(0) }; TRAIL],
             #[cfg(test)]
             visits: super::visits::Visits::new(),
         }
@@ -86,17 +91,24 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
     /// several threads do at once.
     #[inline]
     pub(super) fn find(&self, page: u64) -> Option<Cursor> {
+        self.descend(page, |_, _, _| {})
+    }
+
+    /// As [`Self::find`]; `step` hears of each level's inner node and the index of the child taken.
+    #[inline]
+    fn descend(&self, page: u64, step: impl Fn(usize, u32, usize)) -> Option<Cursor> {
         if self.len == 0 {
             return None;
         }
         let mut node = self.root;
-        for _ in 0..self.height {
+        for level in 0..self.height {
             let inner = self.inner(node);
             let (at, child) = inner.first_ending_above(page);
             if at >= inner.len() {
                 // Only at the root: below, the parent has said that something ends above.
                 return None;
             }
+            step(level, node, at);
             node = child;
         }
         let at = self.leaf(node).first_ending_above(page)?;
@@ -110,9 +122,31 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
         if let Some(at) = self.in_leaf(near, page) {
             return Some(Cursor { leaf: near, at: at as u32 });
         }
-        let found = self.find(page)?;
+        let found = self.descend(page, |level, node, at| {
+            if let Some(step) = self.trail.get(level) {
+                step.store(u64::from(node) << 32 | at as u64, Ordering::Relaxed);
+            }
+        })?;
         self.near.store(found.leaf, Ordering::Relaxed);
         Some(found)
+    }
+
+    /// The way to `leaf`, if it is the one last taken.
+    fn trail_to(&self, leaf: u32) -> Option<Path> {
+        let mut path = [(NONE, 0); MAX_HEIGHT];
+        let mut node = self.root;
+        let trail = self.trail.get(..self.height)?;
+        for (step, known) in path.iter_mut().zip(trail) {
+            let known = known.load(Ordering::Relaxed);
+            let (of, at) = ((known >> 32) as u32, known as u32);
+            let inner = self.inner(node);
+            if of != node || at as usize >= inner.len() {
+                return None;
+            }
+            *step = (node, at);
+            node = inner.child(at as usize);
+        }
+        (node == leaf).then_some(path)
     }
 
     /// Index, in `leaf`, of the first span of all that ends above `page`, when a look at this leaf
@@ -234,7 +268,9 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
             Cursor { leaf, at: at as u32 }
         } else {
             let start = node.start(0);
-            let path = path.unwrap_or_else(|| self.path(start).0);
+            let path = path
+                .or_else(|| self.trail_to(leaf))
+                .unwrap_or_else(|| self.path(start).0);
             let (upper, placed) = self.split_leaf(leaf, at, span, head);
             self.add_sibling(&path, leaf, upper);
             placed
@@ -306,7 +342,9 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
         let summary = self.leaves[leaf].summary();
         if summary != before && self.height > 0 {
             // The nodes above still say what they did: the way to the old start leads to the leaf.
-            let path = path.unwrap_or_else(|| self.path(before.start).0);
+            let path = path
+                .or_else(|| self.trail_to(leaf))
+                .unwrap_or_else(|| self.path(before.start).0);
             self.tell_parents(&path, self.height, summary);
         }
     }

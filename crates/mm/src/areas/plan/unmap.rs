@@ -35,37 +35,33 @@ impl<H: Host> Areas<H> {
     /// - `EINVAL`: a mapping of the kernel's would be cut
     pub fn plan_unmap(&self, cut: AddrRange, max_map_count: u32) -> Result<UnmapPlan, Refused> {
         let mut plan = UnmapPlan { range: cut, split_at_start: None, split_at_end: None };
-        let mut areas = self.heads_overlapping(cut).peekable();
-        if let Some(first) = areas.peek().filter(|first| first.range.start() < cut.start()) {
-            if cut.end() < first.range.end() && self.len() >= max_map_count as usize {
-                return Err(Refused::unchanged(Errno::ENOMEM));
+        let mut next = self.first_in(cut);
+        while let Some(cursor) = next {
+            let AreaHead { range, flags } = self.head_at(cursor);
+            if cut.end() <= range.start() {
+                break;
             }
-            if first.flags.contains(VmFlags::SEALED) {
-                return Err(Refused::unchanged(Errno::EPERM));
+            let starts_before = range.start() < cut.start();
+            let ends_after = cut.end() < range.end();
+            let refused = |errno| Refused { errno, left_split_at: plan.split_at_start };
+            if starts_before && ends_after && self.len() >= max_map_count as usize {
+                return Err(refused(Errno::ENOMEM));
             }
-            if self.is_special(first) {
-                return Err(Refused::unchanged(Errno::EINVAL));
+            if flags.contains(VmFlags::SEALED) {
+                return Err(refused(Errno::EPERM));
             }
-            plan.split_at_start = Some(cut.start());
-        }
-        for area in areas {
-            let errno = if area.flags.contains(VmFlags::SEALED) {
-                Errno::EPERM
-            } else if area.range.end() <= cut.end() {
-                continue;
-            } else if self.is_special(&area) {
-                Errno::EINVAL
-            } else {
+            if (starts_before || ends_after) && self.at(cursor).is_special() {
+                return Err(refused(Errno::EINVAL));
+            }
+            if starts_before {
+                plan.split_at_start = Some(cut.start());
+            }
+            if ends_after {
                 plan.split_at_end = Some(cut.end());
-                continue;
-            };
-            return Err(Refused { errno, left_split_at: plan.split_at_start });
+            }
+            next = if range.end() < cut.end() { self.tree.next(cursor) } else { None };
         }
         Ok(plan)
-    }
-
-    fn is_special(&self, area: &AreaHead) -> bool {
-        self.containing(area.range.start()).is_some_and(Vma::is_special)
     }
 
     /// Applies the plan. `taken` is given every piece that goes, in order, with the range and page
