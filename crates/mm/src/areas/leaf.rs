@@ -1,9 +1,9 @@
 //! Leaves of the area tree: up to `N` areas in order, each in 17 bytes.
 //!
 //! ```text
-//!  line 0 | ends ...   | base, prev        what a search compares
+//!  line 0 | ends ...   | base, prev          what a search compares
 //!  line 1 | starts ... | end, max_gap
-//!  line 2 | flags ...  | flags' high bits, len
+//!  line 2 | flags ...  | high_flags, len
 //!  line 3 | slots ...  | next
 //! ```
 //!
@@ -12,7 +12,9 @@
 //! ([`Leaf::admits`]); so the few leaves that stay emptier than others are at most two for each
 //! 8 TiB. The last area may be longer than that: its end is kept apart.
 
-use super::node::{Span, Summary, UNUSED, base_for, count_up_to, replaced_max, shift_down, shift_up};
+use super::node::{
+    Span, Summary, UNUSED, base_for, count_up_to, replaced_max, shift_down, shift_up,
+};
 use kilburn_addr::VmFlags;
 
 /// What the tree keeps of an area besides its range.
@@ -31,10 +33,12 @@ const MAX_SEARCHED: u64 = FAR as u64 - 1;
 /// Highest page that an area starts at.
 const MAX_START: u64 = MAX_SEARCHED - 1;
 
-/// Flags above the lowest 32 bits are these eight.
+/// Flags above the lowest 32 bits are these four.
 const HIGH_SHIFT: u32 = 40;
+const HIGH_BITS: u32 = 4;
+const HIGH_MASK: u64 = (1 << HIGH_BITS) - 1;
 const _: () = {
-    let kept = u32::MAX as u64 | 0xff << HIGH_SHIFT;
+    let kept = u32::MAX as u64 | HIGH_MASK << HIGH_SHIFT;
     assert!(VmFlags::all().bits() & !kept == 0, "a leaf keeps every flag there is");
 };
 
@@ -50,7 +54,8 @@ pub(super) struct Leaf<const N: usize> {
     end: u64,
     max_gap: u64,
     flags: [u32; N],
-    high_flags: [u8; N],
+    /// Four bits each, the first entry's lowest.
+    high_flags: u64,
     len: u32,
     slots: [u32; N],
     /// The leaf after this one; `u32::MAX` for none.
@@ -59,7 +64,7 @@ pub(super) struct Leaf<const N: usize> {
 
 impl<const N: usize> Default for Leaf<N> {
     fn default() -> Self {
-        const { assert!(N >= 4) };
+        const { assert!(N >= 4 && N as u32 * HIGH_BITS < u64::BITS) };
         Self {
             ends: [UNUSED; N],
             base: 0,
@@ -68,7 +73,7 @@ impl<const N: usize> Default for Leaf<N> {
             end: 0,
             max_gap: 0,
             flags: [0; N],
-            high_flags: [0; N],
+            high_flags: 0,
             len: 0,
             slots: [0; N],
             next: u32::MAX,
@@ -99,8 +104,7 @@ impl<const N: usize> Leaf<N> {
 
     #[inline]
     pub(super) fn head(&self, at: usize) -> Head {
-        let bits = u64::from(self.flags[at]) | u64::from(self.high_flags[at]) << HIGH_SHIFT;
-        Head { flags: VmFlags::from_bits_retain(bits), slot: self.slots[at] }
+        Head { flags: self.flags(at), slot: self.slots[at] }
     }
 
     #[inline]
@@ -110,13 +114,37 @@ impl<const N: usize> Leaf<N> {
 
     #[inline]
     pub(super) fn flags(&self, at: usize) -> VmFlags {
-        self.head(at).flags
+        let high = self.high_flags >> (at as u32 * HIGH_BITS) & HIGH_MASK;
+        VmFlags::from_bits_retain(u64::from(self.flags[at]) | high << HIGH_SHIFT)
     }
 
     #[inline]
     pub(super) fn set_flags(&mut self, at: usize, flags: VmFlags) {
         self.flags[at] = flags.bits() as u32;
-        self.high_flags[at] = (flags.bits() >> HIGH_SHIFT) as u8;
+        let shift = at as u32 * HIGH_BITS;
+        let high = flags.bits() >> HIGH_SHIFT & HIGH_MASK;
+        self.high_flags = self.high_flags & !(HIGH_MASK << shift) | high << shift;
+    }
+
+    /// Moves flags and slots from `at` on one place up.
+    #[inline]
+    fn open(&mut self, at: usize, head: Head) {
+        shift_up(&mut self.flags, at, 0);
+        shift_up(&mut self.slots, at, head.slot);
+        let below = (1_u64 << (at as u32 * HIGH_BITS)) - 1;
+        self.high_flags = self.high_flags & below | (self.high_flags & !below) << HIGH_BITS;
+        self.set_flags(at, head.flags);
+        self.len += 1;
+    }
+
+    /// Moves flags and slots above `at` one place down.
+    #[inline]
+    fn close(&mut self, at: usize) {
+        shift_down(&mut self.flags, at, 0);
+        shift_down(&mut self.slots, at, 0);
+        let below = (1_u64 << (at as u32 * HIGH_BITS)) - 1;
+        self.high_flags = self.high_flags & below | self.high_flags >> HIGH_BITS & !below;
+        self.len -= 1;
     }
 
     #[inline]
@@ -175,7 +203,7 @@ impl<const N: usize> Leaf<N> {
 
     /// Whether `start` can be said from the base there is.
     #[inline]
-    fn reaches(&self, start: u64) -> bool {
+    pub(super) fn reaches(&self, start: u64) -> bool {
         start >= self.base && start - self.base <= MAX_START
     }
 
@@ -198,13 +226,20 @@ impl<const N: usize> Leaf<N> {
         let end = self.offset_of_end(span.end);
         shift_up(&mut self.starts, at, (span.start - self.base) as i32);
         shift_up(&mut self.ends, at, end);
-        shift_up(&mut self.flags, at, 0);
-        shift_up(&mut self.high_flags, at, 0);
-        shift_up(&mut self.slots, at, head.slot);
-        self.set_flags(at, head.flags);
-        self.len += 1;
+        self.open(at, head);
         let new = self.gap_before(at).max(self.gap_before(at + 1));
         self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());
+    }
+
+    /// Cuts entry `at` in two around `hole`; the upper part has `head`. There is room, and the base
+    /// reaches.
+    pub(super) fn cut(&mut self, at: usize, hole: Span, head: Head) {
+        // Of the old entry's start and end, the lower part has one, the upper one the other.
+        let (end, start) = ((hole.start - self.base) as i32, (hole.end - self.base) as i32);
+        shift_up(&mut self.starts, at + 1, start);
+        shift_up(&mut self.ends, at, end);
+        self.open(at + 1, head);
+        self.max_gap = self.max_gap.max(hole.end - hole.start);
     }
 
     /// Takes an entry out.
@@ -216,10 +251,7 @@ impl<const N: usize> Leaf<N> {
         }
         shift_down(&mut self.starts, at, 0);
         shift_down(&mut self.ends, at, UNUSED);
-        shift_down(&mut self.flags, at, 0);
-        shift_down(&mut self.high_flags, at, 0);
-        shift_down(&mut self.slots, at, 0);
-        self.len -= 1;
+        self.close(at);
         let new = self.gap_before(at);
         self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());
         removed
@@ -269,7 +301,7 @@ impl<const N: usize> Leaf<N> {
         upper.starts[..moved].copy_from_slice(&self.starts[at..self.len()]);
         upper.ends[..moved].copy_from_slice(&self.ends[at..self.len()]);
         upper.flags[..moved].copy_from_slice(&self.flags[at..self.len()]);
-        upper.high_flags[..moved].copy_from_slice(&self.high_flags[at..self.len()]);
+        upper.high_flags = self.high_flags >> (at as u32 * HIGH_BITS);
         upper.slots[..moved].copy_from_slice(&self.slots[at..self.len()]);
         self.end = if at == 0 { 0 } else { self.end(at - 1) };
         self.len = at as u32;

@@ -47,8 +47,8 @@ use tree::{Cursor, Tree};
 /// Areas in a leaf: a search reads three cache lines, a change all four. docs/decisions/0005 has
 /// figures.
 const LEAF: usize = 12;
-/// Children of a node above the leaves: with 256, two levels hold 200,000 areas.
-const FAN: usize = 256;
+/// Children of a node above the leaves: with 224, two levels hold 200,000 areas.
+const FAN: usize = 224;
 
 /// The areas of an address space.
 ///

@@ -33,8 +33,8 @@ pub(super) struct Span {
 
 /// Children in a group: their keys and numbers are one cache line.
 const GROUP: usize = 8;
-/// Groups of an inner node.
-const GROUPS: usize = 32;
+/// Groups of an inner node: their last keys, and what else a search looks at first, are two lines.
+const GROUPS: usize = 28;
 /// Most children of an inner node.
 const MOST: usize = GROUP * GROUPS;
 /// The key of an entry that is not there.
@@ -109,12 +109,12 @@ const EMPTY: Group = Group { keys: [UNUSED; GROUP], children: [0; GROUP] };
 /// compared.
 #[repr(C, align(64))]
 pub(super) struct Inner<const N: usize> {
-    /// The last key of each group: which one to search.
-    last_keys: [i32; GROUPS],
-    groups: [Group; GROUPS],
     base: u64,
     len: u32,
     wide: bool,
+    /// The last key of each group: which one to search.
+    last_keys: [i32; GROUPS],
+    groups: [Group; GROUPS],
     max_gap: u64,
     summaries: [Summary; N],
 }
@@ -190,17 +190,20 @@ impl<const N: usize> Inner<N> {
     }
 
     /// Moves keys and children from `at` on one place up.
-    fn open(&mut self, at: usize, mut key: i32, mut child: u32) {
-        let mut from = at % GROUP;
-        for number in at / GROUP..=(self.len() / GROUP).min(GROUPS - 1) {
+    fn open(&mut self, at: usize, key: i32, child: u32) {
+        let (first, last) = (at / GROUP, (self.len() / GROUP).min(GROUPS - 1));
+        for number in (first + 1..=last).rev() {
+            let Group { keys: [.., key], children: [.., child] } = self.groups[number - 1];
             let group = &mut self.groups[number];
-            let carried = (group.keys[GROUP - 1], group.children[GROUP - 1]);
-            shift_up(&mut group.keys, from, key);
-            shift_up(&mut group.children, from, child);
-            self.last_keys[number] = group.keys[GROUP - 1];
-            (key, child) = carried;
-            from = 0;
+            self.last_keys[number] = group.keys[GROUP - 2];
+            group.keys.copy_within(..GROUP - 1, 1);
+            group.children.copy_within(..GROUP - 1, 1);
+            (group.keys[0], group.children[0]) = (key, child);
         }
+        let group = &mut self.groups[first];
+        shift_up(&mut group.keys, at % GROUP, key);
+        shift_up(&mut group.children, at % GROUP, child);
+        self.last_keys[first] = group.keys[GROUP - 1];
     }
 
     /// Moves keys and children above `at` one place down.
@@ -247,10 +250,19 @@ impl<const N: usize> Inner<N> {
     }
 
     pub(super) fn scan_gaps(&self) -> u64 {
+        self.scan_gaps_for(u64::MAX)
+    }
+
+    /// The largest gap, which is known to be at most `limit`: where gaps are alike, as those between
+    /// stacks are, the first few tell.
+    fn scan_gaps_for(&self, limit: u64) -> u64 {
         let mut max = 0;
         let mut end = self.summaries[0].start;
         for child in &self.summaries[..self.len()] {
             max = max.max(child.gap).max(child.start - end);
+            if max >= limit {
+                break;
+            }
             end = child.end;
         }
         max
@@ -270,7 +282,7 @@ impl<const N: usize> Inner<N> {
             None => self.rekey(),
         }
         let new = self.gap_around(at);
-        self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());
+        self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps_for(old));
     }
 
     /// Adds a child; there is room.
@@ -286,7 +298,7 @@ impl<const N: usize> Inner<N> {
             self.rekey();
         }
         let new = self.gap_around(at);
-        self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());
+        self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps_for(old));
     }
 
     /// Takes a child out.
@@ -301,7 +313,7 @@ impl<const N: usize> Inner<N> {
             self.rekey();
         }
         let new = self.gap_before(at);
-        self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());
+        self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps_for(old));
         child
     }
 

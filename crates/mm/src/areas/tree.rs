@@ -21,7 +21,7 @@ use kilburn_addr::VmFlags;
 /// No node.
 pub(super) const NONE: u32 = u32::MAX;
 /// Levels above the leaves: enough for 2^32 areas in production nodes, and for tests' small ones.
-const MAX_HEIGHT: usize = 16;
+const MAX_HEIGHT: usize = 10;
 /// Levels of the way to a leaf that are remembered: all there are, in production nodes.
 const TRAIL: usize = 4;
 
@@ -268,9 +268,7 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
             Cursor { leaf, at: at as u32 }
         } else {
             let start = node.start(0);
-            let path = path
-                .or_else(|| self.trail_to(leaf))
-                .unwrap_or_else(|| self.path(start).0);
+            let path = path.or_else(|| self.trail_to(leaf)).unwrap_or_else(|| self.path(start).0);
             let (upper, placed) = self.split_leaf(leaf, at, span, head);
             self.add_sibling(&path, leaf, upper);
             placed
@@ -287,13 +285,12 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
         let node = &mut self.leaves[cursor.leaf];
         let Span { start, end } = node.span(at);
         let (lower, upper) = (Span { start, end: hole.start }, Span { start: hole.end, end });
-        if node.len() == LEAF || !node.admits(at + 1, upper.start, Entry::Added) {
+        if node.len() == LEAF || !node.reaches(upper.start) {
             self.set_range(cursor, lower);
             return self.insert(upper, head);
         }
         let before = node.summary();
-        node.set_range(at, lower);
-        node.insert(at + 1, upper, head);
+        node.cut(at, hole, head);
         self.len += 1;
         self.tell_of_leaf(cursor.leaf, before, None);
         Cursor { leaf: cursor.leaf, at: cursor.at + 1 }
@@ -342,9 +339,8 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
         let summary = self.leaves[leaf].summary();
         if summary != before && self.height > 0 {
             // The nodes above still say what they did: the way to the old start leads to the leaf.
-            let path = path
-                .or_else(|| self.trail_to(leaf))
-                .unwrap_or_else(|| self.path(before.start).0);
+            let path =
+                path.or_else(|| self.trail_to(leaf)).unwrap_or_else(|| self.path(before.start).0);
             self.tell_parents(&path, self.height, summary);
         }
     }

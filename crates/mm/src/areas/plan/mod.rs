@@ -63,12 +63,6 @@ pub struct Refused {
     pub left_split_at: Option<VirtAddr>,
 }
 
-impl Refused {
-    const fn unchanged(errno: Errno) -> Self {
-        Self { errno, left_split_at: None }
-    }
-}
-
 /// Areas that become one.
 pub(super) struct Merge<H: Host> {
     /// Start of the area that grows.

@@ -129,6 +129,6 @@ proptest! {
 
     #[test]
     fn a_tree_of_full_size_nodes_is_an_array_of_pages(steps in steps()) {
-        compare::<12, 256>(steps)?;
+        compare::<12, 224>(steps)?;
     }
 }

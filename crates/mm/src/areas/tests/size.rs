@@ -7,7 +7,7 @@ use crate::areas::tree::Tree;
 
 const COUNT: u64 = 100_000;
 
-type TestTree = Tree<12, 256>;
+type TestTree = Tree<12, 224>;
 
 /// `count` areas of one page with a page between them, put in an order that fits nothing.
 fn scattered(count: u64) -> TestTree {
