@@ -14,6 +14,7 @@ const SPACE: u64 = 600;
 enum Step {
     Insert { start: u64, len: u64 },
     Remove { at: u64 },
+    Cut { at: u64, hole: u64 },
     Resize { at: u64, start: i64, end: i64 },
     Gap { len: u64, low: u64, high: u64 },
 }
@@ -23,6 +24,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => (page.clone(), 1..6_u64).prop_map(|(start, len)| Step::Insert { start, len }),
         3 => page.clone().prop_map(|at| Step::Remove { at }),
+        3 => (page.clone(), 0..3_u64).prop_map(|(at, hole)| Step::Cut { at, hole }),
         2 => (page.clone(), -4..4_i64, -4..4_i64)
             .prop_map(|(at, start, end)| Step::Resize { at, start, end }),
         3 => (1..20_u64, 0..SPACE, 0..=SPACE)
@@ -50,10 +52,29 @@ impl Naive {
 }
 
 fn head(number: usize) -> Head {
-    Head { flags: VmFlags::from_bits_retain(number as u64), slot: number as u32 }
+    // Low bits and high ones.
+    let bits = number as u64 | (number as u64 & 7) << 40;
+    Head { flags: VmFlags::from_bits_retain(bits), slot: number as u32 }
 }
 
-fn compare<const LEAF: usize, const FAN: usize>(steps: Vec<Step>) -> Result<(), TestCaseError> {
+/// Pages of the tree for each page of the model, and back.
+#[derive(Clone, Copy)]
+struct Scale(u64);
+
+impl Scale {
+    fn up(self, span: Span) -> Span {
+        Span { start: span.start * self.0, end: span.end * self.0 }
+    }
+
+    fn down(self, span: Span) -> Span {
+        Span { start: span.start / self.0, end: span.end / self.0 }
+    }
+}
+
+fn compare<const LEAF: usize, const FAN: usize>(
+    steps: Vec<Step>,
+    scale: Scale,
+) -> Result<(), TestCaseError> {
     let mut tree = Tree::<LEAF, FAN>::new();
     let mut naive = Naive::default();
     for (number, step) in steps.into_iter().enumerate() {
@@ -61,21 +82,34 @@ fn compare<const LEAF: usize, const FAN: usize>(steps: Vec<Step>) -> Result<(), 
             Step::Insert { start, len } => {
                 if naive.is_free(start, start + len) {
                     let span = Span { start, end: start + len };
-                    tree.insert(span, head(number));
+                    tree.insert(scale.up(span), head(number));
                     naive.0.push((span, number));
                     naive.0.sort_by_key(|(span, _)| span.start);
                 }
             }
             Step::Remove { at } => {
                 let found = naive.0.iter().position(|(span, _)| span.end > at);
-                let cursor = tree.near(at);
-                prop_assert_eq!(cursor, tree.find(at));
-                let entry = |at| (tree.span(at), tree.slot(at) as usize);
+                let cursor = tree.near(at * scale.0);
+                prop_assert_eq!(cursor, tree.find(at * scale.0));
+                let entry = |at| (scale.down(tree.span(at)), tree.slot(at) as usize);
                 prop_assert_eq!(cursor.map(entry), found.map(|at| naive.0[at]));
                 if let (Some(cursor), Some(found)) = (cursor, found) {
                     let (span, number) = naive.0.remove(found);
-                    prop_assert_eq!(tree.remove(cursor), (span, head(number)));
+                    prop_assert_eq!(tree.remove(cursor), (scale.up(span), head(number)));
                 }
+            }
+            Step::Cut { at, hole } => {
+                let inside = |span: &Span| span.start < at && at + hole < span.end;
+                let Some(found) = naive.0.iter().position(|(span, _)| inside(span)) else {
+                    continue;
+                };
+                let Span { end, .. } = naive.0[found].0;
+                let cursor = tree.near(at * scale.0).expect("the same is in both");
+                let upper =
+                    tree.cut(cursor, scale.up(Span { start: at, end: at + hole }), head(number));
+                prop_assert_eq!(scale.down(tree.span(upper)), Span { start: at + hole, end });
+                naive.0[found].0.end = at;
+                naive.0.insert(found + 1, (Span { start: at + hole, end }, number));
             }
             Step::Resize { at, start, end } => {
                 let Some(found) = naive.0.iter().position(|(span, _)| span.end > at) else {
@@ -87,16 +121,19 @@ fn compare<const LEAF: usize, const FAN: usize>(steps: Vec<Step>) -> Result<(), 
                 let start = span.start.saturating_add_signed(start);
                 let end = span.end.saturating_add_signed(end);
                 if above <= start && start < end && end <= below {
-                    let cursor = tree.near(at).expect("the same is in both");
-                    tree.set_range(cursor, Span { start, end });
+                    let cursor = tree.near(at * scale.0).expect("the same is in both");
+                    let moved = tree.set_range(cursor, scale.up(Span { start, end }));
+                    prop_assert_eq!(scale.down(tree.span(moved)), Span { start, end });
                     naive.0[found] = (Span { start, end }, value);
                 }
             }
             Step::Gap { len, low, high } => {
                 let wanted = Wanted { len, low, high };
-                let lowest = tree.lowest_gap(wanted).map(|(start, _)| start);
+                let [len, low, high] = [len, low, high].map(|pages| pages * scale.0);
+                let scaled = Wanted { len, low, high };
+                let lowest = tree.lowest_gap(scaled).map(|(start, _)| start / scale.0);
                 prop_assert_eq!(lowest, naive.rooms(wanted).next(), "{:?} {:?}", wanted, naive.0);
-                let highest = tree.highest_gap(wanted).map(|(_, end)| end - len);
+                let highest = tree.highest_gap(scaled).map(|(_, end)| (end - len) / scale.0);
                 prop_assert_eq!(highest, naive.rooms(wanted).last(), "{:?} {:?}", wanted, naive.0);
             }
         }
@@ -106,14 +143,15 @@ fn compare<const LEAF: usize, const FAN: usize>(steps: Vec<Step>) -> Result<(), 
     let mut forward = Vec::new();
     let mut cursor = tree.find(0);
     while let Some(at) = cursor {
-        forward.push((tree.span(at), tree.slot(at) as usize));
+        prop_assert_eq!(tree.flags(at), head(tree.slot(at) as usize).flags);
+        forward.push((scale.down(tree.span(at)), tree.slot(at) as usize));
         cursor = tree.next(at);
     }
     prop_assert_eq!(&forward, &naive.0);
     let mut backward = Vec::new();
     let mut cursor = tree.last();
     while let Some(at) = cursor {
-        backward.push((tree.span(at), tree.slot(at) as usize));
+        backward.push((scale.down(tree.span(at)), tree.slot(at) as usize));
         cursor = tree.prev(at);
     }
     backward.reverse();
@@ -124,11 +162,19 @@ fn compare<const LEAF: usize, const FAN: usize>(steps: Vec<Step>) -> Result<(), 
 proptest! {
     #[test]
     fn a_tree_of_small_nodes_is_an_array_of_pages(steps in steps()) {
-        compare::<4, 4>(steps)?;
+        compare::<4, 4>(steps, Scale(1))?;
     }
 
     #[test]
     fn a_tree_of_full_size_nodes_is_an_array_of_pages(steps in steps()) {
-        compare::<12, 224>(steps)?;
+        compare::<12, 224>(steps, Scale(1))?;
+    }
+
+    /// Leaves that take in what starts within four pages of the model, areas longer than that, and
+    /// nodes above that cannot count their ends in 31 bits.
+    #[test]
+    fn a_tree_of_areas_far_apart_is_an_array_of_pages(steps in steps()) {
+        compare::<4, 4>(steps.clone(), Scale(1 << 29))?;
+        compare::<12, 224>(steps, Scale(1 << 29))?;
     }
 }

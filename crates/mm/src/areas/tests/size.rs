@@ -103,6 +103,21 @@ fn filling_from_either_end_leaves_full_nodes() {
 }
 
 #[test]
+fn areas_far_apart_share_leaves_with_those_near_them() {
+    let far = 1 << 33;
+    for start in [far, 1] {
+        let mut tree = TestTree::new();
+        tree.insert(Span { start: far - 1, end: far }, Head::default());
+        for number in 0..10_000 {
+            let start = start + number * 2;
+            tree.insert(Span { start, end: start + 1 }, Head::default());
+        }
+        tree.check().expect("invariants hold");
+        assert!(tree.leaves.len() <= 10_000 / 11, "{} leaves", tree.leaves.len());
+    }
+}
+
+#[test]
 fn emptying_gives_all_nodes_back_for_reuse() {
     let mut tree = scattered(COUNT);
     let leaves = tree.leaves.len();
