@@ -160,10 +160,11 @@ impl<const N: usize> Inner<N> {
         }
     }
 
-    /// The key of `end`, if it has one.
+    /// The key of `end`, if it has one from this base.
     #[inline]
     fn key(&self, end: u64) -> Option<i32> {
-        let key = end.checked_sub(self.base).filter(|&key| key <= MAX_KEY)?;
+        // Pages below the base count as 0, which no end may equal.
+        let key = end.checked_sub(self.base).filter(|key| (1..=MAX_KEY).contains(key))?;
         (!self.wide).then_some(key as i32)
     }
 
