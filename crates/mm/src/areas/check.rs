@@ -39,6 +39,12 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
                 let known = inner.summary_of(at);
                 return Err(format!("gaps-are-exact: child is {child:x?}, known {known:x?}"));
             }
+            for page in [child.start, child.end - 1] {
+                let (found, _) = inner.first_ending_above(page);
+                if found != at {
+                    return Err(format!("child {at} has {page:#x}, a search finds child {found}"));
+                }
+            }
             max_gap = max_gap.max(child.gap);
             if let Some(before) = before {
                 max_gap = max_gap.max(child.start - before.end);

@@ -170,6 +170,12 @@ proptest! {
         compare::<12, 224>(steps, Scale(1))?;
     }
 
+    /// Areas that end where keys of nodes are counted from.
+    #[test]
+    fn a_tree_of_areas_that_end_at_bases_is_an_array_of_pages(steps in steps()) {
+        compare::<4, 4>(steps, Scale(1 << 16))?;
+    }
+
     /// Leaves that take in what starts within four pages of the model, areas longer than that, and
     /// nodes above that cannot count their ends in 31 bits.
     #[test]
