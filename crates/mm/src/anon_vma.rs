@@ -15,7 +15,7 @@
 
 use crate::rmap::interval::IntervalTree;
 use crate::rmap::walk::VisitPlace;
-use crate::{Host, Mm, Vma};
+use crate::{Host, Mm, VmaRef};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -73,7 +73,7 @@ impl<H: Host> AnonVma<H> {
     }
 
     /// An area has this for its `AnonVma` now.
-    pub(crate) fn link(&self, mm: &Mm<H>, vma: &Vma<H>) {
+    pub(crate) fn link(&self, mm: &Mm<H>, vma: VmaRef<'_, H>) {
         let (range, first) = (vma.range, vma.pgoff);
         let area = AnonArea { mm: mm.weak(), range, flags: vma.flags };
         let last = first + (range.pages() - 1);
@@ -87,7 +87,7 @@ impl<H: Host> AnonVma<H> {
     }
 
     /// An area has other flags now.
-    pub(crate) fn reflag(&self, mm: &Mm<H>, vma: &Vma<H>) {
+    pub(crate) fn reflag(&self, mm: &Mm<H>, vma: VmaRef<'_, H>) {
         if let Some(area) = self.links.lock().areas.get_mut(vma.pgoff, (mm.id(), vma.start())) {
             area.flags = vma.flags;
         }
@@ -260,6 +260,12 @@ impl<H: Host> AnonSlot<H> {
     /// Fills the slot if it is empty; of two at once the first wins. Answers what it holds then.
     pub fn get_or_fill(&self, make: impl FnOnce() -> Arc<AnonVma<H>>) -> &Arc<AnonVma<H>> {
         self.0.get_or_init(|| Box::new(make()))
+    }
+}
+
+impl<H: Host> Default for AnonSlot<H> {
+    fn default() -> Self {
+        Self::empty()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::frames::FrameState;
 use crate::pte::{self, SwapPte};
 use crate::swap::SwapEntry;
 use crate::swap::slots::Content;
-use crate::{AddressSpace, Host, Memory, Mm, Vma};
+use crate::{AddressSpace, Host, Memory, Mm, VmaRef};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -214,7 +214,7 @@ impl<H: Host> Mm<H> {
             if vma.flags.contains(VmFlags::ACCOUNT) {
                 walk.promised += vma.range.pages();
             }
-            if let Some(mapping) = vma.file.as_ref().and_then(|file| file.mapping()) {
+            if let Some(mapping) = vma.file.and_then(|file| file.mapping()) {
                 *walk.areas.entry(mapping.id()).or_default() += 1;
                 let linked = mapping.i_mmap.lock().flags_of(self.id(), vma.range, vma.pgoff);
                 ensure(is_linked_as(vma.flags, linked), WAYS_BACK, || {
@@ -296,7 +296,7 @@ impl<H: Host> Mm<H> {
 
     fn check_leaf(
         &self,
-        vma: &Vma<H>,
+        vma: VmaRef<'_, H>,
         va: VirtAddr,
         leaf: Leaf,
         walk: &mut Walk,
@@ -334,7 +334,7 @@ impl<H: Host> Mm<H> {
                 })
             }
             FrameState::File | FrameState::Shmem => {
-                let mapping = vma.file.as_ref().and_then(|file| file.mapping());
+                let mapping = vma.file.and_then(|file| file.mapping());
                 let index = vma.page_index(va);
                 ensure(
                     mapping.is_some_and(|m| m.pfn_of(index) == Some(leaf.pfn)),

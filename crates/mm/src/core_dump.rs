@@ -6,7 +6,7 @@
 //! areas.
 
 use crate::areas::VmaName;
-use crate::{Host, Mm, Vma};
+use crate::{Host, Mm, VmaRef};
 use alloc::string::String;
 use alloc::vec::Vec;
 use kilburn_addr::{AddrRange, PAGE_SIZE, VmFlags};
@@ -67,17 +67,17 @@ impl<H: Host> Mm<H> {
     /// All areas by address, and what of them is to be dumped.
     pub fn dump_areas(&self, filter: DumpFilter) -> Vec<DumpArea> {
         let state = self.state.read();
-        let area = |vma: &Vma<H>| DumpArea {
+        let area = |vma: VmaRef<'_, H>| DumpArea {
             range: vma.range,
             flags: vma.flags,
             extent: extent(vma, filter),
-            file: vma.file.as_ref().map(|file| (file.path(), vma.pgoff)),
+            file: vma.file.map(|file| (file.path(), vma.pgoff)),
         };
         state.areas.iter().map(area).collect()
     }
 }
 
-fn extent<H: Host>(vma: &Vma<H>, filter: DumpFilter) -> DumpExtent {
+fn extent<H: Host>(vma: VmaRef<'_, H>, filter: DumpFilter) -> DumpExtent {
     let whole = |wanted| if wanted { DumpExtent::Whole } else { DumpExtent::Nothing };
     // The vDSO is code that no file holds: a debugger needs it.
     if matches!(vma.name(), VmaName::Special(_)) {

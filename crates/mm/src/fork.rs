@@ -6,7 +6,7 @@
 
 use crate::accounting::{RssDelta, RssKind};
 use crate::anon_vma::AnonSlot;
-use crate::areas::{AreaWatch, Areas, Neighbours, Vma};
+use crate::areas::{AreaWatch, Areas, Neighbours, VmaRef};
 use crate::frames::FrameState;
 use crate::host::FlushReason;
 use crate::mm::{State, TableGuard};
@@ -79,7 +79,7 @@ impl<H: Host> Mm<H> {
     fn copy_area(
         &self,
         caller: &Caller,
-        vma: &Vma<H>,
+        vma: VmaRef<'_, H>,
         total_vm: u64,
         child: &Self,
         parent: &mut Parent,
@@ -89,10 +89,10 @@ impl<H: Host> Mm<H> {
             self.memory().charge(caller, total_vm, pages)?;
         }
         let wiped = vma.flags.contains(VmFlags::WIPEONFORK);
-        let mut copy = vma.clone();
+        let mut copy = vma.to_vma();
         // No child is watched (dup_userfaultfd, without UFFD_FEATURE_EVENT_FORK).
         copy.flags -= VmFlags::LOCKED | VmFlags::LOCKONFAULT | VmFlags::UFFD;
-        copy.set_userfault(None);
+        copy.extra.set_userfault(None);
         copy.anon_vma = match vma.anon_vma.get() {
             Some(anon_vma) if !wiped => {
                 AnonSlot::holding(Some(self.memory().anon_vmas.make(Some(anon_vma.clone()))))
@@ -109,15 +109,17 @@ impl<H: Host> Mm<H> {
         if wiped || !needs_copy(vma) {
             return Ok(());
         }
-        let _valid = vma
-            .file
-            .as_ref()
-            .and_then(|file| file.mapping())
-            .map(|mapping| mapping.invalidate.read());
+        let _valid =
+            vma.file.and_then(|file| file.mapping()).map(|mapping| mapping.invalidate.read());
         self.copy_tables(vma, child, parent).map_err(|NoTable| Errno::ENOMEM)
     }
 
-    fn copy_tables(&self, vma: &Vma<H>, child: &Self, parent: &mut Parent) -> Result<(), NoTable> {
+    fn copy_tables(
+        &self,
+        vma: VmaRef<'_, H>,
+        child: &Self,
+        parent: &mut Parent,
+    ) -> Result<(), NoTable> {
         let from = self.lock_tables();
         let to = child.lock_tables();
         let mut rss = RssDelta::default();
@@ -212,8 +214,8 @@ impl<H: Host> Mm<H> {
         let (areas, all) = {
             let state = self.state.get_mut();
             let areas = core::mem::take(&mut state.areas);
-            let first = areas.iter().next().map_or(VirtAddr::ZERO, Vma::start);
-            let last = areas.before(VirtAddr::MAX).map_or(first, Vma::end);
+            let first = areas.iter().next().map_or(VirtAddr::ZERO, VmaRef::start);
+            let last = areas.before(VirtAddr::MAX).map_or(first, VmaRef::end);
             (areas, AddrRange::new(first, last).unwrap_or_default())
         };
         self.zap(all, Zap::Exit);
@@ -234,7 +236,7 @@ impl<H: Host> Mm<H> {
 
 /// Whether the child cannot do without the parent's entries (Linux `vma_needs_copy`): there are
 /// private pages, guards, or pages no fault could bring back.
-fn needs_copy<H: Host>(vma: &Vma<H>) -> bool {
+fn needs_copy<H: Host>(vma: VmaRef<'_, H>) -> bool {
     let copied = VmFlags::PFNMAP | VmFlags::MIXEDMAP | VmFlags::MAYBE_GUARD;
     vma.flags.intersects(copied) || vma.anon_vma.get().is_some()
 }

@@ -115,7 +115,7 @@ mod zap;
 #[doc(hidden)]
 pub use anon_vma::AnonVma;
 #[doc(hidden)]
-pub use areas::{Areas, Vma, VmaExtra, VmaName};
+pub use areas::{Areas, Vma, VmaExtra, VmaName, VmaRef};
 pub use caller::{Caller, Rlimits};
 pub use check::Violation;
 pub use config::{MemoryConfig, MemoryError, Overcommit};

@@ -10,7 +10,7 @@ pub(crate) mod interval;
 pub(crate) mod walk;
 
 use crate::anon_vma::AnonVma;
-use crate::areas::{AreaWatch, Vma};
+use crate::areas::{AreaWatch, VmaRef};
 use crate::{Host, Mm};
 use kilburn_addr::AddrRange;
 
@@ -18,8 +18,8 @@ use kilburn_addr::AddrRange;
 pub(crate) struct Links<'a, H: Host>(pub(crate) &'a Mm<H>);
 
 impl<H: Host> Links<'_, H> {
-    fn link(&self, vma: &Vma<H>) {
-        if let Some(mapping) = vma.file.as_ref().and_then(|file| file.mapping()) {
+    fn link(&self, vma: VmaRef<'_, H>) {
+        if let Some(mapping) = vma.file.and_then(|file| file.mapping()) {
             mapping.i_mmap.lock().link(self.0, vma);
         }
         if let Some(anon_vma) = vma.anon_vma.get() {
@@ -27,8 +27,8 @@ impl<H: Host> Links<'_, H> {
         }
     }
 
-    fn unlink(&self, vma: &Vma<H>, range: AddrRange, pgoff: u64) {
-        if let Some(mapping) = vma.file.as_ref().and_then(|file| file.mapping()) {
+    fn unlink(&self, vma: VmaRef<'_, H>, range: AddrRange, pgoff: u64) {
+        if let Some(mapping) = vma.file.and_then(|file| file.mapping()) {
             mapping.i_mmap.lock().unlink(self.0, range, pgoff);
         }
         if let Some(anon_vma) = vma.anon_vma.get() {
@@ -37,34 +37,34 @@ impl<H: Host> Links<'_, H> {
     }
 
     /// An area got its `AnonVma` after it was linked.
-    pub(crate) fn link_anon(mm: &Mm<H>, vma: &Vma<H>, anon_vma: &AnonVma<H>) {
+    pub(crate) fn link_anon(mm: &Mm<H>, vma: VmaRef<'_, H>, anon_vma: &AnonVma<H>) {
         anon_vma.link(mm, vma);
     }
 }
 
 impl<H: Host> AreaWatch<H> for Links<'_, H> {
-    fn inserted(&mut self, vma: &Vma<H>) {
+    fn inserted(&mut self, vma: VmaRef<'_, H>) {
         self.link(vma);
-        if let Some(device) = vma.file.as_ref().and_then(|file| file.ops()) {
+        if let Some(device) = vma.file.and_then(|file| file.ops()) {
             device.open(vma.range);
         }
     }
 
-    fn removed(&mut self, vma: &Vma<H>) {
+    fn removed(&mut self, vma: VmaRef<'_, H>) {
         self.unlink(vma, vma.range, vma.pgoff);
-        if let Some(device) = vma.file.as_ref().and_then(|file| file.ops()) {
+        if let Some(device) = vma.file.and_then(|file| file.ops()) {
             device.close(vma.range);
         }
     }
 
-    fn resized(&mut self, from: AddrRange, vma: &Vma<H>) {
+    fn resized(&mut self, from: AddrRange, vma: VmaRef<'_, H>) {
         let moved = from.start().vpn().wrapping_sub(vma.start().vpn());
         self.unlink(vma, from, vma.pgoff.wrapping_add(moved));
         self.link(vma);
     }
 
-    fn reflagged(&mut self, vma: &Vma<H>) {
-        if let Some(mapping) = vma.file.as_ref().and_then(|file| file.mapping()) {
+    fn reflagged(&mut self, vma: VmaRef<'_, H>) {
+        if let Some(mapping) = vma.file.and_then(|file| file.mapping()) {
             mapping.i_mmap.lock().reflag(self.0, vma);
         }
         if let Some(anon_vma) = vma.anon_vma.get() {

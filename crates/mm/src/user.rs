@@ -300,7 +300,7 @@ impl<H: Host> Mm<H> {
         let state = self.state.read();
         let vma = state.areas.containing(addr).ok_or(Errno::EFAULT)?;
         let shared = vma.flags.contains(VmFlags::MAYSHARE);
-        match vma.file.as_ref().and_then(|file| file.mapping()).filter(|_| shared) {
+        match vma.file.and_then(|file| file.mapping()).filter(|_| shared) {
             None => Ok(private),
             Some(mapping) => Ok(FutexKey::Shared {
                 mapping: mapping.id(),

@@ -5,7 +5,7 @@ use super::tree::{NONE, Tree};
 use alloc::format;
 use alloc::string::String;
 
-impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
+impl<const LEAF: usize, const FAN: usize, A: Default> Tree<LEAF, FAN, A> {
     /// Walks everything; the error says what is wrong.
     pub(super) fn check(&self) -> Result<(), String> {
         if self.len() == 0 {

@@ -27,7 +27,7 @@ impl Wanted {
     }
 }
 
-impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
+impl<const LEAF: usize, const FAN: usize, A: Default> Tree<LEAF, FAN, A> {
     /// The usable part of the highest gap with enough room, as start and end.
     pub(super) fn highest_gap(&self, wanted: Wanted) -> Option<(u64, u64)> {
         let Some(Summary { start, end, gap }) = self.extent() else {

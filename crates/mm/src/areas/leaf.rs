@@ -1,10 +1,10 @@
-//! Leaves of the area tree: up to `N` areas in order, each in 17 bytes.
+//! Leaves of the area tree: up to `N` areas in order, each in 29 bytes.
 //!
 //! ```text
-//!  line 0 | ends ...   | base, prev          what a search compares
-//!  line 1 | starts ... | end, max_gap
-//!  line 2 | flags ...  | high_flags, len
-//!  line 3 | slots ...  | next
+//!  line 0 | ends ...   | base, end, prev     what a search compares
+//!  line 1 | starts ... | max_gap, len, next
+//!  line 2 | high_flags | flags ...
+//!  rest   | slots ...  | owners ...
 //! ```
 //!
 //! Pages are counted from the leaf's `base`, which makes 32 bits of them: the areas of a leaf start
@@ -15,15 +15,19 @@
 use super::node::{
     Span, Summary, UNUSED, base_for, count_up_to, replaced_max, shift_down, shift_up,
 };
+use core::array;
+use core::mem;
 use kilburn_addr::VmFlags;
 
 /// What the tree keeps of an area besides its range.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(super) struct Head {
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(super) struct Head<A> {
     /// `VM_*` flags.
     pub(super) flags: VmFlags,
-    /// Where the area lies.
+    /// Where the rest of the area lies, if it has any.
     pub(super) slot: u32,
+    /// Whom its anonymous pages belong to.
+    pub(super) owner: A,
 }
 
 /// The end of an area that ends farther away than can be said: [`Leaf::end`] has it.
@@ -42,46 +46,48 @@ const _: () = {
     assert!(VmFlags::all().bits() & !kept == 0, "a leaf keeps every flag there is");
 };
 
-/// Areas in order, at most `N`.
+/// Areas in order, at most `N`, each with an owner `A`.
 #[repr(C, align(64))]
-pub(super) struct Leaf<const N: usize> {
+pub(super) struct Leaf<const N: usize, A> {
     ends: [i32; N],
-    base: u64,
     /// The leaf before this one; `u32::MAX` for none.
     pub(super) prev: u32,
-    starts: [i32; N],
+    base: u64,
     /// End of the last area.
     end: u64,
-    max_gap: u64,
-    flags: [u32; N],
-    /// Four bits each, the first entry's lowest.
-    high_flags: u64,
+    starts: [i32; N],
     len: u32,
-    slots: [u32; N],
+    max_gap: u64,
     /// The leaf after this one; `u32::MAX` for none.
     pub(super) next: u32,
+    /// Four bits each, the first entry's lowest.
+    high_flags: u64,
+    flags: [u32; N],
+    slots: [u32; N],
+    owners: [A; N],
 }
 
-impl<const N: usize> Default for Leaf<N> {
+impl<const N: usize, A: Default> Default for Leaf<N, A> {
     fn default() -> Self {
         const { assert!(N >= 4 && N as u32 * HIGH_BITS < u64::BITS) };
         Self {
             ends: [UNUSED; N],
-            base: 0,
             prev: u32::MAX,
-            starts: [0; N],
+            base: 0,
             end: 0,
-            max_gap: 0,
-            flags: [0; N],
-            high_flags: 0,
+            starts: [0; N],
             len: 0,
-            slots: [0; N],
+            max_gap: 0,
             next: u32::MAX,
+            high_flags: 0,
+            flags: [0; N],
+            slots: [0; N],
+            owners: array::from_fn(|_| A::default()),
         }
     }
 }
 
-impl<const N: usize> Leaf<N> {
+impl<const N: usize, A: Default> Leaf<N, A> {
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.len as usize
@@ -103,13 +109,30 @@ impl<const N: usize> Leaf<N> {
     }
 
     #[inline]
-    pub(super) fn head(&self, at: usize) -> Head {
-        Head { flags: self.flags(at), slot: self.slots[at] }
+    pub(super) fn slot(&self, at: usize) -> u32 {
+        self.slots[at]
     }
 
     #[inline]
-    pub(super) fn slot(&self, at: usize) -> u32 {
-        self.slots[at]
+    pub(super) fn set_slot(&mut self, at: usize, slot: u32) {
+        self.slots[at] = slot;
+    }
+
+    #[inline]
+    pub(super) fn owner(&self, at: usize) -> &A {
+        &self.owners[at]
+    }
+
+    #[inline]
+    pub(super) fn set_owner(&mut self, at: usize, owner: A) {
+        self.owners[at] = owner;
+    }
+
+    /// What is kept of entry `at`; its owner is taken out.
+    #[inline]
+    fn take_head(&mut self, at: usize) -> Head<A> {
+        let owner = mem::take(&mut self.owners[at]);
+        Head { flags: self.flags(at), slot: self.slots[at], owner }
     }
 
     #[inline]
@@ -126,22 +149,30 @@ impl<const N: usize> Leaf<N> {
         self.high_flags = self.high_flags & !(HIGH_MASK << shift) | high << shift;
     }
 
-    /// Moves flags and slots from `at` on one place up.
+    /// Moves flags, slots and owners from `at` on one place up.
     #[inline]
-    fn open(&mut self, at: usize, head: Head) {
+    fn open(&mut self, at: usize, head: Head<A>) {
         shift_up(&mut self.flags, at, 0);
         shift_up(&mut self.slots, at, head.slot);
+        let mut owner = head.owner;
+        for place in &mut self.owners[at..=self.len as usize] {
+            mem::swap(place, &mut owner);
+        }
         let below = (1_u64 << (at as u32 * HIGH_BITS)) - 1;
         self.high_flags = self.high_flags & below | (self.high_flags & !below) << HIGH_BITS;
         self.set_flags(at, head.flags);
         self.len += 1;
     }
 
-    /// Moves flags and slots above `at` one place down.
+    /// Moves flags, slots and owners above `at` one place down; the owner there was taken out.
     #[inline]
     fn close(&mut self, at: usize) {
         shift_down(&mut self.flags, at, 0);
         shift_down(&mut self.slots, at, 0);
+        let mut owner = A::default();
+        for place in self.owners[at..self.len as usize].iter_mut().rev() {
+            mem::swap(place, &mut owner);
+        }
         let below = (1_u64 << (at as u32 * HIGH_BITS)) - 1;
         self.high_flags = self.high_flags & below | self.high_flags >> HIGH_BITS & !below;
         self.len -= 1;
@@ -213,7 +244,7 @@ impl<const N: usize> Leaf<N> {
     }
 
     /// Adds an entry; there is room, and the leaf admits it.
-    pub(super) fn insert(&mut self, at: usize, span: Span, head: Head) {
+    pub(super) fn insert(&mut self, at: usize, span: Span, head: Head<A>) {
         if self.len == 0 {
             self.base = base_for(span.start);
         } else if !self.reaches(span.start) {
@@ -233,7 +264,7 @@ impl<const N: usize> Leaf<N> {
 
     /// Cuts entry `at` in two around `hole`; the upper part has `head`. There is room, and the base
     /// reaches.
-    pub(super) fn cut(&mut self, at: usize, hole: Span, head: Head) {
+    pub(super) fn cut(&mut self, at: usize, hole: Span, head: Head<A>) {
         // Of the old entry's start and end, the lower part has one, the upper one the other.
         let (end, start) = ((hole.start - self.base) as i32, (hole.end - self.base) as i32);
         shift_up(&mut self.starts, at + 1, start);
@@ -243,8 +274,8 @@ impl<const N: usize> Leaf<N> {
     }
 
     /// Takes an entry out.
-    pub(super) fn remove(&mut self, at: usize) -> (Span, Head) {
-        let removed = (self.span(at), self.head(at));
+    pub(super) fn remove(&mut self, at: usize) -> (Span, Head<A>) {
+        let removed = (self.span(at), self.take_head(at));
         let old = self.gap_before(at).max(self.gap_before(at + 1));
         if at + 1 == self.len() {
             self.end = if at == 0 { 0 } else { self.end(at - 1) };
@@ -263,7 +294,8 @@ impl<const N: usize> Leaf<N> {
             // The base has to move, perhaps to where the old range could not be said from.
             let mut moved = Self { prev: self.prev, next: self.next, ..Self::default() };
             for from in 0..self.len() {
-                moved.push(if from == at { span } else { self.span(from) }, self.head(from));
+                let span = if from == at { span } else { self.span(from) };
+                moved.push(span, self.take_head(from));
             }
             *self = moved;
             return;
@@ -278,14 +310,14 @@ impl<const N: usize> Leaf<N> {
         self.max_gap = replaced_max(self.max_gap, old, new, || self.scan_gaps());
     }
 
-    fn push(&mut self, span: Span, head: Head) {
+    fn push(&mut self, span: Span, head: Head<A>) {
         self.insert(self.len(), span, head);
     }
 
     /// Counts from the base for a leaf that starts at `low`.
     #[cold]
     fn rebase(&mut self, low: u64) {
-        let spans: [Span; N] = core::array::from_fn(|at| self.span(at));
+        let spans: [Span; N] = array::from_fn(|at| self.span(at));
         self.base = base_for(low);
         for (at, span) in spans.into_iter().enumerate().take(self.len()) {
             self.starts[at] = (span.start - self.base) as i32;
@@ -303,6 +335,7 @@ impl<const N: usize> Leaf<N> {
         upper.flags[..moved].copy_from_slice(&self.flags[at..self.len()]);
         upper.high_flags = self.high_flags >> (at as u32 * HIGH_BITS);
         upper.slots[..moved].copy_from_slice(&self.slots[at..self.len()]);
+        upper.owners[..moved].swap_with_slice(&mut self.owners[at..self.len as usize]);
         self.end = if at == 0 { 0 } else { self.end(at - 1) };
         self.len = at as u32;
         self.starts[at..].fill(0);
@@ -318,9 +351,9 @@ impl<const N: usize> Leaf<N> {
     }
 
     /// Appends all entries of the leaf that follows; there is room, and they are admitted.
-    pub(super) fn append(&mut self, upper: &Self) {
+    pub(super) fn append(&mut self, mut upper: Self) {
         for from in 0..upper.len() {
-            self.push(upper.span(from), upper.head(from));
+            self.push(upper.span(from), upper.take_head(from));
         }
     }
 }

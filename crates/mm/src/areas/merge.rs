@@ -7,7 +7,7 @@
 
 use super::Areas;
 use super::tree::Cursor;
-use super::vma::{Vma, VmaName};
+use super::vma::{VmaName, VmaRef};
 use crate::Host;
 use crate::anon_vma::AnonVma;
 use crate::mappable::MappedFile;
@@ -49,26 +49,26 @@ impl<H: Host> Areas<H> {
     }
 }
 
-impl<H: Host> Vma<H> {
+impl<'a, H: Host> VmaRef<'a, H> {
     /// Whether the area must be told when it goes, and so never disappears into another
     /// (`vm_ops->close`; Linux 6.18 mm/vma.c: `can_merge_remove_vma`).
-    pub(super) fn has_close(&self) -> bool {
-        self.is_special() || self.file.as_ref().is_some_and(|file| file.ops().is_some())
+    pub(super) fn has_close(self) -> bool {
+        self.is_special() || self.file.is_some_and(|file| file.ops().is_some())
     }
 
     /// Whether this is a mapping the kernel installed, which is never split
     /// (`special_mapping_split`).
-    pub(super) fn is_special(&self) -> bool {
+    pub(super) fn is_special(self) -> bool {
         matches!(self.name(), VmaName::Special(_))
     }
 
     /// The area itself as a proposal.
-    pub(super) fn proposed(&self, source: Source) -> Proposed<'_, H> {
+    pub(super) fn proposed(self, source: Source) -> Proposed<'a, H> {
         Proposed {
             range: self.range,
             pgoff: self.pgoff,
             flags: self.flags,
-            file: self.file.as_ref(),
+            file: self.file,
             anon_vma: self.anon_vma.get(),
             name: self.name(),
             userfault: self.userfault(),
@@ -77,23 +77,23 @@ impl<H: Host> Vma<H> {
     }
 
     /// Whether `proposed` could be added right after this area (`can_vma_merge_after`).
-    pub(super) fn continues_into(&self, proposed: &Proposed<'_, H>) -> bool {
+    pub(super) fn continues_into(self, proposed: &Proposed<'_, H>) -> bool {
         self.is_mergeable(proposed)
             && self.anon_is_mergeable(proposed)
             && self.pgoff.wrapping_add(self.range.pages()) == proposed.pgoff
     }
 
     /// Whether `proposed` could be added right before this area (`can_vma_merge_before`).
-    pub(super) fn continues_from(&self, proposed: &Proposed<'_, H>) -> bool {
+    pub(super) fn continues_from(self, proposed: &Proposed<'_, H>) -> bool {
         self.is_mergeable(proposed)
             && self.anon_is_mergeable(proposed)
             && proposed.pgoff.wrapping_add(proposed.range.pages()) == self.pgoff
     }
 
     /// `is_mergeable_vma`: flags, file, name and userfaultfd are equal.
-    fn is_mergeable(&self, proposed: &Proposed<'_, H>) -> bool {
+    fn is_mergeable(self, proposed: &Proposed<'_, H>) -> bool {
         (self.flags ^ proposed.flags).difference(IGNORED).is_empty()
-            && same_file(self.file.as_ref(), proposed.file)
+            && same_file(self.file, proposed.file)
             && *self.name() == *proposed.name
             && match (self.userfault(), proposed.userfault) {
                 (None, None) => true,
@@ -103,7 +103,7 @@ impl<H: Host> Vma<H> {
     }
 
     /// `is_mergeable_anon_vma`: this area is the target, `proposed` the source.
-    fn anon_is_mergeable(&self, proposed: &Proposed<'_, H>) -> bool {
+    fn anon_is_mergeable(self, proposed: &Proposed<'_, H>) -> bool {
         match (self.anon_vma.get(), proposed.anon_vma) {
             (None, None) => true,
             (None, Some(theirs)) => proposed.source == Source::New || !theirs.is_forked(),
@@ -113,7 +113,7 @@ impl<H: Host> Vma<H> {
     }
 
     /// Whether this area and `next`, both able to take the one between them, may also become one.
-    pub(super) fn anon_joins(&self, next: &Self) -> bool {
+    pub(super) fn anon_joins(self, next: Self) -> bool {
         match (self.anon_vma.get(), next.anon_vma.get()) {
             (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
             _ => true,
@@ -122,9 +122,9 @@ impl<H: Host> Vma<H> {
 
     /// Whether a first write in one of two adjacent areas may use the other's `AnonVma`: they
     /// differ only in what mprotect changes (`anon_vma_compatible`).
-    pub(super) fn may_share_anon_with_next(&self, next: &Self) -> bool {
+    pub(super) fn may_share_anon_with_next(self, next: Self) -> bool {
         self.end() == next.start()
-            && same_file(self.file.as_ref(), next.file.as_ref())
+            && same_file(self.file, next.file)
             && (self.flags ^ next.flags).difference(VmFlags::ACCESS | IGNORED).is_empty()
             && next.pgoff == self.pgoff.wrapping_add(self.range.pages())
     }

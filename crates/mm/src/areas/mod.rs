@@ -32,39 +32,38 @@ pub use place::{Backing, PlaceRequest, Placement, Window};
 pub use plan::{
     AreaWatch, Change, InsertPlan, ModifyPlan, Neighbours, Refused, StackGrowth, UnmapPlan,
 };
-pub use vma::{Vma, VmaExtra, VmaName};
+pub use vma::{Vma, VmaExtra, VmaName, VmaRef};
 
 use crate::Host;
+use crate::anon_vma::AnonSlot;
 use crate::layout::STACK_GUARD_GAP_BYTES;
-use alloc::string::{String, ToString};
+use crate::userfault::Userfaultfd;
+use alloc::string::String;
+use alloc::sync::Arc;
 use arena::Arena;
-use core::ops::{Deref, DerefMut};
 use kilburn_addr::{AddrRange, PAGE_SHIFT, VirtAddr, VmFlags};
 use leaf::Head;
 use node::Span;
-use tree::{Cursor, Tree};
+use tree::{Cursor, NONE, Tree};
+use vma::Rest;
 
-/// Areas in a leaf: a search reads three cache lines, a change all four. docs/decisions/0005 has
+/// Areas in a leaf: a search reads three cache lines, a change all five. docs/decisions/0005 has
 /// figures.
-const LEAF: usize = 12;
+const LEAF: usize = 11;
 /// Children of a node above the leaves: with 224, two levels hold 200,000 areas.
 const FAN: usize = 224;
 
 /// The areas of an address space.
 ///
-/// The tree knows of each area what most questions are about: its range and its flags. The area
-/// itself is another cache line, read when more is asked.
+/// The tree's leaves keep of each area what most questions are about, and all there is about private
+/// anonymous memory that is where it was made. What other areas have lies apart.
 pub struct Areas<H: Host> {
-    tree: Tree<LEAF, FAN>,
-    vmas: Arena<Line<Vma<H>>, 128>,
+    tree: Tree<LEAF, FAN, AnonSlot<H>>,
+    rests: Arena<Rest<H>, 128>,
     guard_gap_bytes: u64,
     /// Areas that grow down, and so keep a guard gap.
     growing: usize,
 }
-
-/// Begins a cache line.
-#[repr(align(64))]
-struct Line<T>(T);
 
 /// An area's range and flags, without the rest of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,7 +88,7 @@ impl<H: Host> Areas<H> {
 
     /// No areas; growing stacks keep `guard_gap_bytes` free below them (Linux `stack_guard_gap`).
     pub const fn with_guard_gap(guard_gap_bytes: u64) -> Self {
-        Self { tree: Tree::new(), vmas: Arena::new(), guard_gap_bytes, growing: 0 }
+        Self { tree: Tree::new(), rests: Arena::new(), guard_gap_bytes, growing: 0 }
     }
 
     /// Bytes kept free below growing stacks.
@@ -110,20 +109,20 @@ impl<H: Host> Areas<H> {
 
     /// The area that contains `addr` (Linux `vma_lookup`).
     #[inline]
-    pub fn containing(&self, addr: VirtAddr) -> Option<&Vma<H>> {
+    pub fn containing(&self, addr: VirtAddr) -> Option<VmaRef<'_, H>> {
         self.cursor_containing(addr).map(|cursor| self.at(cursor))
     }
 
     /// The first area that ends above `addr` (Linux `find_vma`).
     #[inline]
-    pub fn find(&self, addr: VirtAddr) -> Option<&Vma<H>> {
+    pub fn find(&self, addr: VirtAddr) -> Option<VmaRef<'_, H>> {
         self.tree.near(addr.vpn()).map(|cursor| self.at(cursor))
     }
 
     /// As [`Self::find`], for many threads at once: nothing is written, not even a note of where
     /// the area was found.
     #[inline]
-    pub(crate) fn find_shared(&self, addr: VirtAddr) -> Option<&Vma<H>> {
+    pub(crate) fn find_shared(&self, addr: VirtAddr) -> Option<VmaRef<'_, H>> {
         self.tree.find(addr.vpn()).map(|cursor| self.at(cursor))
     }
 
@@ -136,12 +135,12 @@ impl<H: Host> Areas<H> {
 
     /// The last area that starts below `addr`, which it may contain (Linux `find_vma_prev`'s
     /// neighbour when `addr` is the start of an area or lies in a gap).
-    pub fn before(&self, addr: VirtAddr) -> Option<&Vma<H>> {
+    pub fn before(&self, addr: VirtAddr) -> Option<VmaRef<'_, H>> {
         self.neighbours(addr).0
     }
 
     /// The last area that starts below `addr`, and the first one that starts there or above.
-    pub fn neighbours(&self, addr: VirtAddr) -> (Option<&Vma<H>>, Option<&Vma<H>>) {
+    pub fn neighbours(&self, addr: VirtAddr) -> (Option<VmaRef<'_, H>>, Option<VmaRef<'_, H>>) {
         let (before, after) = self.around(addr);
         (before.map(|cursor| self.at(cursor)), after.map(|cursor| self.at(cursor)))
     }
@@ -171,7 +170,7 @@ impl<H: Host> Areas<H> {
     }
 
     /// The areas that share an address with `range`, in order.
-    pub fn overlapping(&self, range: AddrRange) -> impl Iterator<Item = &Vma<H>> {
+    pub fn overlapping(&self, range: AddrRange) -> impl Iterator<Item = VmaRef<'_, H>> {
         self.cursors_in(range).map(|cursor| self.at(cursor))
     }
 
@@ -193,7 +192,7 @@ impl<H: Host> Areas<H> {
     }
 
     /// All areas, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &Vma<H>> {
+    pub fn iter(&self) -> impl Iterator<Item = VmaRef<'_, H>> {
         core::iter::successors(self.tree.find(0), |&cursor| self.tree.next(cursor))
             .map(|cursor| self.at(cursor))
     }
@@ -215,11 +214,24 @@ impl<H: Host> Areas<H> {
         self.tree.insert(span, head)
     }
 
-    /// Puts an area among the others; what the tree is to know of it.
-    fn keep(&mut self, vma: Vma<H>) -> Head {
-        let flags = vma.flags;
+    /// Puts what the tree does not keep of an area where it belongs; what it does keep.
+    fn keep(&mut self, vma: Vma<H>) -> Head<AnonSlot<H>> {
+        let Vma { range, flags, pgoff, file, anon_vma, extra } = vma;
         self.growing += usize::from(flags.contains(VmFlags::GROWSDOWN));
-        Head { flags, slot: self.vmas.place(Line(vma)) }
+        let slot = self.keep_rest(Rest { pgoff, file, extra }, range.start().vpn());
+        Head { flags, slot, owner: anon_vma }
+    }
+
+    /// Keeps what an area that starts at page `vpn` has, if anything; where.
+    #[inline]
+    fn keep_rest(&mut self, rest: Rest<H>, vpn: u64) -> u32 {
+        if rest.is_plain(vpn) { NONE } else { self.rests.place(rest) }
+    }
+
+    /// Takes out what an area that starts at page `vpn` has.
+    #[inline]
+    fn take_rest(&mut self, slot: u32, vpn: u64) -> Rest<H> {
+        if slot == NONE { Rest::plain(vpn) } else { self.rests.take(slot, Rest::plain(vpn)) }
     }
 
     /// Takes out the area that starts at `start`.
@@ -232,11 +244,10 @@ impl<H: Host> Areas<H> {
     }
 
     fn remove_at(&mut self, cursor: Cursor) -> Vma<H> {
-        // First, so that its line is on the way while the tree is changed.
-        let vma = self.vmas.take(self.tree.slot(cursor), Line(Vma::vacant())).0;
-        let (_, head) = self.tree.remove(cursor);
-        self.growing -= usize::from(head.flags.contains(VmFlags::GROWSDOWN));
-        vma
+        let (span, Head { flags, slot, owner: anon_vma }) = self.tree.remove(cursor);
+        let Rest { pgoff, file, extra } = self.take_rest(slot, span.start);
+        self.growing -= usize::from(flags.contains(VmFlags::GROWSDOWN));
+        Vma { range: range(span), flags, pgoff, file, anon_vma, extra }
     }
 
     /// The lowest address that a mapping below `vma` may not reach (Linux `vm_start_gap`).
@@ -264,27 +275,33 @@ impl<H: Host> Areas<H> {
             assert!(above <= to.start() && to.end() <= below, "areas do not overlap");
         }
         assert!(!to.is_empty(), "an area is never empty");
-        let vma = self.at_mut(cursor);
-        vma.pgoff = vma.pgoff.wrapping_add(to.start().vpn().wrapping_sub(from.start().vpn()));
-        vma.range = to;
+        let slot = self.tree.slot(cursor);
+        if slot != NONE {
+            let pgoff = &mut self.rests[slot].pgoff;
+            *pgoff = pgoff.wrapping_add(to.start().vpn().wrapping_sub(from.start().vpn()));
+        }
         self.tree.set_range(cursor, span(to))
     }
 
     /// Cuts the area at `cursor`: its upper part, from the end of `hole` on, becomes an area of its
     /// own, and nothing has the pages of `hole` any more, if it has any. Answers where the parts are.
     fn cut_at(&mut self, cursor: Cursor, hole: AddrRange) -> (Cursor, Cursor) {
-        let vma = self.at_mut(cursor);
-        let mut upper = vma.clone();
-        upper.pgoff = vma.page_index(hole.end());
-        upper.range = between(hole.end(), vma.end());
-        vma.range = between(vma.start(), hole.start());
-        let head = self.keep(upper);
-        let upper = self.tree.cut(cursor, span(hole), head);
+        let whole = self.at(cursor);
+        let owner = whole.anon_vma.clone();
+        let slot = match self.tree.slot(cursor) {
+            NONE => NONE,
+            slot => {
+                let rest = Rest { pgoff: whole.page_index(hole.end()), ..self.rests[slot].clone() };
+                self.rests.place(rest)
+            }
+        };
+        let flags = self.tree.flags(cursor);
+        self.growing += usize::from(flags.contains(VmFlags::GROWSDOWN));
+        let upper = self.tree.cut(cursor, span(hole), Head { flags, slot, owner });
         (self.tree.prev(upper).expect("the lower part"), upper)
     }
 
-    /// The area that starts at `start`, to change anything but its range, its page offset and
-    /// `GROWSDOWN`.
+    /// The area that starts at `start`, to change anything but its range and its page offset.
     pub fn get_mut(&mut self, start: VirtAddr) -> Option<VmaMut<'_, H>> {
         let cursor = self.starting_at(start)?;
         Some(VmaMut { areas: self, cursor })
@@ -301,22 +318,22 @@ impl<H: Host> Areas<H> {
     /// A broken invariant, by name.
     pub fn check(&self) -> Result<(), String> {
         self.tree.check()?;
-        let mut growing = 0;
+        let (mut growing, mut rests) = (0, 0);
         let mut cursor = self.tree.find(0);
         while let Some(at) = cursor {
             let (span, vma) = (self.tree.span(at), self.at(at));
             growing += usize::from(vma.flags.contains(VmFlags::GROWSDOWN));
-            if span != self::span(vma.range)
-                || self.head_at(at).flags != vma.flags
-                || !vma.start().is_page_aligned()
-                || !vma.end().is_page_aligned()
-            {
-                return Err(alloc::format!("no-vma-overlap: {vma:?} is kept as {span:x?}"));
+            match self.tree.slot(at) {
+                NONE => {}
+                slot if self.rests[slot].is_plain(span.start) => {
+                    return Err(alloc::format!("{vma:?} is plain, and kept as if it were not"));
+                }
+                _ => rests += 1,
             }
             cursor = self.tree.next(at);
         }
-        if self.vmas.len() != self.tree.len() {
-            return Err("no-vma-overlap: an area is not in the tree".to_string());
+        if self.rests.len() != rests {
+            return Err(alloc::format!("{rests} areas have more, of {} kept", self.rests.len()));
         }
         if growing != self.growing {
             return Err(alloc::format!("{growing} areas grow, {} known", self.growing));
@@ -330,19 +347,18 @@ impl<H: Host> Areas<H> {
     }
 
     #[inline]
-    fn at(&self, cursor: Cursor) -> &Vma<H> {
-        &self.vmas[self.tree.slot(cursor)].0
-    }
-
-    #[inline]
-    fn at_mut(&mut self, cursor: Cursor) -> &mut Vma<H> {
-        &mut self.vmas[self.tree.slot(cursor)].0
+    fn at(&self, cursor: Cursor) -> VmaRef<'_, H> {
+        let AreaHead { range, flags } = self.head_at(cursor);
+        let rest = match self.tree.slot(cursor) {
+            NONE => None,
+            slot => Some(&self.rests[slot]),
+        };
+        VmaRef::of(range, flags, self.tree.owner(cursor), rest)
     }
 
     #[inline]
     fn range_at(&self, cursor: Cursor) -> AddrRange {
-        let Span { start, end } = self.tree.span(cursor);
-        between(VirtAddr::new(start << PAGE_SHIFT), VirtAddr::new(end << PAGE_SHIFT))
+        range(self.tree.span(cursor))
     }
 
     #[inline]
@@ -357,30 +373,52 @@ pub struct VmaMut<'a, H: Host> {
     cursor: Cursor,
 }
 
-impl<H: Host> Deref for VmaMut<'_, H> {
-    type Target = Vma<H>;
-
-    fn deref(&self) -> &Vma<H> {
+impl<H: Host> VmaMut<'_, H> {
+    /// As it is now.
+    #[inline]
+    pub fn as_ref(&self) -> VmaRef<'_, H> {
         self.areas.at(self.cursor)
     }
-}
 
-impl<H: Host> DerefMut for VmaMut<'_, H> {
-    fn deref_mut(&mut self) -> &mut Vma<H> {
-        self.areas.at_mut(self.cursor)
-    }
-}
-
-impl<H: Host> Drop for VmaMut<'_, H> {
-    /// The tree learns of the flags.
-    fn drop(&mut self) {
-        let flags = self.flags;
+    /// Gives it other flags; `GROWSDOWN` stays as it is.
+    #[inline]
+    pub fn set_flags(&mut self, flags: VmFlags) {
+        debug_assert!(!(self.as_ref().flags ^ flags).contains(VmFlags::GROWSDOWN));
         self.areas.tree.set_flags(self.cursor, flags);
+    }
+
+    /// Says whom its anonymous pages belong to.
+    pub fn set_anon_vma(&mut self, anon_vma: AnonSlot<H>) {
+        self.areas.tree.set_owner(self.cursor, anon_vma);
+    }
+
+    /// Gives it a name, or takes it away.
+    pub fn set_name(&mut self, name: VmaName) {
+        self.change_rest(|rest| rest.extra.set_name(name));
+    }
+
+    /// Says who resolves its faults.
+    pub fn set_userfault(&mut self, userfault: Option<Arc<Userfaultfd<H>>>) {
+        self.change_rest(|rest| rest.extra.set_userfault(userfault));
+    }
+
+    fn change_rest(&mut self, change: impl FnOnce(&mut Rest<H>)) {
+        let vpn = self.areas.tree.span(self.cursor).start;
+        let mut rest = self.areas.take_rest(self.areas.tree.slot(self.cursor), vpn);
+        change(&mut rest);
+        let slot = self.areas.keep_rest(rest, vpn);
+        self.areas.tree.set_slot(self.cursor, slot);
     }
 }
 
 fn span(range: AddrRange) -> Span {
     Span { start: range.start().vpn(), end: range.end().vpn() }
+}
+
+#[inline]
+fn range(span: Span) -> AddrRange {
+    let Span { start, end } = span;
+    between(VirtAddr::new(start << PAGE_SHIFT), VirtAddr::new(end << PAGE_SHIFT))
 }
 
 /// A range whose ends are known to be in order.

@@ -1,4 +1,4 @@
-//! The ordered tree of areas: a B+-tree over pageess ranges that knows its gaps.
+//! The ordered tree of areas: a B+-tree over page ranges that knows its gaps.
 //!
 //! [`Tree`] maps disjoint [`Span`]s of pages to small values. Nodes lie in two arenas and name each
 //! other by index; leaves are linked in order. Every node carries its largest gap, kept
@@ -37,8 +37,8 @@ type Path = [(u32, u32); MAX_HEIGHT];
 
 /// Disjoint ranges of pages in order, each with flags and a place. Leaves hold at most `LEAF` of them, inner
 /// nodes `FAN` children.
-pub(super) struct Tree<const LEAF: usize, const FAN: usize> {
-    pub(super) leaves: Arena<Leaf<LEAF>, 64>,
+pub(super) struct Tree<const LEAF: usize, const FAN: usize, A> {
+    pub(super) leaves: Arena<Leaf<LEAF, A>, 64>,
     pub(super) inners: Arena<Inner<FAN>, 1>,
     pub(super) root: u32,
     /// Levels of inner nodes above the leaves.
@@ -52,7 +52,7 @@ pub(super) struct Tree<const LEAF: usize, const FAN: usize> {
     pub(super) visits: super::visits::Visits,
 }
 
-impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
+impl<const LEAF: usize, const FAN: usize, A: Default> Tree<LEAF, FAN, A> {
     /// An empty tree.
     pub(super) const fn new() -> Self {
         Self {
@@ -81,7 +81,7 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
     }
 
     #[inline]
-    pub(super) fn leaf(&self, node: u32) -> &Leaf<LEAF> {
+    pub(super) fn leaf(&self, node: u32) -> &Leaf<LEAF, A> {
         #[cfg(test)]
         self.visits.count();
         &self.leaves[node]
@@ -202,6 +202,21 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
     }
 
     #[inline]
+    pub(super) fn set_slot(&mut self, cursor: Cursor, slot: u32) {
+        self.leaves[cursor.leaf].set_slot(cursor.at as usize, slot);
+    }
+
+    #[inline]
+    pub(super) fn owner(&self, cursor: Cursor) -> &A {
+        self.leaves[cursor.leaf].owner(cursor.at as usize)
+    }
+
+    #[inline]
+    pub(super) fn set_owner(&mut self, cursor: Cursor, owner: A) {
+        self.leaves[cursor.leaf].set_owner(cursor.at as usize, owner);
+    }
+
+    #[inline]
     pub(super) fn flags(&self, cursor: Cursor) -> VmFlags {
         self.leaves[cursor.leaf].flags(cursor.at as usize)
     }
@@ -250,7 +265,7 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
     }
 
     /// Adds a span that overlaps none.
-    pub(super) fn insert(&mut self, span: Span, head: Head) -> Cursor {
+    pub(super) fn insert(&mut self, span: Span, head: Head<A>) -> Cursor {
         if self.root == NONE {
             self.root = self.leaves.place(Leaf::default());
         }
@@ -280,7 +295,7 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
     /// Makes two spans of the one at `cursor`, the upper one with `head`: what lies from `hole.start`
     /// to `hole.end` within it, which may be nothing, belongs to neither. Answers where the upper one
     /// is; the lower one stays at `cursor` unless nodes were full.
-    pub(super) fn cut(&mut self, cursor: Cursor, hole: Span, head: Head) -> Cursor {
+    pub(super) fn cut(&mut self, cursor: Cursor, hole: Span, head: Head<A>) -> Cursor {
         let at = cursor.at as usize;
         let node = &mut self.leaves[cursor.leaf];
         let Span { start, end } = node.span(at);
@@ -297,7 +312,7 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
     }
 
     /// Takes out the span at `cursor`.
-    pub(super) fn remove(&mut self, cursor: Cursor) -> (Span, Head) {
+    pub(super) fn remove(&mut self, cursor: Cursor) -> (Span, Head<A>) {
         let Cursor { leaf, at } = cursor;
         let node = &mut self.leaves[leaf];
         let before = node.summary();
@@ -359,7 +374,7 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
 
     /// Splits a leaf that is full, or does not admit it, while adding `span` at `at`; answers the new upper leaf, and where the
     /// span is.
-    fn split_leaf(&mut self, leaf: u32, at: usize, span: Span, head: Head) -> (u32, Cursor) {
+    fn split_leaf(&mut self, leaf: u32, at: usize, span: Span, head: Head<A>) -> (u32, Cursor) {
         let node = &mut self.leaves[leaf];
         // Address spaces fill from one end: then leave the old leaf full.
         let cut = match at {
@@ -419,7 +434,7 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
         root.insert(1, upper, upper_summary);
         self.root = self.inners.place(root);
         self.height += 1;
-        assert!(self.height <= MAX_HEIGHT, "the tree is bounded by the pageess space");
+        assert!(self.height <= MAX_HEIGHT, "the tree is bounded by the page space");
     }
 
     /// Removes, from the node above `level`, the child the path took, which is gone.
@@ -457,7 +472,7 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
         let (lower, upper) = (inner.child(left), inner.child(left + 1));
         self.unlink_leaf(upper);
         let upper_node = self.leaves.take(upper, Leaf::default());
-        self.leaves[lower].append(&upper_node);
+        self.leaves[lower].append(upper_node);
         let summary = self.leaves[lower].summary();
         self.joined(path, level, left, summary);
     }

@@ -1,4 +1,7 @@
 //! One area of an address space (Linux `struct vm_area_struct`).
+//!
+//! [`Vma`] is an area on its own, on its way in or out. Among others it lies in parts, most of it in
+//! the tree's leaves ([`super::Areas`]), and is looked at as a [`VmaRef`].
 
 use crate::Host;
 use crate::anon_vma::AnonSlot;
@@ -26,7 +29,32 @@ pub struct Vma<H: Host> {
     pub extra: VmaExtra<H>,
 }
 
-/// What few areas have, out of the way of the others: an area is one cache line.
+/// An area among the others of its address space, as it is now.
+///
+/// Fields mean what those of [`Vma`] mean.
+pub struct VmaRef<'a, H: Host> {
+    /// Pages it covers; page-aligned, never empty.
+    pub range: AddrRange,
+    /// `VM_*` flags.
+    pub flags: VmFlags,
+    /// Offset of the first page in what is mapped, in pages.
+    pub pgoff: u64,
+    /// What is mapped; `None` for private anonymous memory.
+    pub file: Option<&'a Arc<dyn MappedFile<H>>>,
+    /// Whom its anonymous pages belong to.
+    pub anon_vma: &'a AnonSlot<H>,
+    extra: Option<&'a Extra<H>>,
+}
+
+impl<H: Host> Clone for VmaRef<'_, H> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<H: Host> Copy for VmaRef<'_, H> {}
+
+/// What few areas have, out of the way of the others.
 pub struct VmaExtra<H: Host>(Option<Box<Extra<H>>>);
 
 struct Extra<H: Host> {
@@ -47,18 +75,29 @@ impl<H: Host> VmaExtra<H> {
         let bare = name == VmaName::None && userfault.is_none();
         Self((!bare).then(|| Box::new(Extra { name, userfault })))
     }
+
+    fn name(&self) -> VmaName {
+        self.0.as_ref().map_or(VmaName::None, |extra| extra.name.clone())
+    }
+
+    fn userfault(&self) -> Option<Arc<Userfaultfd<H>>> {
+        self.0.as_ref().and_then(|extra| extra.userfault.clone())
+    }
+
+    pub(crate) fn set_name(&mut self, name: VmaName) {
+        *self = Self::of(name, self.userfault());
+    }
+
+    pub(crate) fn set_userfault(&mut self, userfault: Option<Arc<Userfaultfd<H>>>) {
+        *self = Self::of(self.name(), userfault);
+    }
 }
 
 impl<H: Host> Clone for VmaExtra<H> {
     fn clone(&self) -> Self {
-        match &self.0 {
-            Some(extra) => Self::of(extra.name.clone(), extra.userfault.clone()),
-            None => Self::NONE,
-        }
+        Self::of(self.name(), self.userfault())
     }
 }
-
-const NO_PAGES: AddrRange = AddrRange::new(VirtAddr::ZERO, VirtAddr::ZERO).expect("in order");
 
 /// Where an area's name comes from when it is not a file's path.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -72,41 +111,45 @@ pub enum VmaName {
     Special(&'static str),
 }
 
+/// What an area has that the leaves of the tree do not keep, if it has more than private anonymous
+/// memory has that is where it was made.
+pub(super) struct Rest<H: Host> {
+    pub(super) pgoff: u64,
+    pub(super) file: Option<Arc<dyn MappedFile<H>>>,
+    pub(super) extra: VmaExtra<H>,
+}
+
+impl<H: Host> Rest<H> {
+    /// Of private anonymous memory that was made at page `vpn`.
+    pub(super) const fn plain(vpn: u64) -> Self {
+        const { assert!(size_of::<Self>() == 32, "an area with a file costs so much more") }
+        Self { pgoff: vpn, file: None, extra: VmaExtra::NONE }
+    }
+
+    /// Whether it is [`Self::plain`] for an area that starts at page `vpn`.
+    pub(super) fn is_plain(&self, vpn: u64) -> bool {
+        self.pgoff == vpn && self.file.is_none() && self.extra.0.is_none()
+    }
+}
+
+impl<H: Host> Clone for Rest<H> {
+    fn clone(&self) -> Self {
+        Self { pgoff: self.pgoff, file: self.file.clone(), extra: self.extra.clone() }
+    }
+}
+
 impl<H: Host> Vma<H> {
-    /// What lies where no area is.
-    pub(super) const fn vacant() -> Self {
-        // Whoever makes the area larger than this should have a reason.
-        const { assert!(size_of::<Self>() == 64) }
-        Self {
-            range: NO_PAGES,
-            flags: VmFlags::empty(),
-            pgoff: 0,
-            file: None,
-            anon_vma: AnonSlot::empty(),
-            extra: VmaExtra::NONE,
+    /// A look at it.
+    #[inline]
+    pub fn as_ref(&self) -> VmaRef<'_, H> {
+        VmaRef {
+            range: self.range,
+            flags: self.flags,
+            pgoff: self.pgoff,
+            file: self.file.as_ref(),
+            anon_vma: &self.anon_vma,
+            extra: self.extra.0.as_deref(),
         }
-    }
-
-    /// A name other than the file's path.
-    #[inline]
-    pub fn name(&self) -> &VmaName {
-        self.extra.0.as_ref().map_or(&VmaName::None, |extra| &extra.name)
-    }
-
-    /// Gives it a name, or takes it away.
-    pub fn set_name(&mut self, name: VmaName) {
-        self.extra = VmaExtra::of(name, self.userfault().cloned());
-    }
-
-    /// Who resolves its faults in place of the kernel (Linux `vm_userfaultfd_ctx`).
-    #[inline]
-    pub fn userfault(&self) -> Option<&Arc<Userfaultfd<H>>> {
-        self.extra.0.as_ref()?.userfault.as_ref()
-    }
-
-    /// Says who resolves its faults.
-    pub fn set_userfault(&mut self, userfault: Option<Arc<Userfaultfd<H>>>) {
-        self.extra = VmaExtra::of(self.name().clone(), userfault);
     }
 
     /// First address.
@@ -114,10 +157,69 @@ impl<H: Host> Vma<H> {
     pub fn start(&self) -> VirtAddr {
         self.range.start()
     }
+}
+
+impl<'a, H: Host> VmaRef<'a, H> {
+    /// An area in parts; without a rest it is plain.
+    #[inline]
+    pub(super) fn of(
+        range: AddrRange,
+        flags: VmFlags,
+        anon_vma: &'a AnonSlot<H>,
+        rest: Option<&'a Rest<H>>,
+    ) -> Self {
+        match rest {
+            None => {
+                let pgoff = range.start().vpn();
+                Self { range, flags, pgoff, file: None, anon_vma, extra: None }
+            }
+            Some(Rest { pgoff, file, extra }) => Self {
+                range,
+                flags,
+                pgoff: *pgoff,
+                file: file.as_ref(),
+                anon_vma,
+                extra: extra.0.as_deref(),
+            },
+        }
+    }
+
+    /// The same area again, on its own (Linux `vm_area_dup`, `anon_vma_clone`).
+    pub fn to_vma(self) -> Vma<H> {
+        Vma {
+            range: self.range,
+            flags: self.flags,
+            pgoff: self.pgoff,
+            file: self.file.cloned(),
+            anon_vma: self.anon_vma.clone(),
+            extra: match self.extra {
+                Some(extra) => VmaExtra::of(extra.name.clone(), extra.userfault.clone()),
+                None => VmaExtra::NONE,
+            },
+        }
+    }
+
+    /// A name other than the file's path.
+    #[inline]
+    pub fn name(self) -> &'a VmaName {
+        self.extra.map_or(&VmaName::None, |extra| &extra.name)
+    }
+
+    /// Who resolves its faults in place of the kernel (Linux `vm_userfaultfd_ctx`).
+    #[inline]
+    pub fn userfault(self) -> Option<&'a Arc<Userfaultfd<H>>> {
+        self.extra?.userfault.as_ref()
+    }
+
+    /// First address.
+    #[inline]
+    pub fn start(self) -> VirtAddr {
+        self.range.start()
+    }
 
     /// First address past the area.
     #[inline]
-    pub fn end(&self) -> VirtAddr {
+    pub fn end(self) -> VirtAddr {
         self.range.end()
     }
 
@@ -127,48 +229,40 @@ impl<H: Host> Vma<H> {
     /// # Panics
     /// In debug builds, when `addr` is not in the area.
     #[inline]
-    pub fn page_index(&self, addr: VirtAddr) -> u64 {
+    pub fn page_index(self, addr: VirtAddr) -> u64 {
         debug_assert!(self.range.start() <= addr && addr <= self.range.end());
         self.pgoff.wrapping_add((addr.get() - self.range.start().get()) >> PAGE_SHIFT)
     }
 
     /// Private anonymous memory (Linux `vma_is_anonymous`).
     #[inline]
-    pub fn is_anonymous(&self) -> bool {
+    pub fn is_anonymous(self) -> bool {
         self.file.is_none() && !matches!(self.name(), VmaName::Special(_))
     }
 
     /// Whether writes stay in this address space (Linux `is_cow_mapping`): private, and writable
     /// or able to become so.
     #[inline]
-    pub fn is_cow(&self) -> bool {
+    pub fn is_cow(self) -> bool {
         self.flags & (VmFlags::SHARED | VmFlags::MAYWRITE) == VmFlags::MAYWRITE
     }
 }
 
-impl<H: Host> Clone for Vma<H> {
-    /// The same area again (Linux `vm_area_dup`, `anon_vma_clone`).
-    fn clone(&self) -> Self {
-        Self {
-            range: self.range,
-            flags: self.flags,
-            pgoff: self.pgoff,
-            file: self.file.clone(),
-            anon_vma: self.anon_vma.clone(),
-            extra: self.extra.clone(),
-        }
-    }
-}
-
-impl<H: Host> fmt::Debug for Vma<H> {
+impl<H: Host> fmt::Debug for VmaRef<'_, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Vma")
             .field("range", &self.range)
             .field("flags", &self.flags)
             .field("pgoff", &self.pgoff)
-            .field("file", &self.file.as_ref().map(|file| file.path()))
+            .field("file", &self.file.map(|file| file.path()))
             .field("anon_vma", &self.anon_vma)
             .field("name", self.name())
             .finish()
+    }
+}
+
+impl<H: Host> fmt::Debug for Vma<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.as_ref(), f)
     }
 }

@@ -5,7 +5,7 @@ use crate::accounting::RssKind;
 use crate::mm::State;
 use crate::policy::FirstUse;
 use crate::rmap::Links;
-use crate::{Host, Mm, Vma, pte};
+use crate::{Host, Mm, VmaRef, pte};
 use core::sync::atomic::Ordering;
 use kilburn_addr::{Pfn, VirtAddr};
 use kilburn_paging::walk::entry_addr;
@@ -59,7 +59,7 @@ impl<H: Host> Mm<H> {
     }
 
     /// The frame becomes a private page of the area, mapped once.
-    pub(crate) fn begin_anon(&self, vma: &Vma<H>, va: VirtAddr, pfn: Pfn) {
+    pub(crate) fn begin_anon(&self, vma: VmaRef<'_, H>, va: VirtAddr, pfn: Pfn) {
         let anon_vma = vma.anon_vma.get().expect("prepared before a private page is made");
         self.memory().meta(pfn).begin_anon_mapped(anon_vma.id(), vma.page_index(va));
         self.memory().uses.anon.fetch_add(1, Ordering::Relaxed);
@@ -69,14 +69,14 @@ impl<H: Host> Mm<H> {
     /// Sees to it that the area has an `AnonVma` (Linux `__anon_vma_prepare`): a neighbour's, if
     /// the two may become one area later, or one of its own.
     #[inline]
-    pub(crate) fn prepare_anon_vma(&self, state: &State<H>, vma: &Vma<H>) {
+    pub(crate) fn prepare_anon_vma(&self, state: &State<H>, vma: VmaRef<'_, H>) {
         if vma.anon_vma.get().is_none() {
             self.prepare_anon_vma_slow(state, vma);
         }
     }
 
     #[cold]
-    fn prepare_anon_vma_slow(&self, state: &State<H>, vma: &Vma<H>) {
+    fn prepare_anon_vma_slow(&self, state: &State<H>, vma: VmaRef<'_, H>) {
         // Faults of two threads in neighbouring areas shall not both find the other's missing.
         let _tables = self.lock_tables();
         if vma.anon_vma.get().is_some() {

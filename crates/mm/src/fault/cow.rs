@@ -48,7 +48,7 @@ impl<H: Host> Mm<H> {
 
     /// `wp_page_shared`, `wp_pfn_shared`: the page becomes dirty, then writable.
     fn write_shared(&self, site: &Site<'_, H>, was: Leaf) -> Result<FaultDone, Fault> {
-        let file = site.vma.file.as_ref().ok_or(Fault::Bus)?;
+        let file = site.vma.file.ok_or(Fault::Bus)?;
         let kind = match (file.mapping(), file.ops()) {
             (None, Some(device)) => {
                 device.page_mkwrite(site.index())?;

@@ -23,7 +23,7 @@ mod file;
 mod stack;
 mod swap;
 
-use crate::areas::Vma;
+use crate::areas::VmaRef;
 use crate::memory::NoFrame;
 use crate::mm::State;
 use crate::pte::{Marker, SwapPte};
@@ -139,7 +139,7 @@ impl Fault {
 /// Where a fault happened, and for what.
 pub(crate) struct Site<'a, H: Host> {
     pub(crate) state: &'a State<H>,
-    pub(crate) vma: &'a Vma<H>,
+    pub(crate) vma: VmaRef<'a, H>,
     /// The page's first address.
     pub(crate) va: VirtAddr,
     pub(crate) access: Access,
@@ -229,7 +229,7 @@ impl<H: Host> Mm<H> {
     pub(crate) fn fault_in(
         &self,
         state: &State<H>,
-        vma: &Vma<H>,
+        vma: VmaRef<'_, H>,
         addr: VirtAddr,
         access: Access,
     ) -> Result<FaultDone, Fault> {
@@ -240,7 +240,7 @@ impl<H: Host> Mm<H> {
     fn fault_in_as(
         &self,
         state: &State<H>,
-        vma: &Vma<H>,
+        vma: VmaRef<'_, H>,
         addr: VirtAddr,
         access: Access,
         waiter: Waiter,

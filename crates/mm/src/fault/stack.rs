@@ -2,7 +2,7 @@
 //! `acct_stack_growth`).
 
 use super::{Fault, SegvCode};
-use crate::areas::Vma;
+use crate::areas::VmaRef;
 use crate::rmap::Links;
 use crate::{Caller, Host, Mm};
 use core::sync::atomic::Ordering;
@@ -10,7 +10,7 @@ use kilburn_addr::{Errno, PAGE_SHIFT, VirtAddr, VmFlags};
 
 impl<H: Host> Mm<H> {
     /// Whether the area would grow down to an address below it.
-    pub(super) fn may_grow(vma: &Vma<H>) -> bool {
+    pub(super) fn may_grow(vma: VmaRef<'_, H>) -> bool {
         vma.flags.contains(VmFlags::GROWSDOWN)
     }
 

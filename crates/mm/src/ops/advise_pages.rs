@@ -7,7 +7,7 @@ use crate::host::FlushReason;
 use crate::mm::{State, TableGuard};
 use crate::pte::{Marker, SwapPte};
 use crate::zap::Zap;
-use crate::{Host, Mm, Vma};
+use crate::{Host, Mm, VmaRef};
 use alloc::vec::Vec;
 use kilburn_addr::{Access, AddrRange, Errno, PAGE_SIZE, Pfn, PhysAddr, VirtAddr, VmFlags};
 use kilburn_paging::tables::NoTable;
@@ -28,7 +28,7 @@ impl<H: Host> Mm<H> {
     pub(super) fn advise_pages(
         &self,
         state: &State<H>,
-        vma: &Vma<H>,
+        vma: VmaRef<'_, H>,
         part: AddrRange,
         advice: Advice,
     ) -> Result<(), Errno> {
@@ -37,7 +37,7 @@ impl<H: Host> Mm<H> {
                 self.discard_pages(vma, part, advice)
             }
             Advice::WillNeed => {
-                if let Some(mapping) = vma.file.as_ref().and_then(|file| file.mapping()) {
+                if let Some(mapping) = vma.file.and_then(|file| file.mapping()) {
                     let (first, end) = (vma.page_index(part.start()), mapping.size_pages());
                     if first < end {
                         mapping.read_ahead(first..=(first + (part.pages() - 1)).min(end - 1));
@@ -63,7 +63,12 @@ impl<H: Host> Mm<H> {
     }
 
     /// `madvise_dontneed_free`
-    fn discard_pages(&self, vma: &Vma<H>, part: AddrRange, advice: Advice) -> Result<(), Errno> {
+    fn discard_pages(
+        &self,
+        vma: VmaRef<'_, H>,
+        part: AddrRange,
+        advice: Advice,
+    ) -> Result<(), Errno> {
         let mut forbidden = VmFlags::PFNMAP;
         if advice != Advice::DontNeedLocked {
             forbidden |= VmFlags::LOCKED;
@@ -132,8 +137,8 @@ impl<H: Host> Mm<H> {
 
     /// Evicts the pages that only this address space maps, as far as they have somewhere to go: to
     /// swap, or clean to their file (Linux `madvise_cold_or_pageout_pte_range`).
-    fn page_out(&self, vma: &Vma<H>, part: AddrRange) {
-        let mapping = vma.file.as_ref().and_then(|file| file.mapping());
+    fn page_out(&self, vma: VmaRef<'_, H>, part: AddrRange) {
+        let mapping = vma.file.and_then(|file| file.mapping());
         let mut going: Vec<Pfn> = Vec::new();
         let guard = self.lock_tables();
         guard.tables.for_each_leaf_table(part, |span| {
@@ -167,7 +172,12 @@ impl<H: Host> Mm<H> {
     }
 
     /// `madvise_guard_install`: every access to the range is refused from now on.
-    fn install_guards(&self, state: &State<H>, vma: &Vma<H>, part: AddrRange) -> Result<(), Errno> {
+    fn install_guards(
+        &self,
+        state: &State<H>,
+        vma: VmaRef<'_, H>,
+        part: AddrRange,
+    ) -> Result<(), Errno> {
         let forbidden = VmFlags::SPECIAL | VmFlags::HUGETLB | VmFlags::LOCKED;
         if vma.flags.intersects(forbidden) {
             return Err(Errno::EINVAL);
@@ -190,7 +200,7 @@ impl<H: Host> Mm<H> {
     }
 
     /// `madvise_guard_remove`
-    fn remove_guards(&self, vma: &Vma<H>, part: AddrRange) -> Result<(), Errno> {
+    fn remove_guards(&self, vma: VmaRef<'_, H>, part: AddrRange) -> Result<(), Errno> {
         if vma.flags.intersects(VmFlags::SPECIAL | VmFlags::HUGETLB) {
             return Err(Errno::EINVAL);
         }
@@ -240,11 +250,11 @@ impl<H: Host> Mm<H> {
 }
 
 /// `madvise_remove`: a hole in the file.
-fn remove_pages<H: Host>(vma: &Vma<H>, part: AddrRange) -> Result<(), Errno> {
+fn remove_pages<H: Host>(vma: VmaRef<'_, H>, part: AddrRange) -> Result<(), Errno> {
     if vma.flags.contains(VmFlags::LOCKED) {
         return Err(Errno::EINVAL);
     }
-    let mapping = vma.file.as_ref().and_then(|file| file.mapping()).ok_or(Errno::EINVAL)?;
+    let mapping = vma.file.and_then(|file| file.mapping()).ok_or(Errno::EINVAL)?;
     if !vma.flags.contains(VmFlags::SHARED | VmFlags::MAYWRITE) {
         return Err(Errno::EACCES);
     }

@@ -6,7 +6,7 @@
 use crate::areas::AreaWatch;
 use crate::mm::State;
 use crate::rmap::Links;
-use crate::{Caller, Host, Mm, Vma};
+use crate::{Caller, Host, Mm, VmaRef};
 use kilburn_addr::{Access, AddrRange, Errno, VirtAddr, VmFlags};
 
 /// `MADV_*` (include/uapi/asm-generic/mman-common.h).
@@ -153,8 +153,8 @@ impl<H: Host> Mm<H> {
                         && let Some(mut vma) = state.areas.get_mut(start)
                     {
                         // The area keeps it, wherever in it the guards are, and when they go.
-                        vma.flags |= VmFlags::MAYBE_GUARD;
-                        Links(self).reflagged(&vma);
+                        vma.set_flags(vma.as_ref().flags | VmFlags::MAYBE_GUARD);
+                        Links(self).reflagged(vma.as_ref());
                     }
                 }
                 Flags::Become(new) if new == vma.flags => {}
@@ -174,7 +174,7 @@ impl<H: Host> Mm<H> {
 }
 
 /// `madvise_vma_behavior`, as far as it concerns flags.
-fn new_flags<H: Host>(vma: &Vma<H>, advice: Advice) -> Result<Flags, Errno> {
+fn new_flags<H: Host>(vma: VmaRef<'_, H>, advice: Advice) -> Result<Flags, Errno> {
     let old = vma.flags;
     let reading = VmFlags::SEQ_READ | VmFlags::RAND_READ;
     let new = match advice {

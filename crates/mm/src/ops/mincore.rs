@@ -1,7 +1,7 @@
 //! mincore (Linux 6.18 mm/mincore.c).
 
 use crate::pte::SwapPte;
-use crate::{Host, Mm, Vma};
+use crate::{Host, Mm, VmaRef};
 use alloc::vec::Vec;
 use kilburn_addr::{AddrRange, Errno, PAGE_SHIFT, PAGE_SIZE, VirtAddr};
 use kilburn_paging::Entry;
@@ -47,7 +47,7 @@ impl<H: Host> Mm<H> {
         }
     }
 
-    fn mincore_part(&self, vma: &Vma<H>, part: AddrRange, out: &mut Vec<u8>) {
+    fn mincore_part(&self, vma: VmaRef<'_, H>, part: AddrRange, out: &mut Vec<u8>) {
         let first = out.len();
         out.resize(first + part.pages() as usize, 0);
         let found = &mut out[first..];
@@ -59,7 +59,7 @@ impl<H: Host> Mm<H> {
             }
         });
         drop(guard);
-        if let Some(mapping) = vma.file.as_ref().and_then(|file| file.mapping()) {
+        if let Some(mapping) = vma.file.and_then(|file| file.mapping()) {
             let index = vma.page_index(part.start());
             mapping.for_each_cached(index..=index + (part.pages() - 1), |cached, _| {
                 found[(cached - index) as usize] = 1;

@@ -316,9 +316,9 @@ impl<H: Host> Mm<H> {
             && let Some(mut vma) = state.areas.get_mut(start)
         {
             // Never locked (vma_supports_mlock), which Linux finds out after it tried to merge.
-            vma.flags -= VmFlags::LOCKED | VmFlags::LOCKONFAULT;
-            Links(self).reflagged(&vma);
-            flags = vma.flags;
+            flags = vma.as_ref().flags - VmFlags::LOCKED - VmFlags::LOCKONFAULT;
+            vma.set_flags(flags);
+            Links(self).reflagged(vma.as_ref());
         }
         state.vm.add(flags, range.pages());
         Ok(())

@@ -7,7 +7,7 @@ use crate::frames::FrameState;
 use crate::host::FlushReason;
 use crate::mm::State;
 use crate::rmap::Links;
-use crate::{Caller, Host, Mm, Vma, pte};
+use crate::{Caller, Host, Mm, VmaRef, pte};
 use kilburn_addr::{AddrRange, Errno, Prot, VirtAddr, VmFlags};
 use kilburn_paging::{Leaf, LeafFlags, PhysMem};
 
@@ -141,9 +141,9 @@ impl<H: Host> Mm<H> {
     }
 
     /// Gives the pages of `part` the rights of their area.
-    fn change_protection(&self, vma: &Vma<H>, part: AddrRange) {
+    fn change_protection(&self, vma: VmaRef<'_, H>, part: AddrRange) {
         let shared = vma.flags.contains(VmFlags::SHARED);
-        let shmem = vma.file.as_ref().and_then(|file| file.mapping()).is_some_and(|m| m.is_shmem());
+        let shmem = vma.file.and_then(|file| file.mapping()).is_some_and(|m| m.is_shmem());
         let rights = pte::rights(vma.flags);
         let writable = rights.contains(LeafFlags::WRITE);
         // Writes are withheld for copies and for dirty tracking, except where neither is needed.

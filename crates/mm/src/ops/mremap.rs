@@ -14,7 +14,7 @@ use crate::areas::{AreaWatch as _, Backing, PlaceRequest, Placement, Window};
 use crate::host::FlushReason;
 use crate::mm::State;
 use crate::rmap::Links;
-use crate::{Caller, Host, Mm, Vma};
+use crate::{Caller, Host, Mm, VmaRef};
 use core::ops::ControlFlow;
 use kilburn_addr::{AddrRange, Errno, PAGE_SHIFT, VirtAddr, VmFlags};
 use kilburn_paging::tables::{self, NoTable};
@@ -216,7 +216,7 @@ impl<H: Host> Mm<H> {
     }
 
     /// `vma_expandable`
-    fn has_room(&self, state: &State<H>, vma: &Vma<H>, delta: u64) -> bool {
+    fn has_room(&self, state: &State<H>, vma: VmaRef<'_, H>, delta: u64) -> bool {
         AddrRange::with_len(vma.end(), delta).is_some_and(|more| {
             let whole = more.end().get() - vma.start().get();
             self.in_task(vma.start(), whole) && state.areas.is_free(more)
@@ -254,7 +254,7 @@ impl<H: Host> Mm<H> {
     fn place_moved(
         &self,
         state: &State<H>,
-        vma: &Vma<H>,
+        vma: VmaRef<'_, H>,
         remap: &Remap,
     ) -> Result<VirtAddr, Errno> {
         let fixed = remap.flags & FIXED != 0;
@@ -267,7 +267,6 @@ impl<H: Host> Mm<H> {
                 placement: if fixed { Placement::Fixed } else { Placement::Hint },
                 backing: vma
                     .file
-                    .as_ref()
                     .map_or(Backing::Anonymous, |file| backing_of(file.as_ref(), pgoff)),
                 window: Window::Default,
                 min_addr: VirtAddr::new(self.memory().config().mmap_min_addr),
@@ -288,7 +287,7 @@ impl<H: Host> Mm<H> {
             return Err(Errno::ENOMEM);
         }
         let vma = state.areas.containing(remap.addr).ok_or(Errno::EFAULT)?;
-        let (start, flags, file) = (vma.start(), vma.flags, vma.file.clone());
+        let (start, flags, file) = (vma.start(), vma.flags, vma.file.cloned());
         let accounted = flags.contains(VmFlags::ACCOUNT);
         let from = AddrRange::with_len(remap.addr, remap.old_len).ok_or(Errno::EFAULT)?;
         let to = AddrRange::with_len(remap.new_addr, remap.new_len).ok_or(Errno::EFAULT)?;
@@ -299,8 +298,8 @@ impl<H: Host> Mm<H> {
             let (before, after) = state.areas.neighbours(to.start());
             self.free_tables(
                 to,
-                before.map_or(VirtAddr::ZERO, Vma::end),
-                after.map_or(self.tables_end(), Vma::start),
+                before.map_or(VirtAddr::ZERO, VmaRef::end),
+                after.map_or(self.tables_end(), VmaRef::start),
             );
             return Err(Errno::ENOMEM);
         }
@@ -339,14 +338,14 @@ impl<H: Host> Mm<H> {
         let new = old - VmFlags::LOCKED - VmFlags::LOCKONFAULT;
         let emptied = range == from;
         if let Some(mut vma) = state.areas.get_mut(range.start()) {
-            vma.flags = new;
+            vma.set_flags(new);
             if emptied {
-                if let Some(anon_vma) = vma.anon_vma.get() {
+                if let Some(anon_vma) = vma.as_ref().anon_vma.get() {
                     anon_vma.unlink(self, range, pgoff);
                 }
-                vma.anon_vma = crate::anon_vma::AnonSlot::empty();
+                vma.set_anon_vma(crate::anon_vma::AnonSlot::empty());
             }
-            Links(self).reflagged(&vma);
+            Links(self).reflagged(vma.as_ref());
         }
         if old.contains(VmFlags::LOCKED) {
             state.vm.locked_for_good += range.pages();
@@ -402,7 +401,7 @@ fn moved(va: VirtAddr, from: VirtAddr, to: VirtAddr) -> VirtAddr {
 fn check_area<H: Host>(
     caller: &Caller,
     state: &State<H>,
-    vma: &Vma<H>,
+    vma: VmaRef<'_, H>,
     remap: &Remap,
 ) -> Result<(), Errno> {
     if vma.flags.contains(VmFlags::SEALED) {

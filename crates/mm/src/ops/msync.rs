@@ -41,7 +41,7 @@ impl<H: Host> Mm<H> {
             at = vma.end();
             if flags & MS_SYNC != 0
                 && vma.flags.contains(VmFlags::SHARED)
-                && let Some(file) = vma.file.clone()
+                && let Some(file) = vma.file.cloned()
             {
                 // The store may take its time: nothing is locked meanwhile.
                 drop(state);

@@ -2,7 +2,7 @@
 
 use crate::fault::Fault;
 use crate::mm::State;
-use crate::{Host, Mm, Vma};
+use crate::{Host, Mm, VmaRef};
 use kilburn_addr::{Access, AddrRange, Errno, PAGE_SIZE, VirtAddr, VmFlags};
 use kilburn_paging::{Entry, LeafFlags};
 
@@ -53,7 +53,12 @@ impl<H: Host> Mm<H> {
         if on_error == OnError::Stop && at < range.end() { Err(Errno::ENOMEM) } else { Ok(()) }
     }
 
-    fn populate_area(&self, state: &State<H>, vma: &Vma<H>, part: AddrRange) -> Result<(), Errno> {
+    fn populate_area(
+        &self,
+        state: &State<H>,
+        vma: VmaRef<'_, H>,
+        part: AddrRange,
+    ) -> Result<(), Errno> {
         if vma.flags.contains(VmFlags::LOCKONFAULT) {
             return Ok(());
         }
@@ -77,7 +82,7 @@ impl<H: Host> Mm<H> {
     pub(super) fn fault_in_part(
         &self,
         state: &State<H>,
-        vma: &Vma<H>,
+        vma: VmaRef<'_, H>,
         part: AddrRange,
         access: Access,
     ) -> Result<(), Fault> {

@@ -2,7 +2,7 @@
 
 use super::mmap::{FileForMap, MapFlags, MmapRequest, SHARED};
 use crate::mm::State;
-use crate::{Caller, Host, Mm, Vma};
+use crate::{Caller, Host, Mm, VmaRef};
 use alloc::sync::Arc;
 use kilburn_addr::{Errno, PAGE_MASK, PAGE_SHIFT, VirtAddr, VmFlags};
 
@@ -33,7 +33,7 @@ impl<H: Host> Mm<H> {
             if vma.flags.contains(VmFlags::LOCKED) {
                 raw |= MapFlags::LOCKED;
             }
-            let file = vma.file.as_ref().ok_or(Errno::EINVAL)?;
+            let file = vma.file.ok_or(Errno::EINVAL)?;
             MmapRequest {
                 addr: start.get(),
                 len: size,
@@ -55,7 +55,11 @@ impl<H: Host> Mm<H> {
 }
 
 /// The shared area at `start`, when it and others just like it reach `end`.
-fn shared_at<H: Host>(state: &State<H>, start: VirtAddr, end: VirtAddr) -> Result<&Vma<H>, Errno> {
+fn shared_at<H: Host>(
+    state: &State<H>,
+    start: VirtAddr,
+    end: VirtAddr,
+) -> Result<VmaRef<'_, H>, Errno> {
     let first = state.areas.containing(start).ok_or(Errno::EINVAL)?;
     if !first.flags.contains(VmFlags::SHARED) {
         return Err(Errno::EINVAL);

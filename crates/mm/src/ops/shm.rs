@@ -7,7 +7,7 @@
 
 use super::mmap::MapFlags;
 use crate::page_cache::{AddressSpace, Promise};
-use crate::{Caller, Host, Mm, MmapRequest, Vma};
+use crate::{Caller, Host, Mm, MmapRequest, VmaRef};
 use alloc::sync::Arc;
 use kilburn_addr::{Errno, PAGE_SHIFT, PAGE_SIZE, VirtAddr};
 
@@ -95,7 +95,7 @@ impl<H: Host> Mm<H> {
             first = first.and_then(|vma| state.areas.find(vma.end()));
         }
         let Some(vma) = first else { return Err(Errno::EINVAL) };
-        let file = vma.file.clone().ok_or(Errno::EINVAL)?;
+        let file = vma.file.cloned().ok_or(Errno::EINVAL)?;
         let size = file.mapping().map_or(0, |mapping| mapping.size());
         let size = size.next_multiple_of(PAGE_SIZE);
         let mut gone = vma.range;
@@ -107,7 +107,6 @@ impl<H: Host> Mm<H> {
             }
             let same = vma
                 .file
-                .as_ref()
                 .is_some_and(|other| core::ptr::addr_eq(Arc::as_ptr(other), Arc::as_ptr(&file)));
             gone = vma.range;
             if same && is_piece_at(vma, addr) {
@@ -120,8 +119,8 @@ impl<H: Host> Mm<H> {
 }
 
 /// Whether the area maps a segment at the place it has when the segment starts at `addr`.
-fn is_piece_at<H: Host>(vma: &Vma<H>, addr: VirtAddr) -> bool {
-    let ops = vma.file.as_ref().and_then(|file| file.ops());
+fn is_piece_at<H: Host>(vma: VmaRef<'_, H>, addr: VirtAddr) -> bool {
+    let ops = vma.file.and_then(|file| file.ops());
     ops.is_some_and(crate::Mappable::is_segment)
         && (vma.start().get().wrapping_sub(addr.get())) >> PAGE_SHIFT == vma.pgoff
 }

@@ -2,7 +2,7 @@
 
 use crate::rmap::interval::IntervalTree;
 use crate::rmap::walk::VisitPlace;
-use crate::{Host, Mm, Vma};
+use crate::{Host, Mm, VmaRef};
 use alloc::sync::{Arc, Weak};
 use core::ops::ControlFlow;
 use kilburn_addr::{AddrRange, PAGE_SHIFT, VirtAddr, VmFlags};
@@ -45,7 +45,7 @@ impl<H: Host> Default for IMmap<H> {
 
 impl<H: Host> IMmap<H> {
     /// Adds an area.
-    pub(crate) fn link(&mut self, mm: &Mm<H>, vma: &Vma<H>) {
+    pub(crate) fn link(&mut self, mm: &Mm<H>, vma: VmaRef<'_, H>) {
         let (range, pgoff, flags) = (vma.range, vma.pgoff, vma.flags);
         self.writable += u64::from(is_writable(flags));
         let area = MappingArea { mm: mm.weak(), range, pgoff, flags };
@@ -62,7 +62,7 @@ impl<H: Host> IMmap<H> {
     }
 
     /// An area has other flags now.
-    pub(crate) fn reflag(&mut self, mm: &Mm<H>, vma: &Vma<H>) {
+    pub(crate) fn reflag(&mut self, mm: &Mm<H>, vma: VmaRef<'_, H>) {
         if let Some(area) = self.areas.get_mut(vma.pgoff, (mm.id(), vma.start())) {
             self.writable -= u64::from(is_writable(area.flags));
             self.writable += u64::from(is_writable(vma.flags));

@@ -1,7 +1,7 @@
 //! /proc/PID/clear_refs (Linux 6.18 fs/proc/task_mmu.c: `clear_refs_write`).
 
 use crate::host::FlushReason;
-use crate::{Host, Mm, Vma};
+use crate::{Host, Mm, VmaRef};
 use kilburn_addr::{Errno, VmFlags};
 use kilburn_paging::{Entry, Leaf, LeafFlags};
 
@@ -36,7 +36,7 @@ impl ClearRefs {
         })
     }
 
-    fn concerns<H: Host>(self, vma: &Vma<H>) -> bool {
+    fn concerns<H: Host>(self, vma: VmaRef<'_, H>) -> bool {
         let special = matches!(vma.name(), crate::VmaName::Special(_));
         let file = vma.file.is_some() && !special;
         match self {
@@ -63,7 +63,7 @@ impl<H: Host> Mm<H> {
         }
     }
 
-    fn forget_use(&self, vma: &Vma<H>) {
+    fn forget_use(&self, vma: VmaRef<'_, H>) {
         let mut changed = false;
         let guard = self.lock_tables();
         guard.tables.for_each_leaf_table(vma.range, |span| {

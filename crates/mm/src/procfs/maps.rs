@@ -1,7 +1,7 @@
 //! /proc/PID/maps (Linux 6.18 fs/proc/task_mmu.c: `show_map_vma`).
 
 use crate::mm::State;
-use crate::{ExecLayout, Host, Mm, Vma, VmaName};
+use crate::{ExecLayout, Host, Mm, VmaName, VmaRef};
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
@@ -34,10 +34,10 @@ impl<H: Host> Mm<H> {
 pub(super) fn write_header<H: Host>(
     out: &mut dyn Write,
     state: &State<H>,
-    vma: &Vma<H>,
+    vma: VmaRef<'_, H>,
 ) -> fmt::Result {
     let special = matches!(vma.name(), VmaName::Special(_));
-    let file = vma.file.as_ref().filter(|_| !special);
+    let file = vma.file.filter(|_| !special);
     let identity = file.map(|file| file.identity()).unwrap_or_default();
     let right = |flag, letter| if vma.flags.contains(flag) { letter } else { '-' };
     let mut line = String::with_capacity(128);
@@ -67,7 +67,7 @@ pub(super) fn write_header<H: Host>(
 }
 
 /// What stands at the end of the line (Linux `get_vma_name`).
-fn name_of<'a, H: Host>(exec: &ExecLayout, vma: &'a Vma<H>) -> Option<Cow<'a, str>> {
+fn name_of<'a, H: Host>(exec: &ExecLayout, vma: VmaRef<'a, H>) -> Option<Cow<'a, str>> {
     match (vma.name(), &vma.file) {
         (VmaName::Special(name), _) => return Some(Cow::Borrowed(name)),
         (VmaName::Anon(name), Some(_)) => {

@@ -5,7 +5,7 @@ use super::Usage;
 use super::maps::write_header;
 use crate::frames::FrameState;
 use crate::pte::SwapPte;
-use crate::{Host, Mm, Vma};
+use crate::{Host, Mm, VmaRef};
 use core::fmt;
 use kilburn_addr::{PAGE_SIZE, VmFlags};
 use kilburn_paging::{Entry, Leaf, LeafFlags};
@@ -89,7 +89,7 @@ impl<H: Host> Mm<H> {
         }
     }
 
-    fn sizes_of(&self, vma: &Vma<H>) -> Sizes {
+    fn sizes_of(&self, vma: VmaRef<'_, H>) -> Sizes {
         let mut sizes = Sizes::default();
         let guard = self.lock_tables();
         guard.tables.for_each_leaf_table(vma.range, |span| {
@@ -102,7 +102,7 @@ impl<H: Host> Mm<H> {
             }
         });
         drop(guard);
-        if let Some(shmem) = vma.file.as_ref().and_then(|f| f.mapping()).filter(|m| m.is_shmem()) {
+        if let Some(shmem) = vma.file.and_then(|f| f.mapping()).filter(|m| m.is_shmem()) {
             // Not by entries: they are empty, whoever used the page (Linux `smap_gather_stats`).
             let first = vma.page_index(vma.start());
             sizes.swap += shmem.swapped_among(first..=first + (vma.range.pages() - 1)) * PAGE_SIZE;

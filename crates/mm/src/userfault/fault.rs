@@ -86,7 +86,7 @@ impl<H: Host> Mm<H> {
 fn reason<H: Host>(site: &Site<'_, H>) -> Option<Reason> {
     let flags = site.vma.flags;
     let missing = flags.contains(VmFlags::UFFD_MISSING);
-    let Some(mapping) = site.vma.file.as_ref().and_then(|file| file.mapping()) else {
+    let Some(mapping) = site.vma.file.and_then(|file| file.mapping()) else {
         return missing.then_some(Reason::Missing);
     };
     if site.index() >= mapping.size_pages() {

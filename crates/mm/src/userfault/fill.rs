@@ -13,7 +13,7 @@ use crate::accounting::RssKind;
 use crate::mm::{State, TableGuard};
 use crate::page_cache::AddressSpace;
 use crate::pte::{self, Marker};
-use crate::{Caller, Host, Mm, Vma};
+use crate::{Caller, Host, Mm, VmaRef};
 use alloc::vec;
 use alloc::vec::Vec;
 use kilburn_addr::{AddrRange, Errno, PAGE_SIZE, PhysAddr, VirtAddr, VmFlags};
@@ -153,7 +153,7 @@ fn target<'a, H: Host>(
     state: &'a State<H>,
     range: AddrRange,
     content: &Content<'_, H>,
-) -> Result<&'a Vma<H>, Errno> {
+) -> Result<VmaRef<'a, H>, Errno> {
     let vma = state.areas.containing(range.start()).ok_or(Errno::ENOENT)?;
     if !vma.range.contains_range(range) || vma.userfault().is_none() {
         return Err(Errno::ENOENT);
@@ -177,12 +177,12 @@ impl<H: Host> Mm<H> {
     fn fill_page(
         &self,
         state: &State<H>,
-        vma: &Vma<H>,
+        vma: VmaRef<'_, H>,
         va: VirtAddr,
         content: &Content<'_, H>,
         bytes: &[u8],
     ) -> Result<(), Errno> {
-        let shmem = vma.file.as_ref().and_then(|file| file.mapping());
+        let shmem = vma.file.and_then(|file| file.mapping());
         let shared = vma.flags.contains(VmFlags::SHARED);
         // Nobody else puts a page into the cache or a table meanwhile, and none is truncated.
         let _valid = shmem.map(|mapping| mapping.invalidate.write());
@@ -248,7 +248,7 @@ impl<H: Host> Mm<H> {
     fn fill_private(
         &self,
         state: &State<H>,
-        vma: &Vma<H>,
+        vma: VmaRef<'_, H>,
         va: VirtAddr,
         bytes: &[u8],
     ) -> Result<(), Errno> {
@@ -266,7 +266,7 @@ impl<H: Host> Mm<H> {
     /// The cached page of shared memory, writable where the area shares it.
     fn fill_cached(
         &self,
-        vma: &Vma<H>,
+        vma: VmaRef<'_, H>,
         va: VirtAddr,
         mapping: &AddressSpace<H>,
     ) -> Result<(), Errno> {

@@ -244,8 +244,8 @@ impl<H: Host> fmt::Debug for Userfaultfd<H> {
 }
 
 /// Whether such an area can be watched in `mode` (`vma_can_userfault`).
-fn can_watch<H: Host>(vma: &crate::Vma<H>, mode: VmFlags) -> bool {
-    let shmem = vma.file.as_ref().and_then(|file| file.mapping()).is_some_and(|m| m.is_shmem());
+fn can_watch<H: Host>(vma: crate::VmaRef<'_, H>, mode: VmFlags) -> bool {
+    let shmem = vma.file.and_then(|file| file.mapping()).is_some_and(|m| m.is_shmem());
     !vma.flags.contains(VmFlags::DROPPABLE)
         && (shmem || vma.is_anonymous() && !mode.contains(VmFlags::UFFD_MINOR))
 }

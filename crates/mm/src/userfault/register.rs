@@ -5,7 +5,7 @@ use super::{Userfaultfd, can_watch};
 use crate::areas::{AreaWatch, Change};
 use crate::mm::State;
 use crate::rmap::Links;
-use crate::{Host, Mm, Vma};
+use crate::{Host, Mm, VmaRef};
 use alloc::sync::Arc;
 use kilburn_addr::{AddrRange, Errno, PAGE_MASK, VirtAddr, VmFlags};
 
@@ -186,13 +186,13 @@ impl<H: Host> Mm<H> {
     /// The area at `at` was moved there: it is watched no more (`mremap_userfaultfd_prep`,
     /// without `UFFD_FEATURE_EVENT_REMAP`).
     pub(crate) fn forget_watcher(&self, state: &mut State<H>, at: VirtAddr) {
-        let Some(start) = state.areas.containing(at).map(Vma::start) else { return };
+        let Some(start) = state.areas.containing(at).map(VmaRef::start) else { return };
         if let Some(mut vma) = state.areas.get_mut(start)
-            && vma.userfault().is_some()
+            && vma.as_ref().userfault().is_some()
         {
             vma.set_userfault(None);
-            vma.flags -= VmFlags::UFFD;
-            Links(self).reflagged(&vma);
+            vma.set_flags(vma.as_ref().flags - VmFlags::UFFD);
+            Links(self).reflagged(vma.as_ref());
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{FillMode, Userfaultfd};
 use crate::frames::FrameState;
 use crate::host::FlushReason;
 use crate::mm::State;
-use crate::{Host, Mm, Vma, pte};
+use crate::{Host, Mm, VmaRef, pte};
 use alloc::sync::Arc;
 use kilburn_addr::{AddrRange, Errno, PAGE_SIZE, PhysAddr, VirtAddr, VmFlags};
 use kilburn_paging::tables::{self, NoTable};
@@ -55,13 +55,14 @@ impl<H: Host> Userfaultfd<H> {
     /// `move_pages`, `validate_move_areas`
     fn check_areas(
         self: &Arc<Self>,
-        (source, from): (&Vma<H>, AddrRange),
-        (target, to): (&Vma<H>, AddrRange),
+        (source, from): (VmaRef<'_, H>, AddrRange),
+        (target, to): (VmaRef<'_, H>, AddrRange),
     ) -> Result<(), Errno> {
         let alike = VmFlags::ACCESS | VmFlags::LOCKED;
         let fixed = VmFlags::PFNMAP | VmFlags::IO | VmFlags::MIXEDMAP;
-        let movable =
-            |vma: &Vma<H>| vma.is_anonymous() && !vma.flags.intersects(fixed | VmFlags::SHARED);
+        let movable = |vma: VmaRef<'_, H>| {
+            vma.is_anonymous() && !vma.flags.intersects(fixed | VmFlags::SHARED)
+        };
         let fits = source.range.contains_range(from) && target.range.contains_range(to);
         let ours = target.userfault().is_some_and(|watcher| Arc::ptr_eq(watcher, self));
         let allowed = fits
@@ -78,7 +79,7 @@ impl<H: Host> Mm<H> {
     fn relocate_page(
         &self,
         state: &State<H>,
-        target: &Vma<H>,
+        target: VmaRef<'_, H>,
         to: VirtAddr,
         from: VirtAddr,
         holes: Holes,

@@ -50,7 +50,7 @@ impl<H: Host> Areas<H> {
     /// When the range is not free.
     pub fn plan_insert(&self, new: Vma<H>, neighbours: Neighbours) -> InsertPlan<H> {
         assert!(self.is_free(new.range), "the range is free");
-        match self.merge_new(&new.proposed(Source::New), neighbours) {
+        match self.merge_new(&new.as_ref().proposed(Source::New), neighbours) {
             Some(merge) => InsertPlan(How::Merge(merge)),
             None => InsertPlan::new(new),
         }
@@ -82,14 +82,14 @@ impl<H: Host> Areas<H> {
         len: u64,
     ) -> InsertPlan<H> {
         let source = self.containing(start).expect("a plan copies what is there");
-        let mut copy = source.clone();
+        let mut copy = source.to_vma();
         copy.range = AddrRange::with_len(to, len).expect("the new place was validated");
         copy.pgoff = source.page_index(from);
         if source.is_anonymous() && source.anon_vma.get().is_none() {
             copy.pgoff = to.get() >> PAGE_SHIFT;
         }
         assert!(self.is_free(copy.range), "the range is free");
-        match self.merge_new(&copy.proposed(Source::Existing), Neighbours::Both) {
+        match self.merge_new(&copy.as_ref().proposed(Source::Existing), Neighbours::Both) {
             Some(merge) => InsertPlan(How::Merge(merge)),
             None => InsertPlan::new(copy),
         }

@@ -21,7 +21,7 @@ pub use stack::StackGrowth;
 pub use unmap::UnmapPlan;
 
 use super::tree::Cursor;
-use super::{Areas, Vma, VmaMut, between, merge};
+use super::{Areas, Vma, VmaMut, VmaRef, between, merge};
 use crate::Host;
 use crate::anon_vma::{AnonSlot, AnonVma};
 use alloc::sync::Arc;
@@ -32,22 +32,22 @@ use kilburn_addr::{AddrRange, Errno, VirtAddr, VmFlags};
 pub trait AreaWatch<H: Host> {
     /// An area came to be: a new one, or (Linux `vm_ops->open`) a part of one that was split or
     /// moved.
-    fn inserted(&mut self, vma: &Vma<H>) {
+    fn inserted(&mut self, vma: VmaRef<'_, H>) {
         let _ = vma;
     }
 
     /// An area is no more: unmapped, or merged into a neighbour.
-    fn removed(&mut self, vma: &Vma<H>) {
+    fn removed(&mut self, vma: VmaRef<'_, H>) {
         let _ = vma;
     }
 
     /// An area has another range; it was `from`.
-    fn resized(&mut self, from: AddrRange, vma: &Vma<H>) {
+    fn resized(&mut self, from: AddrRange, vma: VmaRef<'_, H>) {
         let _ = (from, vma);
     }
 
     /// An area has other flags, and its range still.
-    fn reflagged(&mut self, vma: &Vma<H>) {
+    fn reflagged(&mut self, vma: VmaRef<'_, H>) {
         let _ = vma;
     }
 }
@@ -82,7 +82,7 @@ pub(super) struct Merge<H: Host> {
 
 impl<H: Host> Merge<H> {
     /// `target` grows to `to`; the merged area has what sticks of `flags`.
-    fn of(target: &Vma<H>, to: AddrRange, flags: VmFlags) -> Self {
+    fn of(target: VmaRef<'_, H>, to: AddrRange, flags: VmFlags) -> Self {
         let sticky = (flags | target.flags) & merge::STICKY;
         let adopt = target.anon_vma.get().cloned();
         Self { target: target.start(), to, remove: [None; 2], shrink: None, adopt, sticky }
@@ -95,7 +95,7 @@ impl<H: Host> Merge<H> {
     }
 
     /// All of `other` comes along; it goes.
-    fn taking_all(mut self, other: &Vma<H>) -> Self {
+    fn taking_all(mut self, other: VmaRef<'_, H>) -> Self {
         self.sticky |= other.flags & merge::STICKY;
         let free = self.remove.iter_mut().find(|start| start.is_none());
         *free.expect("at most two areas go") = Some(other.start());
@@ -143,7 +143,7 @@ impl<H: Host> Areas<H> {
 
     fn remove_watched(&mut self, cursor: Cursor, watch: &mut impl AreaWatch<H>) -> Vma<H> {
         let vma = self.remove_at(cursor);
-        watch.removed(&vma);
+        watch.removed(vma.as_ref());
         vma
     }
 
@@ -167,11 +167,12 @@ impl<H: Host> Areas<H> {
         let from = self.range_at(cursor);
         let cursor = self.resize_at(cursor, merge.to);
         let mut target = VmaMut { areas: self, cursor };
-        target.flags |= merge.sticky;
-        if target.anon_vma.get().is_none() {
-            target.anon_vma = AnonSlot::holding(merge.adopt);
+        let VmaRef { flags, anon_vma, .. } = target.as_ref();
+        let orphan = anon_vma.get().is_none();
+        target.set_flags(flags | merge.sticky);
+        if orphan && let Some(adopt) = merge.adopt {
+            target.set_anon_vma(AnonSlot::holding(Some(adopt)));
         }
-        drop(target);
         // Told last: whoever watches sees the area as it stays.
         watch.resized(from, self.at(cursor));
         start
@@ -183,9 +184,10 @@ impl<H: Host> Areas<H> {
     pub fn anon_vma_to_share(&self, start: VirtAddr) -> Option<Arc<AnonVma<H>>> {
         let vma = self.containing(start)?;
         let (before, _) = self.neighbours(vma.start());
-        let after = self.find(vma.end()).filter(|next| vma.may_share_anon_with_next(next));
+        let after = self.find(vma.end()).filter(|next| vma.may_share_anon_with_next(*next));
         let before = before.filter(|prev| prev.may_share_anon_with_next(vma));
-        let reusable = |old: &Vma<H>| old.anon_vma.get().filter(|anon| !anon.is_forked()).cloned();
+        let reusable =
+            |old: VmaRef<'_, H>| old.anon_vma.get().filter(|anon| !anon.is_forked()).cloned();
         after.and_then(reusable).or_else(|| before.and_then(reusable))
     }
 }

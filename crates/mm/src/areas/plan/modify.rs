@@ -104,14 +104,14 @@ impl<H: Host> Areas<H> {
                     (cursor, _) = self.cut_watched(cursor, between(part.end(), part.end()), watch);
                 }
                 let mut vma = VmaMut { areas: self, cursor };
-                vma.flags = change.flags;
+                vma.set_flags(change.flags);
                 if let Some(name) = change.name {
                     vma.set_name(name);
                 }
                 if let Some(userfault) = change.userfault {
                     vma.set_userfault(userfault);
                 }
-                watch.reflagged(&vma);
+                watch.reflagged(vma.as_ref());
                 part.start()
             }
         }
@@ -155,7 +155,7 @@ impl<H: Host> Areas<H> {
         let next = next
             .map(|next| self.at(next))
             .filter(|next| next.continues_from(&changed))
-            .filter(|next| prev.is_none_or(|prev| prev.anon_joins(next)));
+            .filter(|next| prev.is_none_or(|prev| prev.anon_joins(*next)));
         if at_start && at_end && vma.has_close() {
             return None;
         }

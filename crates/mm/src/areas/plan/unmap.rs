@@ -80,7 +80,7 @@ impl<H: Host> Areas<H> {
             } else {
                 let gone = whole.intersection(cut).expect("it overlaps");
                 let vma = self.at(cursor);
-                let mut piece = vma.clone();
+                let mut piece = vma.to_vma();
                 piece.pgoff = vma.page_index(gone.start());
                 piece.range = gone;
                 if gone.start() == whole.start() {

@@ -1,7 +1,7 @@
 //! A host without memory, and areas written as letters, for tests of areas alone.
 
 use crate::anon_vma::{AnonSlot, AnonVma};
-use crate::areas::{Areas, Vma, VmaExtra, VmaName};
+use crate::areas::{Areas, Vma, VmaExtra, VmaName, VmaRef};
 use crate::mappable::{FileIdentity, MappedFile};
 use crate::{AddressSpace, Host, TlbFlush};
 use alloc::string::String;
@@ -144,7 +144,7 @@ impl Kinds {
     }
 
     /// The letter of an area.
-    pub(super) fn letter(&self, vma: &Vma<Bare>) -> char {
+    pub(super) fn letter(&self, vma: VmaRef<'_, Bare>) -> char {
         if let Some(owner) = vma.anon_vma.get() {
             return self
                 .owners
@@ -155,11 +155,12 @@ impl Kinds {
         }
         let alike = |kind: &char| {
             let known = self.area(*kind, 0, 1);
-            let path = |vma: &Vma<Bare>| vma.file.as_ref().map(|file| file.path());
+            let known = known.as_ref();
+            let path = |vma: VmaRef<'_, Bare>| vma.file.map(|file| file.path());
             known.anon_vma.get().is_none()
                 && known.flags == vma.flags
                 && known.name() == vma.name()
-                && path(&known) == path(vma)
+                && path(known) == path(vma)
         };
         "ABLSFGVXD".chars().find(alike).expect("a kind that pictures know")
     }

@@ -1,7 +1,7 @@
 //! Splitting and merging, drawn: before, what is done, after.
 
 use super::host::{Bare, Kinds, addr, pages};
-use crate::areas::{AreaWatch, Areas, Change, Neighbours, Refused, Vma};
+use crate::areas::{AreaWatch, Areas, Change, Neighbours, Refused, VmaRef};
 use alloc::string::String;
 use alloc::vec::Vec;
 use kilburn_addr::{AddrRange, Errno, PAGE_SIZE, VirtAddr};
@@ -13,14 +13,14 @@ const MANY: u32 = 65530;
 struct Index(Vec<AddrRange>);
 
 impl AreaWatch<Bare> for Index {
-    fn inserted(&mut self, vma: &Vma<Bare>) {
+    fn inserted(&mut self, vma: VmaRef<'_, Bare>) {
         self.0.push(vma.range);
     }
-    fn removed(&mut self, vma: &Vma<Bare>) {
+    fn removed(&mut self, vma: VmaRef<'_, Bare>) {
         let at = self.0.iter().position(|range| *range == vma.range).expect("it was there");
         self.0.swap_remove(at);
     }
-    fn resized(&mut self, from: AddrRange, vma: &Vma<Bare>) {
+    fn resized(&mut self, from: AddrRange, vma: VmaRef<'_, Bare>) {
         let at = self.0.iter().position(|range| *range == from).expect("it was there");
         self.0[at] = vma.range;
     }

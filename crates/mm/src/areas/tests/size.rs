@@ -7,7 +7,7 @@ use crate::areas::tree::Tree;
 
 const COUNT: u64 = 100_000;
 
-type TestTree = Tree<12, 224>;
+type TestTree = Tree<11, 224, ()>;
 
 /// `count` areas of one page with a page between them, put in an order that fits nothing.
 fn scattered(count: u64) -> TestTree {
@@ -98,7 +98,7 @@ fn filling_from_either_end_leaves_full_nodes() {
             tree.insert(Span { start, end: start + 1 }, Head::default());
         }
         tree.check().expect("invariants hold");
-        assert!(tree.leaves.len() <= 10_000 / 11, "{} leaves", tree.leaves.len());
+        assert!(tree.leaves.len() <= 10_000 / 11 + 2, "{} leaves", tree.leaves.len());
     }
 }
 
@@ -113,7 +113,7 @@ fn areas_far_apart_share_leaves_with_those_near_them() {
             tree.insert(Span { start, end: start + 1 }, Head::default());
         }
         tree.check().expect("invariants hold");
-        assert!(tree.leaves.len() <= 10_000 / 11, "{} leaves", tree.leaves.len());
+        assert!(tree.leaves.len() <= 10_000 / 11 + 2, "{} leaves", tree.leaves.len());
     }
 }
 
