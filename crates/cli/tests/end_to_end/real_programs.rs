@@ -26,6 +26,7 @@ cases! {
     files_ls_long,
     files_mapped,
     files_of_the_root,
+    futex_pi,
     hello_dynamic,
     hello_static,
     maps_dynamic_sv39,

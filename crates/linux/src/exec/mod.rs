@@ -235,6 +235,7 @@ impl Task {
     /// The point of no return: what belongs to the old program goes (Linux `begin_new_exec`).
     async fn begin_new_exec(self: &Rc<Self>, program: &Program) {
         self.release_memory().await;
+        self.left_futexes.set(false);
         self.finish_vfork();
         let kernel = Rc::clone(self.kernel());
         if !self.is_leader() {

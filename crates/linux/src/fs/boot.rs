@@ -14,6 +14,7 @@ use crate::fs::inode::NewKind;
 use crate::fs::names::{At, Who};
 use crate::fs::open::OpenHow;
 use crate::fs::page_cache::PageCaches;
+use crate::fs::pseudo::StreamSource;
 use crate::fs::random::Random;
 use crate::fs::stat::{Device, FileType};
 use crate::fs::stdio::{CapturedInput, CapturedOutput, Collected, HostInput, HostStream, Standard};
@@ -180,15 +181,15 @@ impl Vfs {
             let (kind, rdev) = (FileType::Fifo, Device::default());
             return match stream {
                 Standard::Input => {
-                    self.stream_file(CapturedInput::new(stdin.clone()), kind, rdev, 0, access)
+                    self.stream_file(CapturedInput::new(stdin.clone()), kind, rdev, None, access)
                 }
                 Standard::Output => {
                     let ops = CapturedOutput(Rc::clone(&stdio.stdout));
-                    self.stream_file(ops, kind, rdev, 0, access)
+                    self.stream_file(ops, kind, rdev, None, access)
                 }
                 Standard::Error => {
                     let ops = CapturedOutput(Rc::clone(&stdio.stderr));
-                    self.stream_file(ops, kind, rdev, 0, access)
+                    self.stream_file(ops, kind, rdev, None, access)
                 }
             };
         }
@@ -218,13 +219,12 @@ impl Vfs {
         } else {
             HostInput::new(stream)
         };
-        let size = u64::try_from(host.st_size).unwrap_or(0);
         // What the host opened for both, a guest may use for both.
         let mode = rustix::fs::fcntl_getfl(stream.host()).map_or(access, |flags| {
             OpenFlags::from_bits_truncate(flags.bits() & OpenFlags::ACCMODE)
         });
-        let file =
-            self.stream_file(HostStream::new(stream, kind, input), kind, rdev, size, mode)?;
+        let ops = HostStream::new(stream, kind, input);
+        let file = self.stream_file(ops, kind, rdev, Some(stream), mode)?;
         if kind == FileType::Regular {
             let at = rustix::fs::tell(stream.host()).unwrap_or(0);
             file.set_position(at);
@@ -237,12 +237,12 @@ impl Vfs {
         ops: T,
         kind: FileType,
         rdev: Device,
-        size: u64,
+        host: Option<Standard>,
         access: OpenFlags,
     ) -> Result<Rc<OpenFile>, Errno> {
         let again = ops.clone();
         let opener = Box::new(move || Box::new(again.clone()) as Box<dyn FileOps>);
-        let place = self.stream_place(kind, rdev, size, opener)?;
+        let place = self.stream_place(StreamSource { kind, rdev, host, opener })?;
         Ok(OpenFile::new(Box::new(ops), place, access))
     }
 

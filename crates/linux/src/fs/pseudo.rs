@@ -10,6 +10,7 @@ use crate::fs::inode::{FileSystem, Inode, InodeRef, SetAttr, Touch};
 use crate::fs::mount::Mount;
 use crate::fs::pipe::Fifo;
 use crate::fs::stat::{Device, FileType, Kstat, Kstatfs, Timespec};
+use crate::fs::stdio::{Standard, host_errno};
 use kilburn_addr::{Errno, PAGE_SIZE};
 use parking_lot::Mutex;
 use send_wrapper::SendWrapper;
@@ -19,6 +20,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Makes the operations of one more open file of a stream.
 pub(crate) type Opener = Box<dyn Fn() -> Box<dyn FileOps>>;
+
+/// What stands behind descriptors 0 to 2.
+pub(crate) struct StreamSource {
+    pub(crate) kind: FileType,
+    pub(crate) rdev: Device,
+    /// The host's stream, which knows its size; `None`: captured.
+    pub(crate) host: Option<Standard>,
+    /// Opens it anew, as `/dev/stdout` does.
+    pub(crate) opener: Opener,
+}
+
+impl StreamSource {
+    /// The host's file.
+    fn file(&self) -> Option<Standard> {
+        self.host.filter(|_| self.kind == FileType::Regular)
+    }
+
+    /// Bytes, and blocks of 512 of them.
+    fn size(&self) -> (u64, u64) {
+        let stat = self.file().and_then(|stream| rustix::fs::fstat(stream.host()).ok());
+        let unsigned = |n: i64| u64::try_from(n).unwrap_or(0);
+        stat.map_or((0, 0), |stat| (unsigned(stat.st_size), unsigned(stat.st_blocks)))
+    }
+}
 
 /// A file system without names.
 pub(crate) struct PseudoFs {
@@ -52,26 +77,18 @@ impl PseudoFs {
         let attr = Attr { perm, uid: 0, gid: 0, atime: now, mtime: now, ctime: now };
         let ino = self.next_ino.fetch_add(1, Ordering::Relaxed);
         let attr = Mutex::new(attr);
-        let (rdev, size) = (Device::default(), 0);
-        let opener = None;
-        Arc::new(PseudoInode { fs: Arc::clone(self), ino, kind, fifo, rdev, size, opener, attr })
+        Arc::new(PseudoInode { fs: Arc::clone(self), ino, kind, fifo, source: None, attr })
     }
 
-    /// An inode for a stream of the host; opening it anew, as `/dev/stdout` does, is `opener`'s.
-    pub(crate) fn stream_inode(
-        self: &Arc<Self>,
-        kind: FileType,
-        rdev: Device,
-        size: u64,
-        opener: Opener,
-    ) -> InodeRef {
+    /// An inode for one of the streams the machine was started with.
+    pub(crate) fn stream_inode(self: &Arc<Self>, source: StreamSource) -> InodeRef {
         let now = self.clock.now();
         let attr = Attr { perm: 0o600, uid: 0, gid: 0, atime: now, mtime: now, ctime: now };
         let ino = self.next_ino.fetch_add(1, Ordering::Relaxed);
         let attr = Mutex::new(attr);
-        let opener = Some(SendWrapper::new(opener));
-        let fs = Arc::clone(self);
-        Arc::new(PseudoInode { fs, ino, kind, fifo: None, rdev, size, opener, attr })
+        let kind = source.kind;
+        let source = Some(SendWrapper::new(source));
+        Arc::new(PseudoInode { fs: Arc::clone(self), ino, kind, fifo: None, source, attr })
     }
 
     /// A place for `inode` that prints as `text`.
@@ -120,9 +137,7 @@ struct PseudoInode {
     ino: u64,
     kind: FileType,
     fifo: Option<Fifo>,
-    rdev: Device,
-    size: u64,
-    opener: Option<SendWrapper<Opener>>,
+    source: Option<SendWrapper<StreamSource>>,
     attr: Mutex<Attr>,
 }
 
@@ -137,6 +152,7 @@ impl Inode for PseudoInode {
 
     fn stat(&self) -> Result<Kstat, Errno> {
         let attr = self.attr.lock();
+        let (size, blocks) = self.source.as_ref().map_or((0, 0), |source| source.size());
         Ok(Kstat {
             dev: self.fs.device,
             ino: self.ino,
@@ -145,10 +161,10 @@ impl Inode for PseudoInode {
             nlink: 1,
             uid: attr.uid,
             gid: attr.gid,
-            rdev: self.rdev,
-            size: self.size,
+            rdev: self.source.as_ref().map_or_else(Device::default, |source| source.rdev),
+            size,
             blksize: PAGE_SIZE as u32,
-            blocks: 0,
+            blocks,
             atime: attr.atime,
             mtime: attr.mtime,
             ctime: attr.ctime,
@@ -182,13 +198,17 @@ impl Inode for PseudoInode {
         self.fifo.clone()
     }
 
-    fn truncate(&self, _size: u64) -> Result<(), Errno> {
-        // A file of the host's is the host's to cut; as a shell's `> /dev/stdout` finds it.
-        if self.opener.is_some() { Ok(()) } else { Err(Errno::EINVAL) }
+    fn truncate(&self, size: u64) -> Result<(), Errno> {
+        let Some(source) = &self.source else { return Err(Errno::EINVAL) };
+        match source.file() {
+            Some(stream) => rustix::fs::ftruncate(stream.host(), size).map_err(host_errno),
+            // `> /dev/stdout` is no error when that is a pipe or a terminal (Linux `O_TRUNC`).
+            None => Ok(()),
+        }
     }
 
     fn open(&self, _flags: OpenFlags) -> Option<Result<Box<dyn FileOps>, Errno>> {
-        self.opener.as_ref().map(|open| Ok(open()))
+        self.source.as_ref().map(|source| Ok((source.opener)()))
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -5,7 +5,9 @@
 //! [`HostInput`]. A host terminal is [`crate::fs::tty`] on top of this. [`CapturedInput`] and
 //! [`CapturedOutput`] take the host's place in tests: they look like pipes.
 
-use crate::fs::file::{FileOps, IoctlAnswer, IoctlRequest, OpenFile, PollEvents, Whence};
+use crate::fs::file::{
+    FileOps, IoctlAnswer, IoctlRequest, OpenFile, OpenFlags, PollEvents, Whence,
+};
 use crate::fs::pipe::FIONREAD;
 use crate::fs::stat::FileType;
 use crate::sched::wait::WaitQueue;
@@ -43,7 +45,8 @@ impl Standard {
     }
 }
 
-fn errno(error: rustix::io::Errno) -> Errno {
+/// An error of the host's as the guest sees it.
+pub(crate) fn host_errno(error: rustix::io::Errno) -> Errno {
     u16::try_from(error.raw_os_error()).map_or(Errno::EIO, Errno::from_number)
 }
 
@@ -113,7 +116,7 @@ impl HostInput {
         loop {
             match rustix::io::read(self.stream.host(), &mut *into) {
                 Err(rustix::io::Errno::INTR) => {}
-                answer => return answer.map_err(errno),
+                answer => return answer.map_err(host_errno),
             }
         }
     }
@@ -134,7 +137,7 @@ pub(crate) fn write_to_host(stream: Standard, from: &[u8]) -> Result<usize, Errn
                 let fd = stream.host();
                 let _ = rustix::event::poll(&mut [PollFd::new(&fd, PollFlags::OUT)], None);
             }
-            Err(error) if done == 0 => return Err(errno(error)),
+            Err(error) if done == 0 => return Err(host_errno(error)),
             Err(_) => break,
         }
     }
@@ -163,14 +166,20 @@ impl FileOps for HostStream {
 
     fn read(&self, file: &OpenFile, pos: u64, into: &mut [u8]) -> Result<usize, Errno> {
         if self.kind == FileType::Regular && pos != file.position() {
-            return rustix::io::pread(self.stream.host(), into, pos).map_err(errno);
+            return rustix::io::pread(self.stream.host(), into, pos).map_err(host_errno);
         }
         self.input.read(into)
     }
 
     fn write(&self, file: &OpenFile, pos: u64, from: &[u8]) -> Result<usize, Errno> {
+        if self.kind == FileType::Regular && file.flags().contains(OpenFlags::APPEND) {
+            // The guest asked for it; the host's own flag, which others share, stays as it is.
+            let end = SeekFrom::End(0);
+            rustix::fs::seek(self.stream.host(), end).map_err(host_errno)?;
+            return write_to_host(self.stream, from);
+        }
         if self.kind == FileType::Regular && pos != file.position() {
-            return rustix::io::pwrite(self.stream.host(), from, pos).map_err(errno);
+            return rustix::io::pwrite(self.stream.host(), from, pos).map_err(host_errno);
         }
         write_to_host(self.stream, from)
     }
@@ -185,7 +194,7 @@ impl FileOps for HostStream {
             Whence::Data => SeekFrom::Data(from_start()?),
             Whence::Hole => SeekFrom::Hole(from_start()?),
         };
-        rustix::fs::seek(self.stream.host(), to).map_err(errno)
+        rustix::fs::seek(self.stream.host(), to).map_err(host_errno)
     }
 
     fn poll(&self, file: &OpenFile) -> PollEvents {
@@ -219,7 +228,7 @@ impl FileOps for HostStream {
     fn ioctl(&self, _file: &OpenFile, request: IoctlRequest<'_>) -> Result<IoctlAnswer, Errno> {
         match request.command {
             FIONREAD => {
-                let bytes = rustix::io::ioctl_fionread(self.stream.host()).map_err(errno)?;
+                let bytes = rustix::io::ioctl_fionread(self.stream.host()).map_err(host_errno)?;
                 Ok(IoctlAnswer::Bytes((bytes as u32).to_le_bytes().to_vec()))
             }
             _ => Err(Errno::ENOTTY),

@@ -21,7 +21,7 @@ use crate::fs::page_cache::PageCaches;
 use crate::fs::pipe::{self, Fifo};
 use crate::fs::pipe_pages::PipePages;
 use crate::fs::procfs::{ProcFs, uuid};
-use crate::fs::pseudo::{Opener, PseudoFs};
+use crate::fs::pseudo::{PseudoFs, StreamSource};
 use crate::fs::random::Random;
 use crate::fs::regular::RegularFile;
 use crate::fs::stat::{Device, FileType};
@@ -272,14 +272,9 @@ impl Vfs {
     ///
     /// # Errors
     /// None today.
-    pub(crate) fn stream_place(
-        &self,
-        kind: FileType,
-        rdev: Device,
-        size: u64,
-        opener: Opener,
-    ) -> Result<Path, Errno> {
-        let inode = self.streams.stream_inode(kind, rdev, size, opener);
+    pub(crate) fn stream_place(&self, source: StreamSource) -> Result<Path, Errno> {
+        let kind = source.kind;
+        let inode = self.streams.stream_inode(source);
         let ino = inode.stat()?.ino;
         let text = match kind {
             FileType::Socket => format!("socket:[{ino}]"),

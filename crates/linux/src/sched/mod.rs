@@ -27,6 +27,8 @@ pub(crate) enum Restart {
     Sys,
     /// `ERESTARTNOHAND`: again if no handler runs; else EINTR.
     NoHand,
+    /// `ERESTARTNOINTR`: again whatever the handler says.
+    NoIntr,
     /// `ERESTART_RESTARTBLOCK`: as `NoHand`, but resumed through `restart_syscall` with what the
     /// call left in `Task::set_restart`.
     Block,

@@ -120,7 +120,7 @@ impl Task {
                 self.regs.borrow_mut().x[Regs::A7] = RESTART_SYSCALL;
                 false
             }
-            (Restart::Sys | Restart::NoHand, None) => false,
+            (Restart::Sys | Restart::NoHand, None) | (Restart::NoIntr, _) => false,
         };
         if answer_eintr {
             let mut regs = self.regs.borrow_mut();

@@ -96,6 +96,7 @@ impl Tracer {
             Err(SysError::Restart(restart)) => match restart {
                 Restart::Sys => "? ERESTARTSYS (To be restarted if SA_RESTART is set)".into(),
                 Restart::NoHand => "? ERESTARTNOHAND (To be restarted if no handler)".into(),
+                Restart::NoIntr => "? ERESTARTNOINTR (To be restarted)".into(),
                 Restart::Block => "? ERESTART_RESTARTBLOCK (Interrupted by signal)".into(),
             },
         };

@@ -1,5 +1,6 @@
 //! The futex call (Linux kernel/futex/syscalls.c).
 
+use crate::futex::pi::{self, Patience, Word};
 use crate::futex::{Expectation, MATCH_ANY, WakeOp, wait, wait_any};
 use crate::sched::{Restart, SysError};
 use crate::syscall::time::{ClockId, Timespec};
@@ -12,7 +13,7 @@ use std::rc::Rc;
 
 /// The calls implemented here.
 pub(crate) const TABLE: &[Entry] = &[
-    waits!(98, "futex", Support::Partial("PI operations: ENOSYS"), sys_futex),
+    waits!(98, "futex", Support::Partial("priorities are not inherited"), sys_futex),
     waits!(449, "futex_waitv", Support::Full, sys_futex_waitv),
 ];
 
@@ -21,8 +22,14 @@ const WAKE: u32 = 1;
 const REQUEUE: u32 = 3;
 const CMP_REQUEUE: u32 = 4;
 const WAKE_OP: u32 = 5;
+const LOCK_PI: u32 = 6;
+const UNLOCK_PI: u32 = 7;
+const TRYLOCK_PI: u32 = 8;
 const WAIT_BITSET: u32 = 9;
 const WAKE_BITSET: u32 = 10;
+const WAIT_REQUEUE_PI: u32 = 11;
+const CMP_REQUEUE_PI: u32 = 12;
+const LOCK_PI2: u32 = 13;
 const PRIVATE_FLAG: u32 = 128;
 const CLOCK_REALTIME: u32 = 256;
 
@@ -30,14 +37,17 @@ async fn sys_futex(task: &Rc<Task>, args: Args) -> SysResult {
     let op = args.uint(1);
     let command = op & !(PRIVATE_FLAG | CLOCK_REALTIME);
     let scope = if op & PRIVATE_FLAG != 0 { FutexScope::Private } else { FutexScope::Shared };
-    if op & CLOCK_REALTIME != 0 && !matches!(command, WAIT | WAIT_BITSET) {
+    let deadline = deadline(task, args, command, op).await?;
+    let may_be_realtime = matches!(command, WAIT_BITSET | WAIT_REQUEUE_PI | LOCK_PI2);
+    if op & CLOCK_REALTIME != 0 && !may_be_realtime {
         return Err(Errno::ENOSYS.into());
     }
+    let word = |argument| Word { addr: args.addr(argument), scope };
+    let locked = |result: Result<(), SysError>| result.map(|()| 0);
     match command {
         WAIT | WAIT_BITSET => {
             let bitset = if command == WAIT { MATCH_ANY } else { args.uint(5) };
             let what = Expectation { addr: args.addr(0), scope, value: args.uint(2), bitset };
-            let deadline = deadline(task, args, command, op).await?;
             wait_for(task, what, deadline, command).await
         }
         WAKE | WAKE_BITSET => {
@@ -48,10 +58,18 @@ async fn sys_futex(task: &Rc<Task>, args: Args) -> SysResult {
             let key = key(task, args.raw(0), scope)?;
             // Linux wakes one when asked for none.
             let count = args.int(2).max(1) as u32;
-            Ok(task.kernel().futexes().wake(key, count, bitset).into())
+            Ok(task.kernel().futexes().wake(key, count, bitset)?.into())
         }
         REQUEUE | CMP_REQUEUE => requeue(task, args, scope, command),
         WAKE_OP => wake_op(task, args, scope),
+        LOCK_PI | LOCK_PI2 => locked(pi::lock(task, word(0), Patience::Wait(deadline)).await),
+        TRYLOCK_PI => locked(pi::lock(task, word(0), Patience::None).await),
+        UNLOCK_PI => locked(pi::unlock(task, word(0)).await.map_err(SysError::from)),
+        WAIT_REQUEUE_PI => {
+            let value = args.uint(2);
+            locked(pi::wait_requeue(task, word(0), value, word(4), deadline).await)
+        }
+        CMP_REQUEUE_PI => requeue_pi(task, args, scope),
         _ => Err(Errno::ENOSYS.into()),
     }
 }
@@ -61,14 +79,16 @@ fn key(task: &Task, addr: u64, scope: FutexScope) -> Result<kilburn_mm::FutexKey
     mm.futex_key(&task.caller(), kilburn_addr::VirtAddr::new(addr), scope)
 }
 
-/// The moment a wait ends: relative for WAIT, absolute for WAIT_BITSET.
+/// The moment a wait ends: relative for WAIT, absolute for the others, LOCK_PI always by the
+/// real-time clock.
 async fn deadline(
     task: &Rc<Task>,
     args: Args,
     command: u32,
     op: u32,
 ) -> Result<Option<Nanos>, Errno> {
-    if args.raw(3) == 0 {
+    let waits = matches!(command, WAIT | WAIT_BITSET | LOCK_PI | LOCK_PI2 | WAIT_REQUEUE_PI);
+    if args.raw(3) == 0 || !waits {
         return Ok(None);
     }
     let time: Timespec = task.read_struct(args.addr(3)).await?;
@@ -76,7 +96,7 @@ async fn deadline(
     let kernel = task.kernel();
     Ok(Some(if command == WAIT {
         kernel.now().saturating_add(time)
-    } else if op & CLOCK_REALTIME != 0 {
+    } else if op & CLOCK_REALTIME != 0 || command == LOCK_PI {
         ClockId::REALTIME.to_monotonic(kernel, time)
     } else {
         time
@@ -116,9 +136,17 @@ fn requeue(task: &Rc<Task>, args: Args, scope: FutexScope, command: u32) -> SysR
             return Err(Errno::EAGAIN.into());
         }
     }
-    let (woken, moved) = task.kernel().futexes().requeue(from, to, wake as u32, move_on as u32);
     // Linux answers woken plus moved in both cases since 2.6.
-    Ok(u64::from(woken + moved))
+    Ok(task.kernel().futexes().requeue(from, to, wake as u32, move_on as u32)?.into())
+}
+
+fn requeue_pi(task: &Rc<Task>, args: Args, scope: FutexScope) -> SysResult {
+    let (wake, move_on) = (args.int(2), args.raw(3) as i32);
+    if move_on < 0 || args.raw(0) == args.raw(4) || wake != 1 {
+        return Err(Errno::EINVAL.into());
+    }
+    let [from, to] = [0, 4].map(|argument| Word { addr: args.addr(argument), scope });
+    Ok(pi::requeue(task, from, args.uint(5), to, move_on as u32)?.into())
 }
 
 fn wake_op(task: &Rc<Task>, args: Args, scope: FutexScope) -> SysResult {
@@ -127,9 +155,9 @@ fn wake_op(task: &Rc<Task>, args: Args, scope: FutexScope) -> SysResult {
     let mm = task.mm().ok_or(Errno::EFAULT)?;
     let wake_second = WakeOp(args.uint(5)).perform(&mm, task, args.addr(4))?;
     let futexes = task.kernel().futexes();
-    let mut woken = futexes.wake(first, args.int(2).max(1) as u32, MATCH_ANY);
+    let mut woken = futexes.wake(first, args.int(2).max(1) as u32, MATCH_ANY)?;
     if wake_second {
-        woken += futexes.wake(second, (args.raw(3) as i32).max(1) as u32, MATCH_ANY);
+        woken += futexes.wake(second, (args.raw(3) as i32).max(1) as u32, MATCH_ANY)?;
     }
     Ok(woken.into())
 }

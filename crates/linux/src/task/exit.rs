@@ -1,5 +1,6 @@
 //! How a task ends (Linux kernel/exit.c: `do_exit`, `exit_notify`, `forget_original_parent`).
 
+use crate::futex::pi;
 use crate::report::ExitStatus;
 use crate::sched::wait::{Sleep, WaitSet};
 use crate::signal::Signal;
@@ -12,10 +13,6 @@ use kilburn_addr::{Errno, VirtAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// `FUTEX_TID_MASK`, `FUTEX_OWNER_DIED`, `FUTEX_WAITERS` of a robust futex word.
-const TID_MASK: u32 = 0x3fff_ffff;
-const OWNER_DIED: u32 = 0x4000_0000;
-const WAITERS: u32 = 0x8000_0000;
 /// Bit of a wait status: a core was dumped.
 const CORE_FLAG: i32 = 0x80;
 /// Longest robust list that is followed.
@@ -90,6 +87,9 @@ impl Task {
     /// Gives up the address space: exit, and the old one at exec (Linux `mm_release`, `exit_mm`).
     pub(crate) async fn release_memory(self: &Rc<Self>) {
         self.walk_robust_list().await;
+        // From here on nobody waits for this task to release anything.
+        self.left_futexes.set(true);
+        self.kernel().futexes().release_locks_of(self);
         self.clear_tid().await;
         let Some(mm) = self.replace_mm(None) else { return };
         let last_thread = self.group().threads.borrow().len() == 1;
@@ -122,7 +122,7 @@ impl Task {
     }
 
     /// Marks the futexes this thread holds as left by a dead owner (Linux `exit_robust_list`).
-    async fn walk_robust_list(&self) {
+    async fn walk_robust_list(self: &Rc<Self>) {
         let head = self.robust_list.replace(VirtAddr::ZERO);
         if head == VirtAddr::ZERO || self.mm().is_none() {
             return;
@@ -131,49 +131,26 @@ impl Task {
         let _ = self.try_robust_list(head).await;
     }
 
-    async fn try_robust_list(&self, head: VirtAddr) -> Result<(), Errno> {
-        // struct robust_list_head { list.next, futex_offset, list_op_pending }
+    async fn try_robust_list(self: &Rc<Self>, head: VirtAddr) -> Result<(), Errno> {
+        // struct robust_list_head { list.next, futex_offset, list_op_pending }; bit 0 of a link
+        // marks a lock of FUTEX_LOCK_PI.
         let [next, offset, pending]: [u64; 3] = self.read_struct(head).await?;
-        let mut entry = next;
+        let word_of = |link: u64| VirtAddr::new((link & !1).wrapping_add(offset));
+        let mut link = next;
         for _ in 0..ROBUST_LIST_LIMIT {
-            let at = entry & !1;
-            if at == head.get() {
+            if link & !1 == head.get() {
                 break;
             }
-            let following: Result<u64, Errno> = self.read_struct(VirtAddr::new(at)).await;
-            if at != pending & !1 {
-                self.owner_died(at.wrapping_add(offset)).await?;
+            let following: Result<u64, Errno> = self.read_struct(VirtAddr::new(link & !1)).await;
+            if link & !1 != pending & !1 {
+                pi::owner_died(self, word_of(link), link & 1 != 0, pi::Entry::Listed)?;
             }
-            entry = following?;
+            link = following?;
         }
         if pending & !1 != 0 {
-            self.owner_died((pending & !1).wrapping_add(offset)).await?;
+            pi::owner_died(self, word_of(pending), pending & 1 != 0, pi::Entry::Pending)?;
         }
         Ok(())
-    }
-
-    async fn owner_died(&self, word_addr: u64) -> Result<(), Errno> {
-        let addr = VirtAddr::new(word_addr);
-        let mm = self.mm().ok_or(Errno::EFAULT)?;
-        let caller = self.caller();
-        if !word_addr.is_multiple_of(4) {
-            return Err(Errno::EINVAL);
-        }
-        loop {
-            let word = mm.load_u32(&caller, addr).map_err(|_| Errno::EFAULT)?;
-            if word & TID_MASK != self.tid() {
-                return Ok(());
-            }
-            let new = word & WAITERS | OWNER_DIED;
-            let found =
-                mm.compare_exchange_u32(&caller, addr, word, new).map_err(|_| Errno::EFAULT)?;
-            if found == word {
-                if word & WAITERS != 0 {
-                    self.kernel().futexes().wake_at(self, addr, 1);
-                }
-                return Ok(());
-            }
-        }
     }
 
     /// Ends all other threads of the group and waits until they are gone: exec.

@@ -32,7 +32,7 @@ use crate::time::Nanos;
 pub(crate) use creds::{Capability, Creds};
 pub(crate) use group::ThreadGroup;
 use kilburn_addr::VirtAddr;
-use kilburn_mm::{Caller, Rlimits};
+use kilburn_mm::{Caller, FutexKey, Rlimits};
 use kilburn_riscv::Regs;
 pub(crate) use limits::Resource;
 use std::cell::{Cell, RefCell};
@@ -128,6 +128,10 @@ pub(crate) struct Task {
     /// `CLONE_CHILD_CLEARTID`: zeroed and woken at exit.
     pub(crate) clear_child_tid: Cell<VirtAddr>,
     pub(crate) robust_list: Cell<VirtAddr>,
+    /// The lock it waits to own.
+    pub(crate) pi_blocked_on: Cell<Option<FutexKey>>,
+    /// It ends and has passed its locks on: who waits for it waits in vain.
+    pub(crate) left_futexes: Cell<bool>,
     pub(crate) rseq: Cell<Option<rseq::Registration>>,
     /// The program file (Linux `mm->exe_file`).
     pub(crate) exe: RefCell<Option<Rc<ExecFile>>>,
@@ -202,6 +206,8 @@ impl Task {
             exiting: Cell::new(None),
             clear_child_tid: Cell::new(VirtAddr::ZERO),
             robust_list: Cell::new(VirtAddr::ZERO),
+            pi_blocked_on: Cell::new(None),
+            left_futexes: Cell::new(false),
             rseq: Cell::new(None),
             exe: RefCell::new(None),
             vdso: Cell::new(VirtAddr::ZERO),
