@@ -350,8 +350,17 @@ async fn sys_prctl(task: &Rc<Task>, args: Args) -> SysResult {
         }
         option::GET_DUMPABLE => return Ok(group.dumpable.get().into()),
         option::SET_DUMPABLE if a <= 1 => group.dumpable.set(a as u32),
-        option::GET_KEEPCAPS | option::GET_TIMING | option::GET_SECCOMP => return Ok(0),
-        option::SET_KEEPCAPS if a == 0 => (),
+        option::GET_TIMING | option::GET_SECCOMP => return Ok(0),
+        option::GET_KEEPCAPS => return Ok(task.creds().is_secure(SECBIT_KEEP_CAPS).into()),
+        option::SET_KEEPCAPS if a <= 1 => {
+            let old = task.creds();
+            if old.is_secure(SECBIT_KEEP_CAPS_LOCKED) {
+                return Err(Errno::EPERM.into());
+            }
+            let keep = if a == 1 { SECBIT_KEEP_CAPS } else { 0 };
+            let securebits = old.securebits & !SECBIT_KEEP_CAPS | keep;
+            task.set_creds(Creds { securebits, ..Creds::clone(&old) });
+        }
         option::SET_TIMING if a == 0 => (),
         option::SET_NAME => {
             let mut name = task.read_cstr_prefix(args.addr(1), 15).await?;

@@ -34,6 +34,16 @@ pub(crate) enum Capability {
 /// All 41 capabilities of Linux 6.18.
 pub(crate) const CAP_ALL: u64 = (1 << 41) - 1;
 
+/// `SECBIT_NOROOT`: to exec as root gives no capabilities (include/uapi/linux/securebits.h; the bit
+/// above each locks it).
+const SECBIT_NOROOT: u32 = 1;
+/// `SECBIT_NO_SETUID_FIXUP`: a change of user ids leaves capabilities as they are.
+const SECBIT_NO_SETUID_FIXUP: u32 = 1 << 2;
+/// `SECBIT_KEEP_CAPS`: who stops being root keeps what is permitted, until the next exec.
+pub(crate) const SECBIT_KEEP_CAPS: u32 = 1 << 4;
+/// `SECBIT_KEEP_CAPS_LOCKED`
+pub(crate) const SECBIT_KEEP_CAPS_LOCKED: u32 = 1 << 5;
+
 /// Credentials; replaced as a whole, so a holder sees one consistent state.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Creds {
@@ -87,10 +97,18 @@ impl Creds {
     /// Capabilities after exec of a file without any of its own (Linux security/commoncap.c:
     /// `cap_bprm_creds_from_file`): root gets all it may, others keep the ambient ones.
     pub(crate) fn recompute_caps_for_exec(&mut self) {
-        let root = self.uid == 0 || self.euid == 0;
+        let special = !self.is_secure(SECBIT_NOROOT);
+        let root = special && (self.uid == 0 || self.euid == 0);
         self.cap_permitted =
             if root { self.cap_bounding | self.cap_inheritable } else { self.cap_ambient };
-        self.cap_effective = if self.euid == 0 { self.cap_permitted } else { self.cap_ambient };
+        self.cap_effective =
+            if special && self.euid == 0 { self.cap_permitted } else { self.cap_ambient };
+        self.securebits &= !SECBIT_KEEP_CAPS;
+    }
+
+    /// Whether a security bit is set.
+    pub(crate) fn is_secure(&self, bit: u32) -> bool {
+        self.securebits & bit != 0
     }
 
     /// Whether `group` is the file-system group or a supplementary one (Linux `in_group_p`).
@@ -100,13 +118,19 @@ impl Creds {
 }
 
 impl Creds {
-    /// Capabilities follow the user ids (Linux security/commoncap.c: `cap_emulate_setxuid`).
+    /// Capabilities follow the user ids, unless the security bits say otherwise (Linux
+    /// security/commoncap.c: `cap_task_fix_setuid`, `cap_emulate_setxuid`).
     pub(crate) fn fix_caps_after_setuid(&mut self, old: &Self) {
+        if self.is_secure(SECBIT_NO_SETUID_FIXUP) {
+            return;
+        }
         let was_root = [old.uid, old.euid, old.suid].contains(&0);
         let is_root = [self.uid, self.euid, self.suid].contains(&0);
         if was_root && !is_root {
-            self.cap_permitted = 0;
-            self.cap_effective = 0;
+            if !self.is_secure(SECBIT_KEEP_CAPS) {
+                self.cap_permitted = 0;
+                self.cap_effective = 0;
+            }
             self.cap_ambient = 0;
         }
         if old.euid == 0 && self.euid != 0 {
