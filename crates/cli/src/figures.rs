@@ -26,6 +26,7 @@ pub(crate) struct Figures {
     exit: Exit,
     instructions: u64,
     context_switches: u64,
+    address_spaces: AddressSpaces,
     virtual_seconds: f64,
     faults: Faults,
     frames: Frames,
@@ -35,6 +36,14 @@ pub(crate) struct Figures {
     syscalls: Vec<Syscall>,
     processes: Vec<Process>,
     host: Host,
+}
+
+#[derive(Serialize, Debug)]
+struct AddressSpaces {
+    switches: u64,
+    lazy: u64,
+    lazy_kept: u64,
+    outlived: u64,
 }
 
 #[derive(Serialize, Debug)]
@@ -162,6 +171,12 @@ impl Figures {
             exit: report.status.into(),
             instructions: stats.instructions,
             context_switches: stats.context_switches,
+            address_spaces: AddressSpaces {
+                switches: stats.spaces.switches,
+                lazy: stats.spaces.lazy,
+                lazy_kept: stats.spaces.lazy_kept,
+                outlived: stats.spaces.outlived,
+            },
             virtual_seconds: stats.virtual_ns as f64 / 1e9,
             faults: stats.faults.into(),
             frames: Frames {

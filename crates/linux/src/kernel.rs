@@ -497,5 +497,6 @@ impl Kernel {
             drop(group.children.take());
         }
         drop(self.init.children.take());
+        self.cpus.leave_tables();
     }
 }

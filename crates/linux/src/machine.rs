@@ -167,6 +167,7 @@ fn report(kernel: Rc<Kernel>, status: ExitStatus, deadlock: Option<String>) -> E
     let mut stats = Stats {
         instructions: sum(&kernel, |stats| stats.instructions),
         context_switches: counters.context_switches.get(),
+        spaces: kernel.cpus.space_stats(),
         virtual_ns: kernel.now(),
         faults: *counters.faults.borrow(),
         frames: FrameStats::default(),

@@ -41,6 +41,8 @@ pub struct Stats {
     pub instructions: u64,
     /// Context switches between tasks.
     pub context_switches: u64,
+    /// Changes of address space that came with them.
+    pub spaces: SpaceStats,
     /// Virtual time at the end, in nanoseconds since the start.
     pub virtual_ns: u64,
     /// Page faults by what resolved them.
@@ -57,6 +59,20 @@ pub struct Stats {
     pub syscalls: Vec<SyscallStats>,
     /// Every process at its end, in the order they ended.
     pub processes: Vec<ProcessStats>,
+}
+
+/// What harts did about address spaces when they turned to something else.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SpaceStats {
+    /// Turned to another address space (Linux `switch_mm`).
+    pub switches: u64,
+    /// Turned to a kernel thread, or idled, and stayed on the address space before (Linux
+    /// `enter_lazy_tlb`).
+    pub lazy: u64,
+    /// Of these, how often the same address space came next, and nothing had to be switched.
+    pub lazy_kept: u64,
+    /// Left an address space whose last user had ended meanwhile.
+    pub outlived: u64,
 }
 
 /// Page faults by cause. `total` is the number of page-fault traps; the causes add up to it.

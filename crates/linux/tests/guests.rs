@@ -4,6 +4,7 @@
 //! compiler, printed on Debian's riscv64 kernel 6.12. Without a cross compiler the tests say so
 //! and prove nothing.
 
+use kilburn_linux::report::SpaceStats;
 use kilburn_linux::{
     Aslr, ExitReport, ExitStatus, InitialFile, Machine, MachineConfig, RealTime, ReclaimConfig,
     RootConfig, StdioConfig, TimeConfig,
@@ -79,6 +80,16 @@ fn check(name: &str) {
         assert_eq!(String::from_utf8_lossy(&report.stdout), expected, "{harts} harts; {stderr}");
         assert_eq!(report.status, ExitStatus::Exited(0), "{harts} harts; {stderr}");
     }
+}
+
+#[test]
+fn an_idle_hart_stays_on_the_tables_of_who_slept_or_ended() {
+    let Some(elf) = compile("lazy", &[]) else { return };
+    let report = run(MachineConfig { harts: 1, ..config(elf) });
+    assert_eq!(report.status, ExitStatus::Exited(0));
+    // To the first program, to its child, back. The child ended while the hart idled.
+    let expected = SpaceStats { switches: 3, lazy: 5, lazy_kept: 4, outlived: 1 };
+    assert_eq!(report.stats.spaces, expected);
 }
 
 #[test]

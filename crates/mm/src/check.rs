@@ -90,6 +90,9 @@ impl<H: Host> Memory<H> {
             mm.check_areas(&mut walk)?;
             mm.check_tables(&mut walk)?;
         }
+        for root in self.lazy_roots.lock().iter() {
+            walk.frames.entry(*root).or_default().held += 1;
+        }
         for (_, mapping) in self.all_mappings() {
             mapping.check_pages(&mut walk)?;
         }

@@ -48,7 +48,7 @@
 //!       table_lock         Mm::table_lock: entries of tables. fork: the parent's, then the child's
 //!         |
 //!         pages            AddressSpace::pages: the page tree. Nothing is allocated under it
-//!         registry         Memory::mappings, Memory::asids, the numbers of AnonVmas, of areas of
+//!         registry         Memory::mappings, Memory::asids, lazy_roots, the numbers of AnonVmas, of areas of
 //!         |                swap, and of address spaces in swap
 //!         |  userfaults    Mm::userfaults, then Userfaultfd::waiting
 //!         swap slots       Active::slots: the swap map and cache of one area
@@ -96,6 +96,7 @@ pub mod memory;
 pub mod mm;
 pub mod ops;
 pub mod page_cache;
+pub mod pgd;
 pub mod policy;
 pub mod procfs;
 mod pte;
@@ -127,6 +128,7 @@ pub use layout::{Arch, Direction, Layout};
 pub use mappable::{DeviceFault, FileIdentity, Mappable, MappedFile};
 pub use memory::{Memory, MemoryCounts};
 pub use mm::Mm;
+pub use pgd::Pgd;
 pub use ops::mmap::{FileForMap, MmapRequest};
 pub use ops::process_madvise::Advised;
 pub use ops::shm::{Occupied, Reserve};

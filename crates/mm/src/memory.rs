@@ -14,7 +14,7 @@ use crate::page_cache::AddressSpace;
 use crate::reclaim::{Reclaim, VmEvents};
 use crate::swap::Swap;
 use crate::sysctl::Tunables;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
@@ -37,6 +37,8 @@ pub struct Memory<H: Host> {
     /// Pages promised (Linux `vm_committed_as`).
     pub(crate) committed: AtomicI64,
     pub(crate) asids: Mutex<H::RawMutex, AsidPool>,
+    /// Root tables whose address space is gone ([`crate::Pgd`]).
+    pub(crate) lazy_roots: Mutex<H::RawMutex, BTreeSet<Pfn>>,
     /// Page caches by number, to reach a frame's owner from its metadata.
     mappings: Mutex<H::RawMutex, BTreeMap<u32, Weak<AddressSpace<H>>>>,
     /// Owners of anonymous pages by number.
@@ -70,6 +72,8 @@ pub struct MemoryCounts {
     pub peak_used: u64,
     /// Frames that hold page tables.
     pub page_tables: u64,
+    /// Of these, root tables whose address space is gone while somebody still holds them.
+    pub lazy_roots: u64,
     /// Frames of anonymous memory.
     pub anon: u64,
     /// Frames of the page cache, shared memory included (meminfo `Cached`).
@@ -144,6 +148,7 @@ impl<H: Host> Memory<H> {
             uses,
             committed: AtomicI64::new(0),
             asids: Mutex::new(AsidPool::default()),
+            lazy_roots: Mutex::new(BTreeSet::new()),
             mappings: Mutex::new(BTreeMap::new()),
             next_mm: AtomicU64::new(1),
             next_mapping: AtomicU32::new(1),
@@ -174,6 +179,7 @@ impl<H: Host> Memory<H> {
             free: self.frames.free(),
             peak_used: self.frames.peak_used(),
             page_tables: get(&self.uses.tables),
+            lazy_roots: self.lazy_roots.lock().len() as u64,
             anon: get(&self.uses.anon),
             cached: get(&self.uses.file) + shmem,
             shmem,

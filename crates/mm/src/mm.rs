@@ -15,6 +15,7 @@ use crate::frames::FrameState;
 use crate::host::{FlushReason, FlushScope, Host, TlbFlush};
 use crate::layout::Layout;
 use crate::memory::Memory;
+use crate::pgd::Pgd;
 use crate::userfault::Userfaultfd;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -25,14 +26,13 @@ use kilburn_paging::{Entry, Format, Leaf, PhysMem, TableSource, Tables};
 use lock_api::{Mutex, RwLock};
 
 /// An address space: areas, tables, counts. Dropping the last `Arc` is exit_mmap: everything is
-/// unmapped and every frame given back.
+/// unmapped and every frame given back, the root table as soon as nobody holds its [`Pgd`].
 pub struct Mm<H: Host> {
     this: Weak<Self>,
     memory: Arc<Memory<H>>,
     layout: Layout,
     id: u64,
-    asid: u16,
-    root: Pfn,
+    pgd: Arc<Pgd<H>>,
     pub(crate) state: RwLock<H::RawRwLock, State<H>>,
     table_lock: Mutex<H::RawMutex, ()>,
     pub(crate) rss: Rss,
@@ -96,8 +96,7 @@ impl<H: Host> Mm<H> {
             memory: memory.clone(),
             layout,
             id: memory.next_mm_id(),
-            asid,
-            root,
+            pgd: Pgd::new(memory.clone(), root, asid),
             state: RwLock::new(state),
             table_lock: Mutex::new(()),
             rss: Rss::default(),
@@ -125,13 +124,19 @@ impl<H: Host> Mm<H> {
     /// Frame of the root table.
     #[inline]
     pub fn root(&self) -> Pfn {
-        self.root
+        self.pgd.root()
+    }
+
+    /// Root table and tag, for who stays on the tables without using the address space.
+    #[inline]
+    pub fn pgd(&self) -> &Arc<Pgd<H>> {
+        &self.pgd
     }
 
     /// The tag of its TLB entries; no other living address space has it.
     #[inline]
     pub fn asid(&self) -> u16 {
-        self.asid
+        self.pgd.asid()
     }
 
     /// A number no other address space of the machine ever has.
@@ -172,14 +177,14 @@ impl<H: Host> Mm<H> {
     /// entry may change any moment.
     #[inline]
     pub(crate) fn tables(&self) -> HostTables<'_, H> {
-        Tables::new(self.mem(), self.format(), self.root)
+        Tables::new(self.mem(), self.format(), self.root())
     }
 
     /// The tables, locked.
     #[inline]
     pub(crate) fn lock_tables(&self) -> TableGuard<'_, H> {
         TableGuard {
-            tables: Tables::new(self.mem(), self.format(), self.root),
+            tables: Tables::new(self.mem(), self.format(), self.root()),
             mm: self,
             _lock: self.table_lock.lock(),
         }
@@ -188,7 +193,7 @@ impl<H: Host> Mm<H> {
     /// As [`Self::lock_tables`], unless somebody has them locked.
     pub(crate) fn try_lock_tables(&self) -> Option<TableGuard<'_, H>> {
         Some(TableGuard {
-            tables: Tables::new(self.mem(), self.format(), self.root),
+            tables: Tables::new(self.mem(), self.format(), self.root()),
             mm: self,
             _lock: self.table_lock.try_lock()?,
         })
@@ -197,7 +202,7 @@ impl<H: Host> Mm<H> {
     /// Makes TLBs forget the pages of `range`.
     pub(crate) fn flush(&self, range: AddrRange, reason: FlushReason) {
         let what = FlushScope::Range(range);
-        self.memory.host().flush_tlb(&TlbFlush { asid: self.asid, what, reason });
+        self.memory.host().flush_tlb(&TlbFlush { asid: self.asid(), what, reason });
     }
 
     /// Makes TLBs forget the page at `va`.
@@ -210,7 +215,7 @@ impl<H: Host> Mm<H> {
     /// Makes TLBs forget the whole address space.
     pub(crate) fn flush_all(&self, reason: FlushReason) {
         let what = FlushScope::All;
-        self.memory.host().flush_tlb(&TlbFlush { asid: self.asid, what, reason });
+        self.memory.host().flush_tlb(&TlbFlush { asid: self.asid(), what, reason });
     }
 }
 
@@ -238,7 +243,7 @@ impl<H: Host> TableGuard<'_, H> {
     #[inline]
     pub(crate) fn set_leaf(&self, at: kilburn_addr::PhysAddr, va: VirtAddr, leaf: Leaf) {
         self.set(at, Entry::Leaf(leaf));
-        self.mm.memory.host().pte_set(self.mm.asid, va, leaf);
+        self.mm.memory.host().pte_set(self.mm.asid(), va, leaf);
     }
 
     /// A copied entry has its page in swap.
@@ -305,13 +310,13 @@ impl<H: Host> Drop for Mm<H> {
             self.memory.swap.mms.lock().remove(&self.id);
         }
         self.flush_all(FlushReason::Exit);
-        self.memory.put(self.root);
-        self.memory.asids.lock().give(self.asid);
+        // Until the last who holds the root table lets go of it, which mostly is right now.
+        self.memory.lazy_roots.lock().insert(self.root());
     }
 }
 
 impl<H: Host> fmt::Debug for Mm<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mm").field("id", &self.id).field("asid", &self.asid).finish_non_exhaustive()
+        f.debug_struct("Mm").field("id", &self.id).field("asid", &self.asid()).finish_non_exhaustive()
     }
 }

@@ -158,6 +158,9 @@ fn translation(out: &mut String, figures: &Figures) {
     row(out, "TLB flushes", tlb.flushes, "");
     row(out, "instructions", figures.instructions, "");
     row(out, "context switches", figures.context_switches, "");
+    let spaces = &figures.address_spaces;
+    let note = format!("and {} times none, as the kernel's own work borrows", spaces.lazy_kept);
+    row(out, "address-space switches", spaces.switches, &note);
     let _ = writeln!(out, "  {:<NAME$}{:>NUMBER$.6}  s", "virtual time", figures.virtual_seconds);
 }
 

@@ -4,14 +4,21 @@
 //! each) and with what the kernel charges. The scheduler always goes on with the hart that is
 //! furthest behind, so the harts advance together, in an order that depends on nothing but the
 //! run itself. What tasks see as time never goes back: [`Cpus::now`] is the highest moment shown.
+//!
+//! A hart that turns to work of the kernel's own, or to nothing, stays on the tables of the task
+//! before (Linux `active_mm`, `enter_lazy_tlb`): if that task is next again nothing was switched, and
+//! if it ends meanwhile its root table stays until the hart leaves it.
 
+use crate::host::{MachineHost, Mm};
 use crate::kernel::Kernel;
+use crate::report::SpaceStats;
 use crate::task::{Task, add};
 use crate::time::Nanos;
 use crate::watch::Area;
-use kilburn_mm::{FlushReason, FlushScope, TlbFlush};
+use kilburn_mm::{FlushReason, FlushScope, Pgd, TlbFlush};
 use kilburn_riscv::{Cause, Flush, Hart, HartStats, Space, TimeSource, Translator, Trap};
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 /// Instructions a task runs before another gets the hart: 50 us of virtual time.
 const SLICE: u64 = 50_000;
@@ -24,6 +31,10 @@ struct Cpu {
     /// The task that ran on it last.
     last: Cell<u32>,
     busy: Cell<Nanos>,
+    /// The tables it is on; `None` only before its first task.
+    active: RefCell<Option<Arc<Pgd<MachineHost>>>>,
+    /// Nobody uses the address space it is on.
+    lazy: Cell<bool>,
 }
 
 /// All harts of the machine.
@@ -34,6 +45,7 @@ pub(crate) struct Cpus {
     slice_left: Cell<u64>,
     shown: Cell<Nanos>,
     idle: Cell<Nanos>,
+    switches: Cell<SpaceStats>,
 }
 
 impl Cpus {
@@ -46,6 +58,8 @@ impl Cpus {
                 time: Cell::new(0),
                 last: Cell::new(0),
                 busy: Cell::new(0),
+                active: RefCell::default(),
+                lazy: Cell::new(false),
             })
             .collect();
         Self {
@@ -54,6 +68,7 @@ impl Cpus {
             slice_left: Cell::new(0),
             shown: Cell::new(0),
             idle: Cell::new(0),
+            switches: Cell::default(),
         }
     }
 
@@ -127,6 +142,46 @@ impl Cpus {
         }
     }
 
+    /// Puts the running hart on the tables of `mm` (Linux `switch_mm`).
+    pub(crate) fn switch_mm(&self, mm: &Mm) {
+        let cpu = &self.cpus[self.current.get()];
+        let was_lazy = cpu.lazy.replace(false);
+        let stays = cpu.active.borrow().as_ref().is_some_and(|pgd| Arc::ptr_eq(pgd, mm.pgd()));
+        if stays && !was_lazy {
+            return;
+        }
+        let mut stats = self.switches.get();
+        if stays {
+            stats.lazy_kept += 1;
+        } else {
+            stats.switches += 1;
+            let left = cpu.active.replace(Some(Arc::clone(mm.pgd())));
+            stats.outlived += u64::from(left.is_some_and(|pgd| pgd.is_lazy()));
+        }
+        self.switches.set(stats);
+    }
+
+    /// The running hart turns to a kernel thread, or idles, on the tables it is on.
+    pub(crate) fn enter_lazy_tlb(&self) {
+        let cpu = &self.cpus[self.current.get()];
+        if cpu.active.borrow().is_some() && !cpu.lazy.replace(true) {
+            let stats = self.switches.get();
+            self.switches.set(SpaceStats { lazy: stats.lazy + 1, ..stats });
+        }
+    }
+
+    /// No hart is on any tables any more: the machine ends.
+    pub(crate) fn leave_tables(&self) {
+        for cpu in &self.cpus {
+            drop(cpu.active.take());
+        }
+    }
+
+    /// Changes of address space.
+    pub(crate) fn space_stats(&self) -> SpaceStats {
+        self.switches.get()
+    }
+
     fn pass(&self, time: Nanos) {
         let cpu = &self.cpus[self.current.get()];
         cpu.time.set(cpu.time.get() + time);
@@ -156,7 +211,11 @@ impl Kernel {
         if let Some(timer) = self.timers().next() {
             budget = budget.min(timer.saturating_sub(cpu.time.get()));
         }
-        let Some((root, asid)) = task.with_mm(|mm| (mm.root(), mm.asid())) else {
+        let Some((root, asid)) = task.with_mm(|mm| {
+            // After exec it is another one than when the hart turned to the task.
+            self.cpus.switch_mm(mm);
+            (mm.root(), mm.asid())
+        }) else {
             unreachable!("a task in user mode has an address space");
         };
         self.tell_watch(task, asid);

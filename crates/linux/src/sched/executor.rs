@@ -70,6 +70,8 @@ impl Kernel {
             let switches = &self.counters.context_switches;
             switches.set(switches.get() + 1);
         }
+        // One that has given up its address space goes on where the hart is.
+        task.with_mm(|mm| self.cpus.switch_mm(mm));
         self.set_current(task);
         let mut context = Context::from_waker(Waker::noop());
         if coroutine.as_mut().poll(&mut context).is_pending() {
@@ -81,6 +83,7 @@ impl Kernel {
     /// No task can run: waits for the host's input or lets time pass to the next timer. Answers
     /// whether there was anything to wait for.
     fn wait_for_something(&self) -> bool {
+        self.cpus.enter_lazy_tlb();
         let next = self.timers().next();
         if self.vfs().waits_for_host() {
             // What comes in decides: not how long the host takes. A person at a terminal is

@@ -2,6 +2,7 @@
 
 use crate::signal::Signal;
 use crate::syscall::{Args, Entry, Support, SysResult, now, waits};
+use crate::task::creds::{SECBIT_KEEP_CAPS, SECBIT_KEEP_CAPS_LOCKED};
 use crate::task::limits::Limit;
 use crate::task::{Capability, Creds, Resource, Task};
 use crate::time::SECOND;
