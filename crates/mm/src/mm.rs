@@ -317,6 +317,9 @@ impl<H: Host> Drop for Mm<H> {
 
 impl<H: Host> fmt::Debug for Mm<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mm").field("id", &self.id).field("asid", &self.asid()).finish_non_exhaustive()
+        f.debug_struct("Mm")
+            .field("id", &self.id)
+            .field("asid", &self.asid())
+            .finish_non_exhaustive()
     }
 }

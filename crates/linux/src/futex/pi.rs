@@ -229,11 +229,7 @@ pub(crate) async fn lock(task: &Rc<Task>, word: Word, patience: Patience) -> Res
 }
 
 /// Sleeps until the waiter's fate is decided (`None`), or something else ends the wait.
-async fn sleep(
-    task: &Rc<Task>,
-    standing: &Standing<'_>,
-    deadline: Option<Nanos>,
-) -> Option<Wake> {
+async fn sleep(task: &Rc<Task>, standing: &Standing<'_>, deadline: Option<Nanos>) -> Option<Wake> {
     let decided = || standing.waiter.fate.get() != Fate::Waits;
     let end = WaitSet::new(task).wait_until(Sleep::Interruptible, deadline, decided).await;
     (!decided()).then_some(end)
