@@ -1,9 +1,10 @@
 //! The command line, as clap reads it.
 
+use crate::inject::InjectArg;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kilburn_mm::policy::Builtin;
 use kilburn_paging::Sv;
-use kilburn_swap::{AreaSpec, Inject};
+use kilburn_swap::AreaSpec;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -78,8 +79,11 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_size)]
     pub(crate) memory: u64,
 
-    /// Where pages go when RAM is short: lz4:SIZE, zstd:SIZE (compressed memory) or file:PATH:SIZE;
-    /// then ,prio=N (higher is filled first) or ,encrypt. May be repeated
+    /// Where pages go when RAM is short: lz4:SIZE, zstd:SIZE (compressed memory), file:PATH:SIZE or
+    /// remote:URL:SIZE; then ,prio=N (higher is filled first) or ,encrypt. May be repeated
+    ///
+    /// A URL is memory:///, fs:///DIR, redis://HOST:PORT, webdav+http://HOST:PORT/DIR or, if built
+    /// with the feature `cloud`, s3://BUCKET/DIR?region=R and others (docs/pressure.md).
     #[arg(long, value_name = "AREA", value_parser = parse_as::<AreaSpec>)]
     pub(crate) swap: Vec<AreaSpec>,
 
@@ -87,10 +91,13 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "NAME", default_value = "two-list", value_parser = parse_as::<Builtin>)]
     pub(crate) policy: Builtin,
 
-    /// Let swap fail on purpose, drawn from --seed: NAME=PROBABILITY of eio, enospc, short, torn,
-    /// delay, or gone=N (after N transfers), separated by commas
-    #[arg(long, value_name = "FAULTS", value_parser = parse_as::<Inject>)]
-    pub(crate) inject: Option<Inject>,
+    /// Let swap, or with file: the files below --root, fail on purpose, drawn from --seed:
+    /// NAME=PROBABILITY of eio, enospc, short, torn, delay, or gone=N (after N transfers), separated
+    /// by commas. May be given for both
+    ///
+    /// Examples: eio=0.001,torn=0.0005 file:enospc=0.1,under=/var (only files below /var).
+    #[arg(long, value_name = "FAULTS", value_parser = parse_as::<InjectArg>)]
+    pub(crate) inject: Vec<InjectArg>,
 
     /// Paging mode: levels of the page tables
     #[arg(long, value_enum, default_value_t = Paging::Sv39)]

@@ -335,6 +335,7 @@ mod tests {
             control: None,
             time: kilburn_linux::TimeConfig::Virtual,
             reclaim: kilburn_linux::ReclaimConfig::default(),
+            file_faults: None,
             memory_bytes: 64 << 20,
             paging: Sv::SV39,
             harts: 1,

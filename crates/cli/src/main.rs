@@ -4,6 +4,7 @@
 //! - [`fidelity`]: asks the kernel underneath whether our memory manager does as it does.
 //! - [`run`]: one guest program and what it starts, on a machine of its own. [`figures`]: what
 //!   `--stats` prints about it.
+//! - [`inject`]: what `--inject` takes.
 //! - [`observe`]: looks at machines that run, through their [`control`] sockets.
 //! - [`policies`]: page replacement policies compared.
 //! - [`translate`], [`exercise`], [`tables`]: address translation explained, asked for, and its cost.
@@ -19,6 +20,7 @@ mod exercise;
 mod failure;
 mod fidelity;
 mod figures;
+mod inject;
 mod observe;
 mod policies;
 mod rootfs;

@@ -4,6 +4,7 @@ use crate::args::{RunArgs, StatsForm};
 use crate::control;
 use crate::failure::Failure;
 use crate::figures::{Figures, HostTime};
+use crate::inject::InjectArg;
 use crate::timed::Timed;
 use kilburn_linux::{
     Aslr, Control, ExitReport, ExitStatus, InitialFile, Machine, MachineConfig, MachineError,
@@ -142,8 +143,9 @@ fn configure(arguments: &RunArgs) -> Result<MachineConfig, Failure> {
         reclaim: ReclaimConfig {
             policy: arguments.policy,
             swap: arguments.swap.clone(),
-            inject: arguments.inject,
+            inject: arguments.inject.iter().find_map(InjectArg::of_swap),
         },
+        file_faults: arguments.inject.iter().find_map(InjectArg::of_files),
     })
 }
 

@@ -44,6 +44,8 @@ pub struct MachineConfig {
     pub stdio: StdioConfig,
     /// What happens when memory is short.
     pub reclaim: ReclaimConfig,
+    /// Faults of the files below a host root, drawn from the seed.
+    pub file_faults: Option<FileFaults>,
     /// Where system calls and signals are told as they happen; `None`: nowhere.
     pub strace: Option<TraceSink>,
     /// The way in for who looks at the machine while it runs.
@@ -87,6 +89,15 @@ impl Default for ReclaimConfig {
     fn default() -> Self {
         Self { policy: Builtin::TwoList, swap: Vec::new(), inject: None }
     }
+}
+
+/// Files that fail on purpose.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FileFaults {
+    /// What happens to their reads and writes.
+    pub inject: Inject,
+    /// Only to files below this guest path.
+    pub under: PathBuf,
 }
 
 /// Address space layout randomisation.

@@ -41,8 +41,8 @@ mod user;
 mod watch;
 
 pub use config::{
-    Aslr, InitialFile, MachineConfig, MachineError, ReclaimConfig, RootConfig, StdioConfig,
-    TraceSink,
+    Aslr, FileFaults, InitialFile, MachineConfig, MachineError, ReclaimConfig, RootConfig,
+    StdioConfig, TraceSink,
 };
 pub use control::{Answer, Control, ProcessInfo, Question, Snapshot};
 use errno_text::errno_text;

@@ -49,6 +49,7 @@ fn config(elf: Vec<u8>) -> MachineConfig {
         control: None,
         time: TimeConfig::Virtual,
         reclaim: ReclaimConfig::default(),
+        file_faults: None,
         memory_bytes: 128 << 20,
         paging: Sv::SV57,
         harts: 2,

@@ -58,6 +58,7 @@ fn a_hostile_guest_stays_in_its_root_and_leaves_nothing_open() {
             cwd: b"/".to_vec(),
             stdio: StdioConfig::Captured { stdin: Vec::new() },
             reclaim: ReclaimConfig::default(),
+            file_faults: None,
             strace: None,
             control: None,
             time: TimeConfig::Virtual,

@@ -131,7 +131,7 @@ pub use mm::Mm;
 pub use ops::mmap::{FileForMap, MmapRequest};
 pub use ops::process_madvise::Advised;
 pub use ops::shm::{Occupied, Reserve};
-pub use page_cache::{AddressSpace, BackingStore};
+pub use page_cache::{AddressSpace, BackingStore, ErrorCursor};
 pub use pgd::Pgd;
 pub use procfs::{ClearRefs, MmStatus, ShowFrames, Statm, Usage};
 pub use ram::BoxedRam;

@@ -4,7 +4,7 @@
 //! (Linux `struct file` and `struct vm_operations_struct`). Neighbours: [`crate::AddressSpace`] is
 //! the page cache most files answer with.
 
-use crate::{AddressSpace, Host};
+use crate::{AddressSpace, ErrorCursor, Host};
 use alloc::string::String;
 use alloc::sync::Arc;
 use kilburn_addr::{Access, AddrRange, Errno, Pfn, VmFlags};
@@ -17,6 +17,11 @@ pub trait MappedFile<H: Host>: Send + Sync {
     /// Operations of a mapping that supplies its pages itself, or that wants to be told of the
     /// areas that map it. With a [`Self::mapping`] the pages come from there.
     fn ops(&self) -> Option<&dyn Mappable<H>> {
+        None
+    }
+
+    /// What the open file was told of failed write-back, for msync to tell it more.
+    fn error_cursor(&self) -> Option<&ErrorCursor> {
         None
     }
 

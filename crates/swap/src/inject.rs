@@ -79,20 +79,31 @@ impl FromStr for Inject {
     }
 }
 
-/// An area that fails as [`Inject`] says.
-pub struct Injected<A> {
-    area: A,
+/// What becomes of a write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WriteFault {
+    /// It is as it should be.
+    None,
+    /// Nothing is written.
+    Fails(Errno),
+    /// So many bytes are written, and the answer is `EIO`.
+    Short(usize),
+    /// So many bytes are written, and nobody is told.
+    Torn(usize),
+}
+
+/// Draws the faults of one store: what each transfer suffers.
+pub struct Faults {
     inject: Inject,
     rng: Mutex<ChaCha8Rng>,
     transfers: AtomicU64,
     delayed_ns: AtomicU64,
 }
 
-impl<A: SwapArea> Injected<A> {
-    /// Lets `area` fail, as drawn from `seed`.
-    pub fn new(area: A, inject: Inject, seed: u64) -> Self {
+impl Faults {
+    /// Faults as drawn from `seed`.
+    pub fn new(inject: Inject, seed: u64) -> Self {
         Self {
-            area,
             inject,
             rng: Mutex::new(ChaCha8Rng::seed_from_u64(seed)),
             transfers: AtomicU64::new(0),
@@ -104,8 +115,11 @@ impl<A: SwapArea> Injected<A> {
         probability > 0 && self.rng.lock().next_u32() % WHOLE < probability
     }
 
-    /// What every transfer may suffer.
-    fn begin(&self) -> Result<(), Errno> {
+    /// What a transfer suffers that stores nothing.
+    ///
+    /// # Errors
+    /// `EIO`.
+    pub fn on_read(&self) -> Result<(), Errno> {
         let number = self.transfers.fetch_add(1, Ordering::Relaxed);
         if self.happens(self.inject.delay) {
             self.delayed_ns.fetch_add(DELAY_NS, Ordering::Relaxed);
@@ -114,9 +128,42 @@ impl<A: SwapArea> Injected<A> {
         if gone || self.happens(self.inject.eio) { Err(Errno::EIO) } else { Ok(()) }
     }
 
+    /// What a write of `len` bytes suffers.
+    pub fn on_write(&self, len: usize) -> WriteFault {
+        let part = || self.rng.lock().next_u32() as usize % len.max(1);
+        if let Err(errno) = self.on_read() {
+            WriteFault::Fails(errno)
+        } else if self.happens(self.inject.enospc) {
+            WriteFault::Fails(Errno::ENOSPC)
+        } else if self.happens(self.inject.short) {
+            WriteFault::Short(part())
+        } else if self.happens(self.inject.torn) {
+            WriteFault::Torn(part())
+        } else {
+            WriteFault::None
+        }
+    }
+
+    /// Delays since this was last asked, in nanoseconds.
+    pub fn take_wait_ns(&self) -> u64 {
+        self.delayed_ns.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// An area that fails as [`Inject`] says.
+pub struct Injected<A> {
+    area: A,
+    faults: Faults,
+}
+
+impl<A: SwapArea> Injected<A> {
+    /// Lets `area` fail, as drawn from `seed`.
+    pub fn new(area: A, inject: Inject, seed: u64) -> Self {
+        Self { area, faults: Faults::new(inject, seed) }
+    }
+
     /// Stores the first part of a page over zeros.
-    fn write_part(&self, slot: u32, from: &[u8; PAGE]) {
-        let len = self.rng.lock().next_u32() as usize % PAGE;
+    fn write_part(&self, slot: u32, from: &[u8; PAGE], len: usize) {
         let mut page = [0; PAGE];
         page[..len].copy_from_slice(&from[..len]);
         // Whatever comes of it: the slot is spoilt.
@@ -130,24 +177,23 @@ impl<A: SwapArea> SwapArea for Injected<A> {
     }
 
     fn read(&self, slot: u32, into: &mut [u8; PAGE]) -> Result<(), Errno> {
-        self.begin()?;
+        self.faults.on_read()?;
         self.area.read(slot, into)
     }
 
     fn write(&self, slot: u32, from: &[u8; PAGE]) -> Result<(), Errno> {
-        self.begin()?;
-        if self.happens(self.inject.enospc) {
-            return Err(Errno::ENOSPC);
+        match self.faults.on_write(PAGE) {
+            WriteFault::None => self.area.write(slot, from),
+            WriteFault::Fails(errno) => Err(errno),
+            WriteFault::Short(len) => {
+                self.write_part(slot, from, len);
+                Err(Errno::EIO)
+            }
+            WriteFault::Torn(len) => {
+                self.write_part(slot, from, len);
+                Ok(())
+            }
         }
-        if self.happens(self.inject.short) {
-            self.write_part(slot, from);
-            return Err(Errno::EIO);
-        }
-        if self.happens(self.inject.torn) {
-            self.write_part(slot, from);
-            return Ok(());
-        }
-        self.area.write(slot, from)
     }
 
     fn discard(&self, slot: u32) {
@@ -155,7 +201,7 @@ impl<A: SwapArea> SwapArea for Injected<A> {
     }
 
     fn take_wait_ns(&self) -> u64 {
-        self.area.take_wait_ns() + self.delayed_ns.swap(0, Ordering::Relaxed)
+        self.area.take_wait_ns() + self.faults.take_wait_ns()
     }
 
     fn kind(&self) -> &'static str {

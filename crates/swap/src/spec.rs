@@ -1,10 +1,11 @@
-//! What a user writes for an area: `zstd:256M,prio=10`, `file:/var/swap:1G,encrypt`.
+//! What a user writes for an area: `zstd:256M,prio=10`, `file:/var/swap:1G,encrypt`,
+//! `remote:s3://bucket/folder:1G`.
 
 use crate::{Checked, Compressed, Compression, Encrypted, FileArea, Inject, Injected, PAGE};
 use kilburn_mm::SwapArea;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ pub enum AreaKind {
     Memory(Compression),
     /// In a file of the host's.
     File(PathBuf),
+    /// In a store reached by a URL.
+    Remote(String),
 }
 
 /// An area as a user describes it.
@@ -34,7 +37,10 @@ pub struct AreaSpec {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SpecError {
     /// The kind is unknown.
-    #[error("{0}: an area is lz4:SIZE, zstd:SIZE or file:PATH:SIZE, then ,prio=N or ,encrypt")]
+    #[error(
+        "{0}: an area is lz4:SIZE, zstd:SIZE, file:PATH:SIZE or remote:URL:SIZE, then ,prio=N or \
+         ,encrypt"
+    )]
     Kind(String),
     /// The size is none.
     #[error(
@@ -48,19 +54,39 @@ pub enum SpecError {
 
 /// Why an area could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}: {source}", path = path.display())]
+#[error("{place}: {why}")]
 pub struct OpenError {
-    path: PathBuf,
-    source: io::Error,
+    place: String,
+    why: String,
+}
+
+impl OpenError {
+    /// Says of `place` what is wrong with it.
+    fn at<E: std::fmt::Display>(place: impl Into<String>) -> impl FnOnce(E) -> Self {
+        let place = place.into();
+        move |why| Self { place, why: why.to_string() }
+    }
 }
 
 /// The host's generator of random bytes.
 const RANDOM: &str = "/dev/urandom";
 
-fn fresh_key() -> io::Result<[u8; 32]> {
-    let mut key = [0; 32];
-    File::open(RANDOM)?.read_exact(&mut key)?;
-    Ok(key)
+fn random_bytes<const N: usize>() -> Result<[u8; N], OpenError> {
+    let read = || {
+        let mut bytes = [0; N];
+        File::open(RANDOM)?.read_exact(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map_err(OpenError::at::<io::Error>(RANDOM))
+}
+
+/// A URL without what may be secret: who asks, and parameters.
+fn shown(url: &str) -> String {
+    let bare = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = bare.split_once("://") else { return bare.into() };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = host.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
 }
 
 fn parse_slots(text: &str) -> Result<u32, SpecError> {
@@ -84,7 +110,7 @@ impl FromStr for AreaSpec {
 
     fn from_str(text: &str) -> Result<Self, SpecError> {
         let (kind, rest) = text.split_once(':').ok_or_else(|| SpecError::Kind(text.into()))?;
-        // A path may contain commas and colons: options and size are read from the end.
+        // A path or URL may contain commas and colons: options and size are read from the end.
         let mut rest = rest;
         let (mut priority, mut encrypted) = (None, false);
         while let Some((before, option)) = rest.rsplit_once(',') {
@@ -94,7 +120,7 @@ impl FromStr for AreaSpec {
                 let number: i16 = number.parse().map_err(|_| SpecError::Option(option.into()))?;
                 priority =
                     Some(Some(number).filter(|n| *n >= 0).ok_or(SpecError::Option(option.into()))?);
-            } else if kind == "file" && option.contains(':') {
+            } else if matches!(kind, "file" | "remote") && option.contains(':') {
                 break;
             } else {
                 return Err(SpecError::Option(option.into()));
@@ -104,10 +130,16 @@ impl FromStr for AreaSpec {
         let (kind, size) = match kind {
             "lz4" => (AreaKind::Memory(Compression::Lz4), rest),
             "zstd" => (AreaKind::Memory(Compression::Zstd), rest),
-            "file" => {
-                let (path, size) =
+            "file" | "remote" => {
+                let (place, size) =
                     rest.rsplit_once(':').ok_or_else(|| SpecError::Kind(text.into()))?;
-                (AreaKind::File(path.into()), size)
+                if kind == "file" {
+                    (AreaKind::File(place.into()), size)
+                } else if place.contains("://") {
+                    (AreaKind::Remote(place.into()), size)
+                } else {
+                    return Err(SpecError::Kind(text.into()));
+                }
             }
             _ => return Err(SpecError::Kind(text.into())),
         };
@@ -121,6 +153,7 @@ impl AreaSpec {
         match &self.kind {
             AreaKind::Memory(_) => format!("/dev/zram{index}"),
             AreaKind::File(path) => path.to_string_lossy().into_owned(),
+            AreaKind::Remote(url) => shown(url),
         }
     }
 
@@ -128,22 +161,20 @@ impl AreaSpec {
     /// memory alone. `seed` is for the faults that `inject` asks for.
     ///
     /// # Errors
-    /// A file's that cannot be made.
+    /// A file's that cannot be made, a store's that does not answer.
     pub fn open(&self, inject: Option<Inject>, seed: u64) -> Result<Arc<dyn SwapArea>, OpenError> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            |source| OpenError { path, source }
-        };
-        let key = match self.encrypted {
-            true => Some(fresh_key().map_err(failed(Path::new(RANDOM)))?),
-            false => None,
-        };
+        let key = if self.encrypted { Some(random_bytes()?) } else { None };
         Ok(match &self.kind {
             AreaKind::Memory(compression) => {
                 self.wrap(Compressed::new(*compression, self.slots), key, inject, seed)
             }
             AreaKind::File(path) => {
-                let area = FileArea::create(path, self.slots).map_err(failed(path))?;
+                let area = FileArea::create(path, self.slots)
+                    .map_err(OpenError::at(path.to_string_lossy()))?;
+                self.wrap(area, key, inject, seed)
+            }
+            AreaKind::Remote(url) => {
+                let area = open_remote(url, self.slots)?;
                 self.wrap(area, key, inject, seed)
             }
         })
@@ -170,9 +201,33 @@ impl AreaSpec {
     }
 }
 
+#[cfg(feature = "remote")]
+fn open_remote(url: &str, slots: u32) -> Result<crate::RemoteArea, OpenError> {
+    // Others may use the same store.
+    let id = u64::from_ne_bytes(random_bytes()?);
+    crate::RemoteArea::open(url, slots, id).map_err(OpenError::at(shown(url)))
+}
+
+#[cfg(not(feature = "remote"))]
+fn open_remote(url: &str, _slots: u32) -> Result<Compressed, OpenError> {
+    Err(OpenError::at(shown(url))("built without remote stores"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_remote_area_is_read_and_shown_without_what_is_secret() {
+        let text = "remote:s3://me:key@bucket/a,b?region=x&secret=y:1G,prio=3";
+        let area: AreaSpec = text.parse().expect("an area");
+        let url = "s3://me:key@bucket/a,b?region=x&secret=y";
+        assert_eq!(area.kind, AreaKind::Remote(url.into()));
+        assert_eq!((area.slots, area.priority), (262_144, Some(3)));
+        assert_eq!(area.name(0), "s3://bucket/a,b");
+        let area: AreaSpec = "remote:redis://host:6379:64M".parse().expect("an area");
+        assert_eq!(area.name(0), "redis://host:6379");
+    }
 
     #[test]
     fn areas_are_read_with_their_options() {
@@ -197,6 +252,8 @@ mod tests {
             "lz4:1M,fast",
             "file:/tmp/x",
             "file:1M",
+            "remote:host:1M",
+            "remote:fs:///x",
             "lz4:99999999G",
             "lz4:\u{e9}",
         ] {

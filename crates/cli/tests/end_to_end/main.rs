@@ -4,7 +4,8 @@
 //! - [`case`]: a program and what a real riscv64 kernel prints for it, as kept in testdata/e2e/.
 //! - [`real_programs`]: Debian's programs, case by case. Needs a root folder (`KILBURN_ROOT`).
 //! - [`shells`]: real shells again: input, seeds, figures, confinement.
-//! - [`pressure`]: programs that need more memory than the machine has.
+//! - [`pressure`]: programs that need more memory than the machine has; [`remote`]: swap in stores
+//!   reached by URL.
 //! - [`tour`]: the built-in tour, determinism, figures. [`bad_input`]: what must be refused.
 //! - [`elf`]: tiny hand-made executables, so that those two need nothing installed.
 //!
@@ -22,5 +23,6 @@ mod elf;
 mod kilburn;
 mod pressure;
 mod real_programs;
+mod remote;
 mod shells;
 mod tour;

@@ -16,11 +16,11 @@ fn program() -> String {
     path.to_str().expect("text").to_owned()
 }
 
-fn pressure(options: &[&str], work: &[&str]) -> Outcome {
+pub(crate) fn pressure(options: &[&str], work: &[&str]) -> Outcome {
     kilburn(&[&["run"], options, &[&program()], work].concat())
 }
 
-fn with_enough(work: &[&str]) -> String {
+pub(crate) fn with_enough(work: &[&str]) -> String {
     let outcome = pressure(&["--memory=256M"], work);
     assert_eq!(outcome.status, 0, "{outcome:?}");
     outcome.stdout
@@ -28,7 +28,7 @@ fn with_enough(work: &[&str]) -> String {
 
 /// Runs it in little memory: what it prints must not change, and pages must have gone and come
 /// back. Its figures, without those of the host.
-fn in_little(memory: &str, options: &[&str], work: &[&str], expected: &str) -> Value {
+pub(crate) fn in_little(memory: &str, options: &[&str], work: &[&str], expected: &str) -> Value {
     let memory = format!("--memory={memory}");
     let outcome = pressure(&[&["--stats=json", &memory], options].concat(), work);
     assert_eq!((outcome.status, outcome.stdout.as_str()), (0, expected), "{options:?}");

@@ -30,6 +30,9 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Makes the seed of the faults of files another than that of swap's.
+const FAULTS: u64 = 0x6669_6c65;
+
 /// The kernel, once it is there.
 #[derive(Clone, Default)]
 pub(crate) struct KernelLink(Rc<RefCell<Weak<Kernel>>>);
@@ -110,6 +113,7 @@ impl Vfs {
             memory_bytes: config.memory_bytes,
             stdio: Stdio::new(&config.stdio),
             link,
+            faults: config.file_faults.clone().map(|faults| (faults, config.seed ^ FAULTS)),
         });
         let vfs = vfs.map_err(|error| MachineError::Root {
             path: match &config.root {

@@ -16,7 +16,7 @@ use crate::fs::write_access::DenyWrite;
 use crate::host::MachineHost;
 use crate::task::Creds;
 use kilburn_addr::Errno;
-use kilburn_mm::{AddressSpace, FileForMap, FileIdentity, MappedFile};
+use kilburn_mm::{AddressSpace, ErrorCursor, FileForMap, FileIdentity, MappedFile};
 use std::sync::Arc;
 
 /// A program file, open for exec.
@@ -61,7 +61,11 @@ impl ExecFile {
 
     /// What to map.
     pub(crate) fn mapped(&self) -> Arc<dyn MappedFile<MachineHost>> {
-        Arc::new(Mapping { place: self.place.clone(), root: self.root.clone() })
+        Arc::new(Mapping {
+            place: self.place.clone(),
+            root: self.root.clone(),
+            errors: Arc::default(),
+        })
     }
 }
 
@@ -109,6 +113,7 @@ impl Vfs {
 struct Mapping {
     place: Path,
     root: Path,
+    errors: Arc<ErrorCursor>,
 }
 
 impl Mapping {
@@ -120,6 +125,10 @@ impl Mapping {
 impl MappedFile<MachineHost> for Mapping {
     fn mapping(&self) -> Option<&Arc<AddressSpace<MachineHost>>> {
         Some(self.inode().page_cache()?.address_space())
+    }
+
+    fn error_cursor(&self) -> Option<&ErrorCursor> {
+        Some(&self.errors)
     }
 
     fn is_zero_device(&self) -> bool {
@@ -155,7 +164,8 @@ impl OpenFile {
             return Err(Errno::ENODEV);
         }
         let root = self.path().root_of_everything();
-        let file = Arc::new(Mapping { place: self.path().clone(), root });
+        let errors = Arc::clone(self.error_cursor());
+        let file = Arc::new(Mapping { place: self.path().clone(), root, errors });
         Ok(FileForMap {
             file,
             readable: flags.readable(),

@@ -17,9 +17,11 @@ use crate::fs::write_access::WriteAccess;
 use crate::sched::wait::WaitQueue;
 use bitflags::bitflags;
 use kilburn_addr::Errno;
+use kilburn_mm::ErrorCursor;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 bitflags! {
     /// `open` flags (include/uapi/asm-generic/fcntl.h).
@@ -317,6 +319,8 @@ pub(crate) struct OpenFile {
     owner: Cell<i32>,
     /// Keeps the file from being executed as long as it can be written through here.
     write_access: RefCell<Option<WriteAccess>>,
+    /// What it was told of failed write-back.
+    errors: Arc<ErrorCursor>,
     /// The identity under which this file itself holds locks, once it asked for one.
     lock_owner: RefCell<Option<(Rc<LockTable>, Owner)>>,
 }
@@ -331,7 +335,34 @@ impl OpenFile {
         let flags = Cell::new(flags - gone - OpenFlags::CLOEXEC);
         let (position, owner) = (Cell::new(0), Cell::new(0));
         let (write_access, lock_owner) = (RefCell::default(), RefCell::default());
-        Rc::new(Self { ops, path, flags, position, owner, write_access, lock_owner })
+        let errors = path.inode().page_cache().map(|cache| cache.error_cursor());
+        let errors = Arc::new(errors.unwrap_or_default());
+        Rc::new(Self { ops, path, flags, position, owner, write_access, errors, lock_owner })
+    }
+
+    /// What it was told of failed write-back; its mappings share it.
+    pub(crate) fn error_cursor(&self) -> &Arc<ErrorCursor> {
+        &self.errors
+    }
+
+    /// Tells of write-back that failed since this file was last told (Linux
+    /// `file_check_and_advance_wb_err`).
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) fn check_write_back(&self) -> Result<(), Errno> {
+        let cache = self.inode().page_cache();
+        cache.map_or(Ok(()), |cache| cache.check_errors(&self.errors))
+    }
+
+    /// Writes back what is dirty, and tells of what failed (Linux `vfs_fsync`).
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) fn sync(&self) -> Result<(), Errno> {
+        let synced = self.inode().sync();
+        self.check_write_back()?;
+        synced
     }
 
     /// Keeps the file from being executed until this open file is closed.

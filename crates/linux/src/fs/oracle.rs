@@ -37,6 +37,7 @@ pub(crate) fn vfs(root: RootSource) -> Vfs {
         stdio: Stdio::new(&StdioConfig::Captured { stdin: Vec::new() }),
         link: KernelLink::default(),
         memory_bytes: MEMORY_BYTES,
+        faults: None,
     })
     .expect("the root opens")
 }

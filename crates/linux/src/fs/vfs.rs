@@ -5,6 +5,7 @@
 //! so that a run leaves no trace there; a mount point that the root lacks is there all the same.
 //! Operations on names are in [`crate::fs::names`], opening in [`crate::fs::open`].
 
+use crate::config::FileFaults;
 use crate::fs::boot::{KernelLink, Stdio};
 use crate::fs::clock::Clock;
 use crate::fs::dentry::{Dentry, Path};
@@ -63,6 +64,8 @@ pub(crate) struct VfsConfig {
     pub(crate) link: KernelLink,
     /// Bytes of guest memory; a tmpfs says it could hold half.
     pub(crate) memory_bytes: u64,
+    /// Faults of the files below a host root, and the seed they are drawn from.
+    pub(crate) faults: Option<(FileFaults, u64)>,
 }
 
 /// The name space of a machine.
@@ -101,7 +104,7 @@ impl Vfs {
     /// # Errors
     /// When a host root cannot be opened or is no folder.
     pub(crate) fn new(config: VfsConfig) -> std::io::Result<Self> {
-        let VfsConfig { root, caches, clock, random, stdio, link, memory_bytes } = config;
+        let VfsConfig { root, caches, clock, random, stdio, link, memory_bytes, faults } = config;
         let numbers = Arc::new(AtomicU64::new(1));
         let pseudo = |name, minor, magic| {
             PseudoFs::new(name, Device::new(0, minor), magic, clock.clone(), &numbers)
@@ -113,7 +116,8 @@ impl Vfs {
         };
         let (root_inode, source) = match root {
             RootSource::Host(path) => {
-                (HostFs::mount(&path, caches.clone(), clock.clone())?, b"root".as_slice())
+                let faults = faults.as_ref().map(|(faults, seed)| (faults, *seed));
+                (HostFs::mount(&path, caches.clone(), clock.clone(), faults)?, b"root".as_slice())
             }
             RootSource::Memory => {
                 (memfs("tmpfs", FIRST_MINOR, 0o755) as InodeRef, b"rootfs".as_slice())

@@ -47,7 +47,11 @@ impl<H: Host> Mm<H> {
                 drop(state);
                 if let Some(mapping) = file.mapping() {
                     let end = first.saturating_add(pages).saturating_mul(PAGE_SIZE);
-                    mapping.sync(first << PAGE_SHIFT..end)?;
+                    let synced = mapping.sync(first << PAGE_SHIFT..end);
+                    if let Some(cursor) = file.error_cursor() {
+                        mapping.check_errors(cursor)?;
+                    }
+                    synced?;
                 }
             }
         }

@@ -2,8 +2,8 @@
 //!
 //! [`AddressSpace`] holds the pages of one file; a file with a [`BackingStore`] can read them
 //! again, shared memory (tmpfs, memfd, `MAP_SHARED | MAP_ANONYMOUS`) has only them. One concern a
-//! file: copying in and out (`io`), write-back (`writeback`), truncation (`truncate`), the
-//! areas that map the file (`i_mmap`).
+//! file: copying in and out (`io`), write-back (`writeback`) and whom its failures are told
+//! (`errors`), truncation (`truncate`), the areas that map the file (`i_mmap`).
 //!
 //! | field        | guarded by                                                                |
 //! |--------------|---------------------------------------------------------------------------|
@@ -12,6 +12,7 @@
 //! | `i_mmap`     | its own lock                                                              |
 //! | `invalidate` | shared from looking a page up until a table maps it; exclusive to truncate|
 
+mod errors;
 mod evict;
 pub(crate) mod i_mmap;
 mod io;
@@ -21,6 +22,7 @@ pub(crate) mod tree;
 mod truncate;
 mod writeback;
 
+pub use errors::ErrorCursor;
 pub use store::BackingStore;
 
 use crate::frames::FrameState;
@@ -32,6 +34,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicU64, Ordering};
+use errors::ErrorSequence;
 use i_mmap::IMmap;
 use kilburn_addr::{Errno, PAGE_SIZE, Pfn};
 use kilburn_paging::PhysMem;
@@ -48,6 +51,8 @@ pub struct AddressSpace<H: Host> {
     pub(crate) invalidate: RwLock<H::RawRwLock, ()>,
     pub(crate) i_mmap: Mutex<H::RawMutex, IMmap<H>>,
     pages: Mutex<H::RawMutex, PageTree>,
+    /// Failures to write pages back.
+    errors: ErrorSequence,
 }
 
 /// What is behind the cached pages.
@@ -117,6 +122,7 @@ impl<H: Host> AddressSpace<H> {
             invalidate: RwLock::new(()),
             i_mmap: Mutex::new(IMmap::default()),
             pages: Mutex::new(PageTree::default()),
+            errors: ErrorSequence::default(),
         });
         memory.register_mapping(id, Arc::downgrade(&this));
         this
@@ -260,7 +266,9 @@ impl<H: Host> AddressSpace<H> {
         match &self.content {
             Content::Store(store) => {
                 let mut buffer = [0; PAGE_SIZE as usize];
-                store.read_page(index, &mut buffer)?;
+                let read = store.read_page(index, &mut buffer);
+                self.memory.note_io_wait(store.take_wait_ns());
+                read?;
                 Ok((self.add_page(index, &buffer, FirstUse::Mapped)?, Found::Read))
             }
             Content::Shmem(_) => match self.page_from_swap(index)? {

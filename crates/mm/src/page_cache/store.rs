@@ -27,4 +27,10 @@ pub trait BackingStore: Send + Sync {
     /// # Errors
     /// `EIO` and the like.
     fn sync(&self) -> Result<(), Errno>;
+
+    /// Time that transfers took since this was last asked, in nanoseconds of the machine's time
+    /// ([`crate::Memory::take_io_wait_ns`]).
+    fn take_wait_ns(&self) -> u64 {
+        0
+    }
 }

@@ -20,7 +20,7 @@ impl<H: Host> Memory<H> {
     pub fn write_back(&self) -> u64 {
         if self.uses.dirty.load(Ordering::Relaxed) > 0 {
             for (_, mapping) in self.all_mappings() {
-                // Who asks with fsync is told of a failure; the page stays dirty.
+                // Who has the file open is told of a failure; the page stays dirty.
                 let _ = mapping.write_dirty(0..=u64::MAX);
             }
         }
@@ -32,13 +32,23 @@ impl<H: Host> AddressSpace<H> {
     /// Writes the dirty pages among `bytes` to the store and waits until it has them.
     ///
     /// # Errors
-    /// What the store answers; pages that could not be written stay dirty.
+    /// What the store answers; pages that could not be written stay dirty, and whoever has the file
+    /// open is told ([`Self::check_errors`]).
     pub fn sync(&self, bytes: Range<u64>) -> Result<(), Errno> {
         let Content::Store(store) = &self.content else { return Ok(()) };
-        if !bytes.is_empty() {
-            self.write_dirty(bytes.start / PAGE_SIZE..=(bytes.end - 1) / PAGE_SIZE)?;
-        }
+        self.write_back(bytes)?;
         store.sync()
+    }
+
+    /// Writes the dirty pages among `bytes` to the store.
+    ///
+    /// # Errors
+    /// As [`Self::sync`].
+    pub fn write_back(&self, bytes: Range<u64>) -> Result<(), Errno> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.write_dirty(bytes.start / PAGE_SIZE..=(bytes.end - 1) / PAGE_SIZE)
     }
 
     /// Writes the dirty pages among `indices`; goes on after a failure.
@@ -86,7 +96,14 @@ impl<H: Host> AddressSpace<H> {
         let mut buffer = [0; PAGE_SIZE as usize];
         let bytes = &mut buffer[..left.min(PAGE_SIZE) as usize];
         self.memory.host().mem().read(pfn.base(), bytes);
-        store.write_page(index, bytes).inspect_err(|_| self.mark_dirty(index))
+        let written = store.write_page(index, bytes);
+        self.memory.note_io_wait(store.take_wait_ns());
+        // DIVERGENCE(failed-write-back-stays-dirty): Linux's file systems forget such a page, and its
+        // content when it is evicted.
+        written.inspect_err(|&errno| {
+            self.mark_dirty(index);
+            self.errors.note(errno);
+        })
     }
 
     /// Makes the next write to page `index`, through whatever table, fault.

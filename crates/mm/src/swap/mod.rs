@@ -395,7 +395,7 @@ impl<H: Host> Memory<H> {
         let transfer = active.transfer.lock();
         let read = active.area.read(slot, &mut buffer);
         drop(transfer);
-        self.note_io_wait(active);
+        self.note_io_wait(active.area.take_wait_ns());
         if let Err(errno) = read {
             self.discard(pfn);
             self.vm_events.swap_read_errors.fetch_add(1, Ordering::Relaxed);
@@ -412,7 +412,7 @@ impl<H: Host> Memory<H> {
         let mut buffer = [0; PAGE_SIZE as usize];
         self.host().mem().read(pfn.base(), &mut buffer);
         let written = active.area.write(entry.slot, &buffer);
-        self.note_io_wait(&active);
+        self.note_io_wait(active.area.take_wait_ns());
         match written {
             Ok(()) => {
                 self.vm_events.pswpout.fetch_add(1, Ordering::Relaxed);
@@ -505,15 +505,15 @@ impl<H: Host> Memory<H> {
         }
     }
 
-    fn note_io_wait(&self, active: &Active<H>) {
-        let waited = active.area.take_wait_ns();
-        if waited > 0 {
-            self.swap.io_wait_ns.fetch_add(waited, Ordering::Relaxed);
+    /// A transfer took so long.
+    pub(crate) fn note_io_wait(&self, waited_ns: u64) {
+        if waited_ns > 0 {
+            self.swap.io_wait_ns.fetch_add(waited_ns, Ordering::Relaxed);
         }
     }
 
-    /// Time that transfers to and from swap took since this was last asked, in nanoseconds. The
-    /// content is there already: an embedder lets who caused them wait that long while others run.
+    /// Time that transfers to and from swap and files took since this was last asked, in
+    /// nanoseconds. The content is there already: an embedder lets who caused them wait that long while others run.
     pub fn take_io_wait_ns(&self) -> u64 {
         match self.swap.io_wait_ns.load(Ordering::Relaxed) {
             0 => 0,

@@ -159,6 +159,7 @@ impl HostInode {
                 return Ok(known);
             }
             self.fs.unkeep(key);
+            self.fs.forget_content(key);
         }
         let (handle, stat) = self.handle.open(name)?;
         Ok(self.fs.adopt(handle, &stat))
@@ -175,6 +176,7 @@ impl HostInode {
             }
         }
         let made = handle.stat()?;
+        self.fs.forget_content((made.dev.encode(), made.ino));
         if (made.uid, made.gid) != (new.uid, new.gid) {
             // Without the right to give files away they stay ours.
             let _ = handle.set_owner(Some(new.uid), Some(new.gid));
@@ -312,7 +314,13 @@ impl Inode for HostInode {
         Some(self.cache.get_or_init(|| {
             let size = self.handle.stat().map_or(0, |stat| stat.size);
             match self.handle.store() {
-                Some(store) => self.fs.caches.backed(Box::new(store), size),
+                Some(store) => {
+                    let store = match &self.fs.failing {
+                        Some(failing) => failing.store(self.key, &self.handle, store),
+                        None => Box::new(store),
+                    };
+                    self.fs.caches.backed(store, size)
+                }
                 None => self.fs.caches.in_memory(0),
             }
         }))

@@ -11,17 +11,21 @@
 //! Directories are listed sorted by name: the host's order depends on its file system's history,
 //! and a run must not. Owners are the host's. Device nodes cannot be made.
 //!
-//! Neighbours: [`inode`] is the inode, [`handle`] the host descriptors behind it.
+//! Neighbours: [`inode`] is the inode, [`handle`] the host descriptors behind it, [`faults`] what
+//! `--inject file:` has go wrong.
 
+mod faults;
 mod handle;
 mod inode;
 
+use crate::config::FileFaults;
 use crate::fs::clock::Clock;
 use crate::fs::inode::{FileSystem, InodeRef};
 use crate::fs::page_cache::PageCaches;
 use crate::fs::stat::{Device, Kstatfs};
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
+use faults::FailingFiles;
 use handle::Handle;
 use inode::HostInode;
 use kilburn_addr::Errno;
@@ -55,6 +59,8 @@ pub(crate) struct HostFs {
     caches: PageCaches,
     inodes: Mutex<Inodes>,
     root: Dir,
+    /// Files that fail on purpose.
+    failing: Option<Arc<FailingFiles>>,
     /// Failures of write-back that no system call could report.
     lost_writes: AtomicU64,
 }
@@ -71,11 +77,17 @@ fn errno(error: rustix::io::Errno) -> Errno {
 }
 
 impl HostFs {
-    /// Opens the host folder `path`; the answer is its root directory's inode.
+    /// Opens the host folder `path`; the answer is its root directory's inode. `faults` come with
+    /// the seed they are drawn from.
     ///
     /// # Errors
     /// The host's, when it cannot be opened or is no folder.
-    pub(crate) fn mount(path: &Path, caches: PageCaches, clock: Clock) -> io::Result<InodeRef> {
+    pub(crate) fn mount(
+        path: &Path,
+        caches: PageCaches,
+        clock: Clock,
+        faults: Option<(&FileFaults, u64)>,
+    ) -> io::Result<InodeRef> {
         let root = Dir::open_ambient_dir(path, ambient_authority())?;
         let handle = Handle::dir(root.try_clone()?);
         let stat = handle.stat().map_err(|e| io::Error::from_raw_os_error(e.number().into()))?;
@@ -85,6 +97,9 @@ impl HostFs {
             caches,
             inodes: Mutex::default(),
             root,
+            failing: faults
+                .map(|(faults, seed)| FailingFiles::new(path, faults, seed))
+                .transpose()?,
             lost_writes: AtomicU64::new(0),
         });
         Ok(fs.adopt(handle, &stat) as InodeRef)
@@ -119,6 +134,13 @@ impl HostFs {
         let inode = at.and_then(|at| inodes.kept.remove(at));
         drop(inodes);
         drop(inode);
+    }
+
+    /// A file's content is another's now, or somebody else's.
+    fn forget_content(&self, key: Key) {
+        if let Some(failing) = &self.failing {
+            failing.forget(key);
+        }
     }
 
     /// An inode died.

@@ -236,11 +236,16 @@ fn sys_syncfs(task: &Rc<Task>, args: Args) -> SysResult {
 fn sys_fsync(task: &Rc<Task>, args: Args) -> SysResult {
     let file = file_arg(task, args, 0)?;
     match file.inode().kind() {
-        FileType::Regular | FileType::Directory | FileType::BlockDevice => file.inode().sync()?,
+        FileType::Regular | FileType::Directory | FileType::BlockDevice => file.sync()?,
         _ => return Err(Errno::EINVAL.into()),
     }
     Ok(0)
 }
+
+/// Writing is done when the call returns: only whom to tell of failures is left of waiting.
+const SYNC_FILE_RANGE_WAIT_BEFORE: u32 = 1;
+const SYNC_FILE_RANGE_WRITE: u32 = 2;
+const SYNC_FILE_RANGE_WAIT_AFTER: u32 = 4;
 
 fn sys_sync_file_range(task: &Rc<Task>, args: Args) -> SysResult {
     let file = file_arg(task, args, 0)?;
@@ -255,8 +260,15 @@ fn sys_sync_file_range(task: &Rc<Task>, args: Args) -> SysResult {
         FileType::Regular | FileType::Directory => {}
         _ => return Err(Errno::ESPIPE.into()),
     }
-    if args.uint(3) != 0 {
-        file.inode().sync()?;
+    if let Some(cache) = file.inode().page_cache() {
+        if args.uint(3) & SYNC_FILE_RANGE_WRITE != 0 {
+            let end = if len == 0 { u64::MAX } else { (offset + len) as u64 };
+            // Who waits is told of a failure.
+            let _ = cache.write_back(offset as u64..end);
+        }
+        if args.uint(3) & (SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WAIT_AFTER) != 0 {
+            file.check_write_back()?;
+        }
     }
     Ok(0)
 }

@@ -360,7 +360,7 @@ async fn sys_pwritev2(task: &Rc<Task>, args: Args) -> SysResult {
     }
     let done = write_file(task, &file, &mut from, position, waiting).await?;
     if flags & (RWF_DSYNC | RWF_SYNC) != 0 {
-        file.inode().sync()?;
+        file.sync()?;
     }
     Ok(done)
 }

@@ -1,0 +1,99 @@
+//! Swap in stores reached by URL: all comes back, and a store that goes away is SIGBUS.
+
+use crate::pressure::{in_little, pressure, with_enough};
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+const WORK: [&str; 4] = ["sort", "6", "tree", "6"];
+
+/// A server of objects, a process of its own.
+struct Server {
+    process: Child,
+    area: String,
+}
+
+impl Server {
+    /// Starts one; it kills itself after so many writes, if there are to be any.
+    fn start(writes: u32) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/end_to_end/webdav.py");
+        let mut process = Command::new("python3")
+            .arg(script)
+            .arg(writes.to_string())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 is needed");
+        let mut line = String::new();
+        let stdout = process.stdout.take().expect("piped");
+        BufReader::new(stdout).read_line(&mut line).expect("a port");
+        let area = format!("--swap=remote:webdav+http://127.0.0.1:{}/pages:64M", line.trim());
+        Self { process, area }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have done so itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn every_store_gives_everything_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(0);
+    let in_folder = format!("--swap=remote:fs://{}:64M", folder.path().display());
+    let expected = with_enough(&WORK);
+    for area in ["--swap=remote:memory:///:64M", &in_folder, &server.area] {
+        in_little("4M", &[area], &WORK, &expected);
+        let secret = format!("{area},encrypt");
+        in_little("4M", &[&secret, "--inject=enospc=0.1,delay=0.01"], &["sort", "6"], {
+            &with_enough(&["sort", "6"])
+        });
+    }
+    assert_eq!(pages_in(folder.path()), 0, "the store is left as it was found");
+}
+
+/// Objects in the areas of a folder.
+fn pages_in(folder: &Path) -> usize {
+    let areas = std::fs::read_dir(folder).expect("there").filter_map(Result::ok);
+    areas.filter_map(|area| Some(std::fs::read_dir(area.path()).ok()?.count())).sum()
+}
+
+#[test]
+fn a_server_that_is_killed_is_sigbus() {
+    // The last write arrived, and was not answered.
+    let server = Server::start(1500);
+    let outcome = pressure(&["--memory=4M", &server.area], &["sort", "6"]);
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (135, ""), "{outcome:?}");
+}
+
+#[test]
+fn a_folder_that_is_removed_is_sigbus() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = folder.path().join("store");
+    let area = format!("--swap=remote:fs://{}:64M", store.display());
+    let remover = thread::spawn(move || {
+        while !store.exists() || pages_in(&store) < 200 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        // Pages are written meanwhile.
+        while std::fs::remove_dir_all(&store).is_err() {}
+    });
+    // Far more than a moment's work.
+    let outcome = pressure(&["--memory=4M", &area], &["sort", "24"]);
+    remover.join().expect("removed");
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (135, ""), "{outcome:?}");
+}
+
+#[test]
+fn a_store_that_is_not_there_is_refused_with_its_name() {
+    let area = "--swap=remote:webdav+http://user:secret@127.0.0.1:1/pages?token=x:64M";
+    let outcome = pressure(&[area], &["sort", "1"]);
+    assert_eq!(outcome.status, 2, "{outcome:?}");
+    assert!(outcome.stderr.contains("webdav+http://127.0.0.1:1/pages"), "{outcome:?}");
+    assert!(!outcome.stderr.contains("secret"), "{outcome:?}");
+}
