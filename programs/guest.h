@@ -16,9 +16,11 @@ typedef unsigned long ulong;
 /* System call numbers: include/uapi/asm-generic/unistd.h. */
 enum {
     SYS_unlinkat = 35, SYS_ftruncate = 46, SYS_openat = 56, SYS_close = 57, SYS_read = 63,
-    SYS_write = 64, SYS_pread64 = 67, SYS_pwrite64 = 68, SYS_exit_group = 94,
+    SYS_write = 64, SYS_pread64 = 67, SYS_pwrite64 = 68, SYS_fsync = 82, SYS_sync_file_range = 84,
+    SYS_exit_group = 94, SYS_sched_yield = 124,
     SYS_sigaltstack = 132, SYS_rt_sigaction = 134, SYS_getrusage = 165, SYS_getpid = 172,
-    SYS_brk = 214, SYS_munmap = 215, SYS_clone = 220, SYS_mmap = 222, SYS_mprotect = 226,
+    SYS_brk = 214, SYS_munmap = 215, SYS_clone = 220, SYS_mmap = 222,
+    SYS_swapon = 224, SYS_swapoff = 225, SYS_mprotect = 226, SYS_msync = 227,
     SYS_mincore = 232, SYS_madvise = 233, SYS_wait4 = 260, SYS_prlimit64 = 261,
 };
 
@@ -26,6 +28,7 @@ enum { PROT_NONE = 0, PROT_READ = 1, PROT_WRITE = 2, PROT_EXEC = 4 };
 enum { MAP_SHARED = 1, MAP_PRIVATE = 2, MAP_ANONYMOUS = 0x20 };
 enum { MADV_DONTNEED = 4, MADV_NOHUGEPAGE = 15 };
 enum { O_RDONLY = 0, O_RDWR = 2, O_CREAT = 0100, O_TRUNC = 01000, AT_FDCWD = -100 };
+enum { SYNC_FILE_RANGE_WAIT_BEFORE = 1, MS_SYNC = 4, WNOHANG = 1 };
 enum { SIGBUS = 7, SIGSEGV = 11, SIGCHLD = 17 };
 enum { SEGV_MAPERR = 1, SEGV_ACCERR = 2, BUS_ADRERR = 2 };
 enum { SA_SIGINFO = 4, SA_ONSTACK = 0x08000000 };

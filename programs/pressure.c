@@ -8,6 +8,10 @@
  *     pressure shared MIB    four processes fill one shared mapping in turns, then check it
  *     pressure file MIB      a file written through a mapping, read through calls, and the reverse
  *     pressure again MIB     reads what `file` left, for a second look after the pages went
+ *     pressure told MIB      writes to a file in a place where writing back fails, and tells who is
+ *                            told of it, and whether the bytes are still there
+ *     pressure off MIB       switches /dev/zram0 off and on while three children change memory that is
+ *                            partly there and partly shared, which they check then
  *     pressure leak MIB      takes memory until it has MIB, writing to all of it
  *     pressure bomb MIB      forks children that each take MIB, and tells how they ended
  */
@@ -24,7 +28,7 @@ static uint64_t mix(uint64_t x)
     return x ^ x >> 32;
 }
 
-static const char path[] = "/tmp/kilburn-pressure";
+static const char path[] = "kilburn-pressure";
 
 static void fail(const char *what, long error)
 {
@@ -185,6 +189,16 @@ static int shared(ulong bytes)
 
 static uint64_t page_words[WORDS];
 
+/* Writes back what is dirty, however often that fails. */
+static void persist(int fd)
+{
+    long error = -1;
+    for (int i = 0; error && i < 200; i++)
+        error = syscall(SYS_fsync, fd, 0, 0);
+    if (error)
+        fail("fsync", error);
+}
+
 static ulong wrong_in_file(int fd, ulong pages, ulong name)
 {
     ulong wrong = 0;
@@ -222,6 +236,7 @@ static int file(ulong bytes)
         wrong += words[i] != word_of(2, i);
     print("file: %lu pages, %lu words wrong, %lx\n", pages, wrong,
           (ulong)sum(words, pages * WORDS));
+    persist(fd);
     sys_close(fd);
     return wrong != 0;
 }
@@ -234,6 +249,104 @@ static int again(ulong bytes)
     ulong wrong = wrong_in_file(fd, bytes / PAGE, 2);
     print("again: %lu pages, %lu words wrong\n", bytes / PAGE, wrong);
     return wrong != 0;
+}
+
+/* ---- told ----------------------------------------------------------------------------------- */
+
+static long wait_for_writing(int fd)
+{
+    return syscall6(SYS_sync_file_range, fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE, 0, 0);
+}
+
+static int told(ulong bytes)
+{
+    ulong pages = bytes / PAGE;
+    int writer = sys_open(path, O_RDWR | O_CREAT | O_TRUNC), other = sys_open(path, O_RDWR);
+    if (writer < 0 || other < 0)
+        fail(path, writer);
+    for (ulong i = 0; i < WORDS; i++)
+        page_words[i] = word_of(1, i);
+    for (ulong page = 0; page < pages; page++)
+        sys_pwrite(writer, page_words, PAGE, page * PAGE);
+    long synced = syscall(SYS_fsync, writer, 0, 0);
+    print("told: fsync %ld; the same file, waiting: %ld\n", synced, wait_for_writing(writer));
+    print("told: another open file, waiting: %ld,", wait_for_writing(other));
+    print(" again: %ld\n", wait_for_writing(other));
+    int late = sys_open(path, O_RDWR);
+    print("told: opened since, waiting: %ld\n", wait_for_writing(late));
+    uint64_t *words = map(bytes, MAP_SHARED, other);
+    words[0]++;
+    print("told: msync %ld,", syscall(SYS_msync, words, bytes, MS_SYNC));
+    print(" the file it maps, waiting: %ld,", wait_for_writing(other));
+    print(" the first one: %ld\n", wait_for_writing(writer));
+    words[0]--;
+    ulong wrong = 0;
+    for (ulong i = 0; i < pages * WORDS; i++)
+        wrong += words[i] != word_of(1, i % WORDS);
+    print("told: %lu words wrong\n", wrong);
+    return wrong != 0;
+}
+
+/* ---- off ------------------------------------------------------------------------------------ */
+
+/* Changes its own memory, and its part of what all share, again and again. */
+static int keep_changing(uint64_t *own, uint64_t *all, ulong count, ulong who, int rounds)
+{
+    ulong wrong = 0;
+    for (int round = 1; round <= rounds; round++) {
+        ulong name = who * 100 + round;
+        for (ulong i = 0; i < count; i++)
+            own[i] = word_of(name, i);
+        for (ulong i = who; i < count; i += 3)
+            all[i] = word_of(name, i);
+        for (ulong i = 0; i < count; i++)
+            wrong += own[i] != word_of(name, i);
+        for (ulong i = who; i < count; i += 3)
+            wrong += all[i] != word_of(name, i);
+    }
+    return wrong > 100 ? 100 : wrong;
+}
+
+static int off(ulong bytes)
+{
+    static const char area[] = "/dev/zram0";
+    enum { COUNT = 3, ROUNDS = 4 };
+    ulong count = bytes / (COUNT + 2) / 8, home = 0, refused = 0, other = 0;
+    uint64_t *own = anonymous(count * 8, MAP_PRIVATE), *all = anonymous(count * 8, MAP_SHARED);
+    for (ulong i = 0; i < count; i++)
+        own[i] = word_of(0, i);
+    int pids[COUNT], running = COUNT, wrong = 0;
+    for (int i = 0; i < COUNT; i++) {
+        pids[i] = sys_fork();
+        if (pids[i] < 0)
+            fail("fork", pids[i]);
+        if (pids[i] == 0)
+            sys_exit(keep_changing(own, all, count, i, ROUNDS));
+    }
+    while (running) {
+        int status = 0;
+        long pid = syscall6(SYS_wait4, -1, (long)&status, WNOHANG, 0, 0, 0);
+        if (pid > 0) {
+            running--;
+            wrong += status == 0 ? 0 : status & 0x7f ? 100 : status >> 8;
+        }
+        long answer = syscall(SYS_swapoff, area, 0, 0);
+        home += answer == 0;
+        refused += answer == -12;
+        other += answer != 0 && answer != -12;
+        if (answer == 0)
+            other += syscall(SYS_swapon, area, 0, 0) != 0;
+        for (int i = 0; i < 20; i++)
+            syscall(SYS_sched_yield, 0, 0, 0);
+    }
+    /* What the children changed was theirs; this is the first process's still. */
+    for (ulong i = 0; i < count; i++)
+        wrong += own[i] != word_of(0, i);
+    for (ulong i = 0; i < count; i++)
+        wrong += all[i] != word_of(i % COUNT * 100 + ROUNDS, i);
+    print("off: %ld words wrong; all came home: %s, no room: %s, other answers: %lu\n", (long)wrong,
+          home ? "yes" : "never", refused ? "yes" : "never", other);
+    return wrong != 0 || other != 0;
 }
 
 /* ---- too much ------------------------------------------------------------------------------- */
@@ -272,6 +385,7 @@ static int bomb(ulong bytes)
 
 static const struct { const char *name; int (*work)(ulong bytes); } works[] = {
     { "sort", sort }, { "tree", tree }, { "shared", shared }, { "file", file }, { "again", again },
+    { "told", told }, { "off", off },
     { "leak", leak }, { "bomb", bomb },
 };
 

@@ -201,11 +201,24 @@ impl AreaSpec {
     }
 }
 
+/// What a store said, without what `url` has that may be secret.
+#[cfg(feature = "remote")]
+fn without_secrets(text: &str, url: &str) -> String {
+    let (bare, parameters) = url.split_once('?').unwrap_or((url, ""));
+    let host = bare.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or(""));
+    let who = host.rsplit_once('@').map_or("", |(who, _)| who);
+    let secrets = [parameters, who].into_iter().chain(parameters.split('&')).chain(who.split(':'));
+    secrets
+        .filter(|part| !part.is_empty())
+        .fold(text.into(), |text, part| text.replace(part, "..."))
+}
+
 #[cfg(feature = "remote")]
 fn open_remote(url: &str, slots: u32) -> Result<crate::RemoteArea, OpenError> {
     // Others may use the same store.
     let id = u64::from_ne_bytes(random_bytes()?);
-    crate::RemoteArea::open(url, slots, id).map_err(OpenError::at(shown(url)))
+    crate::RemoteArea::open(url, slots, id)
+        .map_err(|error| OpenError::at(shown(url))(without_secrets(&error.to_string(), url)))
 }
 
 #[cfg(not(feature = "remote"))]

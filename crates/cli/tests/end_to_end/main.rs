@@ -5,7 +5,7 @@
 //! - [`real_programs`]: Debian's programs, case by case. Needs a root folder (`KILBURN_ROOT`).
 //! - [`shells`]: real shells again: input, seeds, figures, confinement.
 //! - [`pressure`]: programs that need more memory than the machine has; [`remote`]: swap in stores
-//!   reached by URL.
+//!   reached by URL; [`faults`]: files that fail on purpose.
 //! - [`tour`]: the built-in tour, determinism, figures. [`bad_input`]: what must be refused.
 //! - [`elf`]: tiny hand-made executables, so that those two need nothing installed.
 //!
@@ -20,6 +20,7 @@
 mod bad_input;
 mod case;
 mod elf;
+mod faults;
 mod kilburn;
 mod pressure;
 mod real_programs;

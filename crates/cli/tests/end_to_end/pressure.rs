@@ -149,6 +149,22 @@ fn writes_that_fail_cost_nothing_but_time() {
 }
 
 #[test]
+fn swapoff_under_load_brings_all_home_or_says_that_there_is_no_room() {
+    let said = |home, room| {
+        format!("off: 0 words wrong; all came home: {home}, no room: {room}, other answers: 0\n")
+    };
+    for (options, work, expected) in [
+        (&["--memory=32M", "--swap=lz4:64M"][..], "8", said("yes", "never")),
+        (&["--memory=4M", "--swap=lz4:64M"], "16", said("yes", "yes")),
+        // What finds no room in memory goes to the other area, when a page in memory is evicted.
+        (&["--memory=6M", "--swap=zstd:64M,prio=2", "--swap=lz4:8M"], "8", said("yes", "never")),
+    ] {
+        let outcome = pressure(options, &["off", work]);
+        assert_eq!((outcome.status, outcome.stdout), (0, expected), "{options:?}");
+    }
+}
+
+#[test]
 fn who_wants_more_than_there_is_dies_and_the_rest_goes_on() {
     let outcome =
         pressure(&["--memory=16M", "--swap=lz4:8M", "--stats=json"], &["bomb", "12", "sort", "4"]);
