@@ -155,7 +155,7 @@ fn find() -> Vec<Contestant> {
     ]
 }
 
-/// An area of ours is ten words; the others hold two, and a third that says where the rest lies.
+/// The peer holds two words an area, and a third that says where the rest lies.
 fn find_all() -> Vec<Contestant> {
     let (areas, tree) = (ours(), btree());
     let rest: Vec<[u64; 8]> = (0..COUNT).map(|number| [number; 8]).collect();
