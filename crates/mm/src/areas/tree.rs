@@ -122,13 +122,17 @@ impl<const LEAF: usize, const FAN: usize, A: Default> Tree<LEAF, FAN, A> {
         if let Some(at) = self.in_leaf(near, page) {
             return Some(Cursor { leaf: near, at: at as u32 });
         }
-        let found = self.descend(page, |level, node, at| {
-            if let Some(step) = self.trail.get(level) {
-                step.store(u64::from(node) << 32 | at as u64, Ordering::Relaxed);
-            }
-        })?;
+        let found = self.descend(page, |level, node, at| self.note_step(level, node, at))?;
         self.near.store(found.leaf, Ordering::Relaxed);
         Some(found)
+    }
+
+    /// Remembers a step of the way to a leaf.
+    #[inline]
+    fn note_step(&self, level: usize, node: u32, at: usize) {
+        if let Some(step) = self.trail.get(level) {
+            step.store(u64::from(node) << 32 | at as u64, Ordering::Relaxed);
+        }
     }
 
     /// The way to `leaf`, if it is the one last taken.
@@ -231,14 +235,16 @@ impl<const LEAF: usize, const FAN: usize, A: Default> Tree<LEAF, FAN, A> {
         self.leaves[cursor.leaf].span(cursor.at as usize)
     }
 
-    /// The way to the leaf that holds the first span that ends above `page`, or to the last leaf.
+    /// The way to the leaf that holds the first span that ends above `page`, or to the last leaf; it is
+    /// remembered.
     fn path(&self, page: u64) -> (Path, u32) {
         let mut path = [(NONE, 0); MAX_HEIGHT];
         let mut node = self.root;
-        for step in &mut path[..self.height] {
+        for (level, step) in path[..self.height].iter_mut().enumerate() {
             let inner = self.inner(node);
             let at = inner.first_ending_above(page).0.min(inner.len() - 1);
             *step = (node, at as u32);
+            self.note_step(level, node, at);
             node = inner.child(at);
         }
         (path, node)
