@@ -27,6 +27,7 @@ mod tlb_array;
 mod walk_cache;
 
 use crate::mmu::{Flush, Mapping, Space};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use cache::{Caches, Traffic};
 pub use cause::Cause;
@@ -66,8 +67,8 @@ pub struct StaleEntry {
 #[derive(Clone, Debug)]
 pub struct Model {
     config: ModelConfig,
-    fetch: Level,
-    data: Level,
+    /// The first levels: for data, for fetches.
+    first: [Level; 2],
     /// May have no array: then every miss of the first level walks.
     second: Level,
     walk_caches: WalkCaches,
@@ -83,52 +84,76 @@ pub struct Model {
 struct Level {
     arrays: Vec<TlbArray>,
     /// Where the last access to a page hit, by its number: looked at first.
-    hints: [Hint; HINTS],
+    hints: Box<[Hint; HINTS]>,
+    /// For each log2 of a page's bytes the array that keeps it, and in which size.
+    fits: [Option<Fit>; 64],
     /// Most bytes ever translated at once.
     reach_peak: u64,
 }
 
-/// Pages whose entries are found without a search.
-const HINTS: usize = 128;
+/// Pages whose entries are found without a search: far more than a first level has entries, so that few share a place.
+const HINTS: usize = 1024;
 
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Hint {
+    vpn: u64,
     tag: u64,
     slot: u32,
-    array: u16,
-    shift: u16,
+    asid: u16,
+    array: u8,
+    span_shift: u8,
+}
+
+impl Hint {
+    /// No page has this number.
+    const NONE: Self = Self { vpn: u64::MAX, tag: 0, slot: 0, asid: 0, array: 0, span_shift: 0 };
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Fit {
+    array: u8,
+    shift: u8,
 }
 
 impl Level {
     fn new(configs: &[config::TlbConfig], seed: u64) -> Self {
         let array =
             |(i, config): (usize, &config::TlbConfig)| TlbArray::new(config, seed + i as u64);
-        let arrays = configs.iter().enumerate().map(array).collect();
-        Self { arrays, hints: [Hint::default(); HINTS], reach_peak: 0 }
+        let arrays: Vec<TlbArray> = configs.iter().enumerate().map(array).collect();
+        // The array with the largest pages that are not larger.
+        let fit = |span_shift: usize| {
+            let fitting = |(array, held): (u8, &TlbArray)| {
+                Some(Fit { array, shift: held.fitting(span_shift as u32)? as u8 })
+            };
+            (0..).zip(&arrays).filter_map(fitting).max_by_key(|fit| fit.shift)
+        };
+        let fits = core::array::from_fn(fit);
+        Self { arrays, hints: Box::new([Hint::NONE; HINTS]), fits, reach_peak: 0 }
+    }
+
+    /// The leaf kept for `va` and the log2 of the bytes that it translates, made the most recent of its set; without a
+    /// search, so it may be there all the same.
+    #[inline(always)]
+    fn lookup_hinted(&mut self, asid: u16, va: VirtAddr) -> Option<(Leaf, u32)> {
+        let hint = &self.hints[va.vpn() as usize % HINTS];
+        if hint.vpn != va.vpn() || hint.asid != asid {
+            return None;
+        }
+        let leaf = self.arrays[usize::from(hint.array)].hit_at(hint.slot as usize, hint.tag)?;
+        Some((leaf, u32::from(hint.span_shift)))
     }
 
     /// The translation of `va`, made the most recent of its set.
-    #[inline]
-    fn lookup(&mut self, asid: u16, va: VirtAddr) -> Option<Cached> {
-        let hint = self.hints[va.vpn() as usize % HINTS];
-        if hint.shift != 0
-            && tlb_array::tag(asid, va, u32::from(hint.shift), hint.tag) == hint.tag
-            && let Some(cached) =
-                self.arrays[usize::from(hint.array)].hit_at(hint.slot as usize, hint.tag)
-        {
-            return Some(cached);
-        }
-        self.search(asid, va)
-    }
-
     fn search(&mut self, asid: u16, va: VirtAddr) -> Option<Cached> {
-        for (index, array) in self.arrays.iter_mut().enumerate() {
+        for (index, array) in (0..).zip(&mut self.arrays) {
             if let Some(hit) = array.find(asid, va) {
                 self.hints[va.vpn() as usize % HINTS] = Hint {
+                    vpn: va.vpn(),
                     tag: hit.tag,
                     slot: hit.slot as u32,
-                    array: index as u16,
-                    shift: hit.cached.span_shift as u16,
+                    asid,
+                    array: index,
+                    span_shift: hit.cached.span_shift as u8,
                 };
                 return Some(hit.cached);
             }
@@ -138,15 +163,12 @@ impl Level {
 
     /// Keeps a translation of `va` in the array with the largest pages that are not larger.
     fn insert(&mut self, asid: u16, va: VirtAddr, cached: Cached) {
-        let fitting = self
-            .arrays
-            .iter_mut()
-            .filter_map(|array| Some((array.fitting(cached.span_shift)?, array)))
-            .max_by_key(|(shift, _)| *shift);
-        if let Some((shift, array)) = fitting {
-            array.insert(asid, va, cached, shift);
-            self.reach_peak = self.reach_peak.max(self.reach());
-        }
+        let Some(Fit { array, shift }) = self.fits[cached.span_shift as usize % 64] else { return };
+        let (slot, tag) =
+            self.arrays[usize::from(array)].insert(asid, va, cached, u32::from(shift));
+        self.hints[va.vpn() as usize % HINTS] =
+            Hint { vpn: va.vpn(), tag, slot: slot as u32, asid, array, span_shift: shift };
+        self.reach_peak = self.reach_peak.max(self.reach());
     }
 
     /// Bytes translated now.
@@ -167,8 +189,7 @@ impl Model {
     pub fn new(config: ModelConfig) -> Result<Self, ConfigError> {
         config.check()?;
         Ok(Self {
-            fetch: Level::new(&config.l1_fetch, 1),
-            data: Level::new(&config.l1_data, 11),
+            first: [Level::new(&config.l1_data, 11), Level::new(&config.l1_fetch, 1)],
             second: Level::new(&config.l2, 21),
             walk_caches: WalkCaches::new(&config.walk_caches),
             caches: config.caches.as_ref().map(Caches::new),
@@ -191,7 +212,7 @@ impl Model {
             stats.caches = caches.stats();
         }
         stats.reach = self.reach();
-        stats.reach_peak = [&self.fetch, &self.data, &self.second].map(|level| level.reach_peak);
+        stats.reach_peak = self.levels().map(|level| level.reach_peak);
         stats
     }
 
@@ -243,17 +264,37 @@ impl Model {
         }
         let counts = &mut self.stats.accesses[access as usize];
         counts.references += 1;
-        let first = if access == Access::Exec { &mut self.fetch } else { &mut self.data };
-        if let Some(cached) = first.lookup(space.asid, va)
-            && cached.permits(access)
+        if let Some((leaf, span_shift)) = self.first[first_of(access)].lookup_hinted(space.asid, va)
+            && tlb_array::permits(leaf.flags, access)
         {
             counts.l1_hits += 1;
+            let pfn = frame_within(leaf, span_shift, va);
+            return Ok(Mapping { pfn, flags: leaf.flags, span_shift });
+        }
+        self.beyond_hints(mem, space, va, access)
+    }
+
+    #[inline(never)]
+    fn beyond_hints<M: PhysMem + ?Sized, F: HardwareFormat>(
+        &mut self,
+        mem: &M,
+        space: Space<F>,
+        va: VirtAddr,
+        access: Access,
+    ) -> Result<Mapping, ModelFault> {
+        // Tags have as many bits as the widest addresses: others could be taken for those.
+        if !space.format.is_canonical(va) {
+            return self.walk(mem, space, va, access);
+        }
+        if let Some(cached) = self.first[first_of(access)].search(space.asid, va)
+            && cached.permits(access)
+        {
+            self.stats.accesses[access as usize].l1_hits += 1;
             return Ok(cached.mapping(va));
         }
         self.beyond_first(mem, space, va, access)
     }
 
-    #[inline(never)]
     fn beyond_first<M: PhysMem + ?Sized, F: HardwareFormat>(
         &mut self,
         mem: &M,
@@ -263,19 +304,15 @@ impl Model {
     ) -> Result<Mapping, ModelFault> {
         if !self.config.l2.is_empty() {
             self.stats.translation_cycles += u64::from(self.config.l2_latency);
-            if let Some(cached) = self.second.lookup(space.asid, va)
+            if let Some(cached) = self.second.search(space.asid, va)
                 && cached.permits(access)
             {
                 self.stats.accesses[access as usize].l2_hits += 1;
-                self.first(access).insert(space.asid, va, cached);
+                self.first[first_of(access)].insert(space.asid, va, cached);
                 return Ok(cached.mapping(va));
             }
         }
         self.walk(mem, space, va, access)
-    }
-
-    fn first(&mut self, access: Access) -> &mut Level {
-        if access == Access::Exec { &mut self.fetch } else { &mut self.data }
     }
 
     /// Another address space runs on: without ASIDs everything cached goes.
@@ -301,7 +338,7 @@ impl Model {
                 self.stats.walks.by_cause[cause as usize] += 1;
                 let cached = Cached::whole(leaf, span_shift);
                 self.second.insert(space.asid, va, cached);
-                self.first(access).insert(space.asid, va, cached);
+                self.first[first_of(access)].insert(space.asid, va, cached);
                 if self.config.prefetch == Prefetch::NextPage {
                     self.prefetch(mem, space, va, span_shift);
                 }
@@ -316,7 +353,8 @@ impl Model {
 
     /// Why the translation just walked for was not there.
     fn cause_of(&mut self, asid: u16, va: VirtAddr, leaf: Leaf, span_shift: u32) -> Cause {
-        let cached = [&self.data, &self.fetch, &self.second]
+        let cached = self
+            .levels()
             .into_iter()
             .flat_map(|level| &level.arrays)
             .find_map(|array| array.peek(asid, va));
@@ -431,7 +469,8 @@ impl Model {
         let mut gone = |key| history.flushed(key, cause);
         let count = &mut self.stats.shootdowns[cause as usize];
         count.requests += 1;
-        count.l1_entries += self.fetch.flush(what, &mut gone) + self.data.flush(what, &mut gone);
+        count.l1_entries +=
+            self.first.iter_mut().map(|level| level.flush(what, &mut gone)).sum::<u64>();
         count.l2_entries += self.second.flush(what, &mut gone);
         count.walk_cache_entries += self.walk_caches.flush(what);
     }
@@ -446,16 +485,20 @@ impl Model {
 
     /// Bytes that what is cached now translates, each level by itself: fetch, data, second.
     pub fn reach(&self) -> [u64; 3] {
-        [&self.fetch, &self.data, &self.second].map(Level::reach)
+        self.levels().map(Level::reach)
+    }
+
+    /// The first level for fetches, for data, the second.
+    fn levels(&self) -> [&Level; 3] {
+        let [data, fetch] = &self.first;
+        [fetch, data, &self.second]
     }
 
     /// Every entry held, in no meaningful order.
     pub fn entries(&self) -> impl Iterator<Item = ModelEntry> {
-        [("L1 fetch", &self.fetch), ("L1 data", &self.data), ("L2", &self.second)]
-            .into_iter()
-            .flat_map(|(place, level)| {
-                level.arrays.iter().flat_map(move |array| array.entries(place))
-            })
+        ["L1 fetch", "L1 data", "L2"].into_iter().zip(self.levels()).flat_map(|(place, level)| {
+            level.arrays.iter().flat_map(move |array| array.entries(place))
+        })
     }
 
     /// Checks **tlb-within-tables** for `space`.
@@ -503,6 +546,12 @@ pub struct ModelEntry {
     pub span_shift: u32,
     /// The leaf, with the frame of `start`.
     pub leaf: Leaf,
+}
+
+/// Which of the first levels is asked. An index, not a branch: what kind of access comes next cannot be predicted.
+#[inline]
+fn first_of(access: Access) -> usize {
+    usize::from(access == Access::Exec)
 }
 
 /// The frame of `va` in a page whose first frame is `leaf`'s.

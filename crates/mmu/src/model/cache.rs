@@ -43,8 +43,15 @@ pub struct Cache {
     modified: Box<[bool]>,
     line_shift: u32,
     latency: u64,
-    stats: CacheStats,
+    /// By kind of traffic: an index, not a branch.
+    counts: [CacheCount; 4],
+    writebacks: u64,
+    /// Where a line was last, by its number: looked at first.
+    hints: Box<[u32; HINTS]>,
 }
+
+/// Lines that are found without a search.
+const HINTS: usize = 1024;
 
 impl Cache {
     /// A cache of this shape, empty.
@@ -55,7 +62,9 @@ impl Cache {
             modified: vec![false; slots].into(),
             line_shift: config.line_shift,
             latency: u64::from(config.latency),
-            stats: CacheStats::default(),
+            counts: [CacheCount::default(); 4],
+            writebacks: 0,
+            hints: Box::new([0; HINTS]),
         }
     }
 
@@ -68,7 +77,7 @@ impl Cache {
         if last != first {
             hit &= self.further_lines(first, last, traffic);
         }
-        let count = self.count(traffic);
+        let count = &mut self.counts[traffic as usize];
         count.references += 1;
         count.misses += u64::from(!hit);
         hit
@@ -81,18 +90,19 @@ impl Cache {
         (first.wrapping_add(1)..=last).fold(true, |hit, line| self.line(line, traffic) & hit)
     }
 
-    #[inline]
-    fn count(&mut self, traffic: Traffic) -> &mut CacheCount {
-        match traffic {
-            Traffic::Fetch => &mut self.stats.fetch,
-            Traffic::Read => &mut self.stats.read,
-            Traffic::Write => &mut self.stats.write,
-            Traffic::Walk => &mut self.stats.walk,
+    #[inline(always)]
+    fn line(&mut self, line: u64, traffic: Traffic) -> bool {
+        let tag = line + 1;
+        let hinted = self.hints[line as usize % HINTS] as usize;
+        if self.assoc.tag(hinted) == tag {
+            self.assoc.touch(line, hinted);
+            self.modified[hinted] |= traffic == Traffic::Write;
+            return true;
         }
+        self.search(line, traffic)
     }
 
-    #[inline]
-    fn line(&mut self, line: u64, traffic: Traffic) -> bool {
+    fn search(&mut self, line: u64, traffic: Traffic) -> bool {
         let tag = line + 1;
         let hit = self.assoc.find(line, tag);
         let slot = match hit {
@@ -102,20 +112,20 @@ impl Cache {
             }
             None => {
                 let slot = self.assoc.victim(line);
-                self.stats.writebacks += u64::from(core::mem::take(&mut self.modified[slot]));
+                self.writebacks += u64::from(core::mem::take(&mut self.modified[slot]));
                 self.assoc.fill(line, slot, tag);
                 slot
             }
         };
-        if traffic == Traffic::Write {
-            self.modified[slot] = true;
-        }
+        self.hints[line as usize % HINTS] = slot as u32;
+        self.modified[slot] |= traffic == Traffic::Write;
         hit.is_some()
     }
 
     /// What was done so far.
     pub fn stats(&self) -> CacheStats {
-        self.stats
+        let [fetch, read, write, walk] = self.counts;
+        CacheStats { fetch, read, write, walk, writebacks: self.writebacks }
     }
 
     fn look(&self, place: &'static str, at: u64) -> CacheLook {
@@ -160,8 +170,8 @@ impl CacheLook {
 /// The caches of a hart and the memory behind them.
 #[derive(Clone, Debug)]
 pub struct Caches {
-    l1_fetch: Cache,
-    l1_data: Cache,
+    /// For data, for fetches.
+    l1: [Cache; 2],
     l2: Option<Cache>,
     l3: Option<Cache>,
     memory_latency: u64,
@@ -171,8 +181,7 @@ impl Caches {
     /// Caches of this shape, empty.
     pub fn new(config: &CachesConfig) -> Self {
         Self {
-            l1_fetch: Cache::new(&config.l1_fetch),
-            l1_data: Cache::new(&config.l1_data),
+            l1: [Cache::new(&config.l1_data), Cache::new(&config.l1_fetch)],
             l2: config.l2.as_ref().map(Cache::new),
             l3: config.l3.as_ref().map(Cache::new),
             memory_latency: u64::from(config.memory_latency),
@@ -182,7 +191,7 @@ impl Caches {
     /// Takes an access through the caches; answers its cycles.
     #[inline]
     pub fn access(&mut self, at: PhysAddr, size: u64, traffic: Traffic) -> u64 {
-        let first = if traffic == Traffic::Fetch { &mut self.l1_fetch } else { &mut self.l1_data };
+        let first = &mut self.l1[usize::from(traffic == Traffic::Fetch)];
         if first.access(at.get(), size, traffic) {
             return first.latency;
         }
@@ -192,8 +201,8 @@ impl Caches {
     /// The caches that an access to `at` would ask: down to the first that has its line.
     pub(super) fn looks(&self, at: PhysAddr, traffic: Traffic) -> vec::Vec<CacheLook> {
         let first = match traffic {
-            Traffic::Fetch => ("L1 fetch", &self.l1_fetch),
-            Traffic::Read | Traffic::Write | Traffic::Walk => ("L1 data", &self.l1_data),
+            Traffic::Fetch => ("L1 fetch", &self.l1[1]),
+            Traffic::Read | Traffic::Write | Traffic::Walk => ("L1 data", &self.l1[0]),
         };
         let below = [("L2", self.l2.as_ref()), ("L3", self.l3.as_ref())];
         let below = below.into_iter().filter_map(|(place, cache)| Some((place, cache?)));
@@ -229,8 +238,8 @@ impl Caches {
     pub fn stats(&self) -> CachesStats {
         let stats = |cache: &Option<Cache>| cache.as_ref().map(Cache::stats).unwrap_or_default();
         CachesStats {
-            l1_fetch: self.l1_fetch.stats,
-            l1_data: self.l1_data.stats,
+            l1_fetch: self.l1[1].stats(),
+            l1_data: self.l1[0].stats(),
             l2: stats(&self.l2),
             l3: stats(&self.l3),
         }

@@ -72,16 +72,15 @@ impl Model {
         va: VirtAddr,
         access: Access,
     ) -> ModelExplanation {
-        let (name, first) = match access {
-            Access::Exec => ("L1 fetch", &self.fetch),
-            Access::Read | Access::Write => ("L1 data", &self.data),
-        };
+        let name = if access == Access::Exec { "L1 fetch" } else { "L1 data" };
+        let first = &self.first[super::first_of(access)];
+        let is_canonical = space.format.is_canonical(va);
         let looks = |level: &Level, place| -> Vec<TlbLook> {
             level.arrays.iter().flat_map(|array| array.looks(place, space.asid, va)).collect()
         };
         let serves = |level: &Level| {
             let cached = level.arrays.iter().find_map(|array| array.peek(space.asid, va));
-            cached.is_some_and(|cached| cached.permits(access))
+            is_canonical && cached.is_some_and(|cached| cached.permits(access))
         };
         let mut tlb = looks(first, name);
         let mut needs_walk = !serves(first);
@@ -91,7 +90,7 @@ impl Model {
         }
         let mut steps = Vec::new();
         let root = WalkStart::root(space.format, space.root);
-        let found = if space.format.is_canonical(va) {
+        let found = if is_canonical {
             descend(mem, space.format, root, va, |step: &Step| steps.push(*step))
         } else {
             Err(WalkFault::NotCanonical)

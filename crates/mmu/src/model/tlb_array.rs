@@ -61,12 +61,7 @@ impl Cached {
     /// Whether the access needs no walk.
     #[inline]
     pub(super) fn permits(self, access: Access) -> bool {
-        const STORE: LeafFlags = LeafFlags::WRITE.union(LeafFlags::DIRTY);
-        match access {
-            Access::Read => self.leaf.flags.contains(LeafFlags::READ),
-            Access::Exec => self.leaf.flags.contains(LeafFlags::EXEC),
-            Access::Write => self.leaf.flags.contains(STORE),
-        }
+        permits(self.leaf.flags, access)
     }
 
     #[inline]
@@ -74,6 +69,19 @@ impl Cached {
         let pfn = super::frame_within(self.leaf, self.span_shift, va);
         Mapping { pfn, flags: self.leaf.flags, span_shift: self.span_shift }
     }
+}
+
+/// Whether an entry with these flags serves the access without a walk; without a branch on its kind.
+#[inline]
+pub(super) fn permits(flags: LeafFlags, access: Access) -> bool {
+    const STORE: LeafFlags = LeafFlags::WRITE.union(LeafFlags::DIRTY);
+    const NEEDED: [LeafFlags; 3] = {
+        let mut needed = [LeafFlags::READ; 3];
+        needed[Access::Write as usize] = STORE;
+        needed[Access::Exec as usize] = LeafFlags::EXEC;
+        needed
+    };
+    flags.contains(NEEDED[access as usize])
 }
 
 /// Where a lookup hit.
@@ -138,14 +146,14 @@ impl TlbArray {
         Cached { leaf: unpack(self.leaves[slot]), span_shift: shift, origin }
     }
 
-    /// The entry of `slot`, made the most recent, if its tag is still `tag`.
-    #[inline]
-    pub(super) fn hit_at(&mut self, slot: usize, tag: u64) -> Option<Cached> {
+    /// The leaf in `slot`, made the most recent, if its tag is still `tag`.
+    #[inline(always)]
+    pub(super) fn hit_at(&mut self, slot: usize, tag: u64) -> Option<Leaf> {
         if self.assoc.tag(slot) != tag {
             return None;
         }
         self.assoc.touch(tag >> VPN_SHIFT, slot);
-        Some(self.cached(slot, self.shifts[(tag & SIZE_MASK) as usize - 1]))
+        Some(unpack(self.leaves[slot]))
     }
 
     #[inline]
@@ -208,19 +216,27 @@ impl TlbArray {
         self.shifts[..self.sizes].iter().copied().filter(|&shift| shift <= span_shift).max()
     }
 
-    /// Keeps `cached` as a translation of `1 << shift` bytes around `va`. An entry for the same page is
-    /// replaced.
-    pub(super) fn insert(&mut self, asid: u16, va: VirtAddr, cached: Cached, shift: u32) {
-        let Some(size) = self.shifts[..self.sizes].iter().position(|&held| held == shift) else {
-            return;
-        };
+    /// Keeps `cached` as a translation of `1 << shift` bytes (a size that is held) around `va`. An entry for the same
+    /// page is replaced. Answers where it is, and its tag.
+    pub(super) fn insert(
+        &mut self,
+        asid: u16,
+        va: VirtAddr,
+        cached: Cached,
+        shift: u32,
+    ) -> (usize, u64) {
+        let size = self.shifts[..self.sizes].iter().position(|&held| held == shift);
+        let size = size.expect("a size that is held");
         let Cached { leaf, span_shift, origin } = cached;
         let is_global = leaf.flags.contains(LeafFlags::GLOBAL);
         let code = size as u64 + 1;
         let (local, global) = (tag(asid, va, shift, code), tag(asid, va, shift, code | GLOBAL));
         let index = local >> VPN_SHIFT;
         // The page may have become global, or stopped being so.
-        let same = self.assoc.find(index, local).or_else(|| self.assoc.find(index, global));
+        let live = self.live[size];
+        let find =
+            |kind: usize, tag| if live[kind] == 0 { None } else { self.assoc.find(index, tag) };
+        let same = find(0, local).or_else(|| find(1, global));
         let slot = same.unwrap_or_else(|| self.assoc.victim(index));
         let start = VirtAddr::new(va.get() >> shift << shift);
         let pfn = super::frame_within(leaf, span_shift, start);
@@ -228,9 +244,11 @@ impl TlbArray {
         self.live[size][usize::from(is_global)] += 1;
         self.parts += usize::from(origin > shift);
         self.reach += 1 << shift;
-        self.assoc.fill(index, slot, if is_global { global } else { local });
+        let tag = if is_global { global } else { local };
+        self.assoc.fill(index, slot, tag);
         self.leaves[slot] = pack(Leaf { pfn, ..leaf });
         self.origins[slot] = origin as u8;
+        (slot, tag)
     }
 
     fn count_out(&mut self, slot: usize) {
