@@ -1,6 +1,7 @@
 //! Rows, their contestants, and how they take turns.
 
 use rustix::time::{ClockId, clock_gettime};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// What time is taken with.
@@ -103,6 +104,98 @@ impl Contestant {
     }
 }
 
+/// What a value means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unit {
+    /// Nanoseconds a time.
+    Nanoseconds,
+    /// Seconds for all of it.
+    Seconds,
+    /// Millions of times a second.
+    MillionsPerSecond,
+    /// Times as much as one does alone.
+    Times,
+    /// Bytes of this machine's memory.
+    Bytes,
+}
+
+impl Unit {
+    /// How it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nanoseconds => "ns",
+            Self::Seconds => "s",
+            Self::MillionsPerSecond => "M/s",
+            Self::Times => "x",
+            Self::Bytes => "B",
+        }
+    }
+
+    /// Whether less is better.
+    pub fn less_is_better(self) -> bool {
+        matches!(self, Self::Nanoseconds | Self::Seconds | Self::Bytes)
+    }
+
+    /// How many times better `ours` is.
+    pub fn advantage(self, ours: f64, theirs: f64) -> f64 {
+        if self.less_is_better() { theirs / ours } else { ours / theirs }
+    }
+
+    /// The value of `count` times in `took`.
+    fn value(self, count: u64, took: Duration) -> f64 {
+        let seconds = took.as_secs_f64().max(1e-9);
+        match self {
+            Self::Nanoseconds => seconds * 1e9 / count as f64,
+            Self::MillionsPerSecond => count as f64 / seconds / 1e6,
+            Self::Seconds | Self::Times | Self::Bytes => seconds / count as f64,
+        }
+    }
+}
+
+/// What turns gave, in the row's unit.
+#[derive(Debug, Default)]
+pub struct Measured {
+    /// Ours.
+    pub ours: Vec<f64>,
+    /// The others', turn by turn after ours.
+    pub peers: Vec<(String, Vec<f64>)>,
+    /// Who was not there, and what else has to be known.
+    pub notes: Vec<String>,
+}
+
+impl Measured {
+    /// Nothing, and why.
+    pub fn failed(why: String) -> Self {
+        Self { notes: vec![why], ..Self::default() }
+    }
+}
+
+/// How much is done.
+#[derive(Clone, Debug)]
+pub struct Effort {
+    /// Turns of each contestant.
+    pub rounds: usize,
+    /// How long one turn takes, about.
+    pub turn: Duration,
+    /// Large states a tenth of their size, programs a tenth of their rounds: for trying out.
+    pub is_quick: bool,
+    /// The `kilburn` command, for rows that run whole programs.
+    pub kilburn: PathBuf,
+}
+
+impl Effort {
+    /// Enough for figures that are kept. A turn is long enough to visit every part of the largest state several times over, so
+    /// that caches hold what they would if nobody else took turns.
+    pub fn full(kilburn: PathBuf) -> Self {
+        Self { rounds: 15, turn: Duration::from_millis(30), is_quick: false, kilburn }
+    }
+
+    /// Enough to see that it works.
+    pub fn quick(kilburn: PathBuf) -> Self {
+        Self { rounds: 3, turn: Duration::from_millis(3), is_quick: true, kilburn }
+    }
+}
+
 /// One piece of work.
 pub struct Row {
     /// What is done.
@@ -113,72 +206,55 @@ pub struct Row {
     pub contestants: fn() -> Vec<Contestant>,
 }
 
-/// What a contestant took, in nanoseconds a time.
-pub struct Times {
-    /// Name of the contestant.
-    pub name: &'static str,
-    /// Middle of its turns.
-    pub median: f64,
-    /// Least of its turns.
-    pub least: f64,
-    /// Middle, over the rounds, of its time divided by the first contestant's.
-    pub ratio: f64,
-}
-
-/// How long one turn takes, about: long enough to visit every part of the largest state several
-/// times over, so that caches hold what they would if nobody else took turns.
-const TURN: Duration = Duration::from_millis(30);
-
 impl Row {
-    /// Lets the contestants take turns, `rounds` times.
+    /// Lets the contestants take turns.
     ///
     /// # Panics
-    /// When the row has no contestant or there are no rounds.
-    pub fn compete(&self, rounds: usize) -> Vec<Times> {
-        let mut contestants = (self.contestants)();
-        let counts: Vec<u64> = contestants.iter_mut().map(calibrate).collect();
-        let mut turns = vec![Vec::with_capacity(rounds); contestants.len()];
-        for _ in 0..rounds {
-            for ((contestant, &count), turns) in contestants.iter_mut().zip(&counts).zip(&mut turns)
-            {
-                // Others have had the caches meanwhile.
-                (contestant.run)(count / 2 + 1);
-                turns.push(nanoseconds((contestant.run)(count)));
-            }
-        }
-        let first = turns[0].clone();
-        contestants
-            .iter()
-            .zip(turns)
-            .map(|(contestant, turns)| Times {
-                name: contestant.name,
-                median: median(turns.iter().copied()),
-                least: turns.iter().copied().fold(f64::INFINITY, f64::min),
-                ratio: median(turns.iter().zip(&first).map(|(time, first)| time / first)),
-            })
-            .collect()
+    /// When the row has no contestant.
+    pub fn compete(&self, effort: &Effort) -> Measured {
+        compete((self.contestants)(), Unit::Nanoseconds, effort)
     }
 }
 
+/// Lets `contestants` take turns, ours first.
+///
+/// # Panics
+/// When there is none.
+pub fn compete(mut contestants: Vec<Contestant>, unit: Unit, effort: &Effort) -> Measured {
+    let turn = effort.turn;
+    let counts: Vec<u64> =
+        contestants.iter_mut().map(|contestant| calibrate(contestant, turn)).collect();
+    let mut turns = vec![Vec::with_capacity(effort.rounds); contestants.len()];
+    for _ in 0..effort.rounds {
+        for ((contestant, &count), turns) in contestants.iter_mut().zip(&counts).zip(&mut turns) {
+            // Others have had the caches meanwhile.
+            (contestant.run)(count / 2 + 1);
+            let (done, took) = (contestant.run)(count);
+            turns.push(unit.value(done, took));
+        }
+    }
+    let mut turns = turns.into_iter();
+    let ours = turns.next().expect("ours is the first contestant");
+    let names = contestants.iter().skip(1).map(|contestant| contestant.name.to_owned());
+    Measured { ours, peers: names.zip(turns).collect(), notes: Vec::new() }
+}
+
 /// How often the work is done in a turn.
-fn calibrate(contestant: &mut Contestant) -> u64 {
+fn calibrate(contestant: &mut Contestant, turn: Duration) -> u64 {
     let mut count = 1;
     loop {
         let (done, took) = (contestant.run)(count);
-        if took >= TURN / 2 || done >= 1 << 24 {
+        if took >= turn / 2 || done >= 1 << 24 {
             let each = took.as_nanos().max(1) as f64 / done as f64;
-            return ((TURN.as_nanos() as f64 / each) as u64).max(1);
+            return ((turn.as_nanos() as f64 / each) as u64).max(1);
         }
         count = done * 4;
     }
 }
 
-fn nanoseconds((done, took): (u64, Duration)) -> f64 {
-    took.as_nanos() as f64 / done as f64
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+/// The middle of `values`; of none, no number.
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -44,6 +44,9 @@ pub(crate) enum Command {
     Sweep(crate::sweep::Arguments),
     /// Ask questions about address translation, and check the answers.
     Exercise(crate::exercise::Arguments),
+    /// Measure our work beside other people's, in turns: ratios, goals, tables, pictures.
+    #[cfg(feature = "bench")]
+    Bench(crate::bench::Arguments),
     /// Show what page tables cost: one flat table against a tree, in every format.
     Tables(crate::tables::Arguments),
 }

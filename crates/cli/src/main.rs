@@ -1,6 +1,7 @@
 //! The `kilburn` command.
 //!
 //! - [`args`]: the command line. [`failure`]: what goes wrong before or instead of a guest.
+//! - `bench` (a feature, on by default): our work beside other people's.
 //! - [`fidelity`]: asks the kernel underneath whether our memory manager does as it does.
 //! - [`run`]: one guest program and what it starts, on a machine of its own. [`figures`]: what
 //!   `--stats` prints about it.
@@ -15,6 +16,8 @@
 #![forbid(unsafe_code)]
 
 mod args;
+#[cfg(feature = "bench")]
+mod bench;
 mod control;
 mod exercise;
 mod failure;
@@ -47,6 +50,8 @@ fn main() -> ExitCode {
         args::Command::Translate(arguments) => translate::run(&arguments),
         args::Command::Exercise(arguments) => exercise::run(&arguments),
         args::Command::Tables(arguments) => tables::run(&arguments),
+        #[cfg(feature = "bench")]
+        args::Command::Bench(arguments) => bench::run(&arguments),
         args::Command::Sim(arguments) => sim::run(&arguments),
         args::Command::Sweep(arguments) => sweep::run(&arguments),
     };

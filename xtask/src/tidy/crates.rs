@@ -43,9 +43,9 @@ const LAYERS: &[Layer] = &[
     layer("swap", &["mm"], true, Unsafe::Forbidden),
     layer("linux", &["mm", "riscv", "swap"], true, Unsafe::Confined),
     layer("model", &["addr"], true, Unsafe::Confined),
-    layer("bench", &["mm", "riscv"], true, Unsafe::Forbidden),
     layer("trace", &["mm", "mmu"], true, Unsafe::Forbidden),
-    layer("cli", &["linux", "model", "trace"], true, Unsafe::Forbidden),
+    layer("bench", &["mm", "riscv", "model", "trace"], true, Unsafe::Forbidden),
+    layer("cli", &["linux", "model", "trace", "bench"], true, Unsafe::Forbidden),
 ];
 
 /// Everything that `name` may depend on: what lies below it.

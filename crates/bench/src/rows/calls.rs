@@ -1,6 +1,7 @@
-//! Whole calls of an address space: locks, tables and accounting included. Linux's own figures for
-//! these are in docs/performance.md; they need its kernel and not this program.
+//! Whole calls of an address space: locks, tables and accounting included; beside them the kernel underneath, by real
+//! system calls.
 
+use super::kernel;
 use crate::machine::{BenchHost, READ, READ_WRITE, machine, map};
 use crate::{Contestant, Row};
 use kilburn_addr::{Access, PAGE_SIZE, VirtAddr};
@@ -63,19 +64,35 @@ fn crowded(count: u64) -> (Arc<Mm<BenchHost>>, Vec<u64>) {
 
 fn map_unmap(others: u64) -> Vec<Contestant> {
     let (mm, _) = crowded(others);
-    vec![Contestant::plain("ours", move |_| {
+    let ours = Contestant::plain("ours", move |_| {
         let at = black_box(map(&mm, 0, 1, READ_WRITE));
         mm.munmap(at, PAGE_SIZE).expect("mapped");
-    })]
+    });
+    let linux = kernel::crowd(others).map(|crowd| {
+        Contestant::plain("Linux", move |_| {
+            let _ = &crowd;
+            drop(black_box(kernel::map(1)));
+        })
+    });
+    [ours].into_iter().chain(linux).collect()
 }
 
 fn touch(others: u64) -> Vec<Contestant> {
     let (mm, _) = crowded(others);
-    vec![Contestant::plain("ours", move |_| {
+    let ours = Contestant::plain("ours", move |_| {
         let at = map(&mm, 0, 1, READ_WRITE);
         mm.handle_fault(&Caller::ROOT, at, Access::Write).expect("memory");
         mm.munmap(at, PAGE_SIZE).expect("mapped");
-    })]
+    });
+    let linux = kernel::crowd(others).map(|crowd| {
+        Contestant::plain("Linux", move |_| {
+            let _ = &crowd;
+            let mut page = kernel::map(1);
+            page[0] = 1;
+            drop(black_box(page));
+        })
+    });
+    [ours].into_iter().chain(linux).collect()
 }
 
 struct Crowd {

@@ -1,10 +1,12 @@
-//! Pages: faulted in, copied for a child, taken out.
+//! Pages: faulted in, copied for a child, taken out; beside it the kernel underneath does the same.
 
+use super::kernel;
 use crate::contest::timed;
 use crate::machine::{BenchHost, READ_WRITE, machine, map};
 use crate::{Contestant, Row};
 use kilburn_addr::{Access, PAGE_SIZE, Pfn, VirtAddr};
 use kilburn_mm::{Caller, Mm};
+use kilburn_model::host::Forked;
 use kilburn_paging::PhysMem;
 use kilburn_riscv::GuestRam;
 use std::sync::Arc;
@@ -85,6 +87,14 @@ fn write_fault(pages: u64) -> Vec<Contestant> {
                 timed(|| region.touch())
             })
         }),
+        Contestant::new("Linux", move |count| {
+            kernel::rounds(count, pages, || {
+                let mut region = kernel::map(pages);
+                let took = timed(|| kernel::touch(&mut region));
+                drop(region);
+                took
+            })
+        }),
         Contestant::plain("(zeroing alone)", move |time| ram.zero(Pfn::new(first + time % pages))),
     ]
 }
@@ -92,20 +102,29 @@ fn write_fault(pages: u64) -> Vec<Contestant> {
 fn unmap(pages: u64) -> Vec<Contestant> {
     let region = Region::new(80, pages);
     region.touch();
-    vec![Contestant::new("ours", move |count| {
+    let ours = Contestant::new("ours", move |count| {
         region.rounds(count, |region| {
             let took = timed(|| region.unmap());
             region.map_again();
             region.touch();
             took
         })
-    })]
+    });
+    let linux = Contestant::new("Linux", move |count| {
+        kernel::rounds(count, pages, || {
+            let mut region = kernel::map(pages);
+            kernel::touch(&mut region);
+            timed(|| drop(region))
+        })
+    });
+    vec![ours, linux]
 }
 
 fn fork() -> Vec<Contestant> {
     let region = Region::new(1100, 1 << 18);
     region.touch();
-    vec![Contestant::new("ours", move |count| {
+    let pages = region.pages;
+    let ours = Contestant::new("ours", move |count| {
         region.rounds(count, |region| {
             let mut child = None;
             let took = timed(|| child = Some(region.mm.fork(&Caller::ROOT).expect("memory")));
@@ -113,7 +132,20 @@ fn fork() -> Vec<Contestant> {
             region.touch();
             took
         })
-    })]
+    });
+    // Its memory is there only while it is its turn: fork copies the tables of everything that this process has.
+    let linux = Contestant::new("Linux", move |count| {
+        let mut touched = kernel::map(pages);
+        kernel::touch(&mut touched);
+        kernel::rounds(count, pages, || {
+            let mut child = None;
+            let took = timed(|| child = Forked::now().ok());
+            child.into_iter().for_each(Forked::wait);
+            kernel::touch(&mut touched);
+            took
+        })
+    });
+    vec![ours, linux]
 }
 
 fn copy_on_write() -> Vec<Contestant> {

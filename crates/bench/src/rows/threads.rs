@@ -1,6 +1,7 @@
-//! Two threads in one address space, each with pages of its own, beside one thread alone.
+//! Two threads in one address space, each with pages of its own, beside one thread alone: ours, and the kernel's.
 
-use crate::contest::{Clock, Stopwatch};
+use super::kernel;
+use crate::contest::{Clock, Effort, Measured, Stopwatch};
 use crate::machine::{BenchHost, READ_WRITE, machine, map};
 use kilburn_addr::{Access, PAGE_SIZE, VirtAddr};
 use kilburn_mm::{Caller, Mm};
@@ -17,6 +18,7 @@ pub struct Scaling {
     /// Work of two threads by work of one, at least.
     pub goal: f64,
     work: Work,
+    kernels: fn(),
 }
 
 const PAGES: u64 = 4096;
@@ -26,9 +28,24 @@ const FIRST: u64 = 0x10_0000_0000;
 /// The rows of this file.
 pub fn rows() -> [Scaling; 3] {
     [
-        Scaling { name: "anonymous write faults", goal: 1.9, work: faults },
-        Scaling { name: "mmap + munmap", goal: 1.6, work: map_unmap },
-        Scaling { name: "mmap + touch + munmap", goal: 1.6, work: map_touch_unmap },
+        Scaling {
+            name: "anonymous write faults, 2 threads in one Mm by 1",
+            goal: 1.9,
+            work: faults,
+            kernels: || kernel::touch(&mut kernel::map(PAGES)),
+        },
+        Scaling {
+            name: "mmap + munmap, 2 threads in one Mm by 1",
+            goal: 1.6,
+            work: map_unmap,
+            kernels: || (0..PAGES).for_each(|_| drop(kernel::map(1))),
+        },
+        Scaling {
+            name: "mmap + touch + munmap, 2 threads in one Mm by 1",
+            goal: 1.6,
+            work: map_touch_unmap,
+            kernels: || (0..PAGES).for_each(|_| kernel::map(1)[0] = 1),
+        },
     ]
 }
 
@@ -59,36 +76,46 @@ fn map_touch_unmap(mm: &Mm<BenchHost>, _: u64) {
 }
 
 impl Scaling {
-    /// Work that two threads do in the time in which one does 1, as the middle of `rounds`.
-    pub fn measure(&self, rounds: usize) -> f64 {
+    /// Work that two threads do in the time in which one does 1: ours, and the kernel's.
+    pub fn measure(&self, effort: &Effort) -> Measured {
         let (_, mm) = machine(128);
-        let mut ratios: Vec<f64> = (0..rounds)
-            .map(|_| {
-                let alone = self.run(&mm, 1);
-                let both = self.run(&mm, 2);
-                2.0 * alone.as_secs_f64() / both.as_secs_f64()
+        let ours = |number| (self.work)(&mm, FIRST + number * APART);
+        let kernels = |_| (self.kernels)();
+        let mut measured = Measured::default();
+        let mut theirs = Vec::new();
+        for _ in 0..effort.rounds {
+            measured.ours.push(ratio(&ours));
+            theirs.push(ratio(&kernels));
+        }
+        measured.peers.push(("Linux".to_owned(), theirs));
+        if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+            measured.notes.push("one processor: two threads cannot do more than one".to_owned());
+        }
+        measured
+    }
+}
+
+fn ratio(work: &(impl Fn(u64) + Sync)) -> f64 {
+    let alone = run(work, 1);
+    let both = run(work, 2);
+    2.0 * alone.as_secs_f64() / both.as_secs_f64()
+}
+
+fn run(work: &(impl Fn(u64) + Sync), threads: u64) -> Duration {
+    let start = Barrier::new(threads as usize);
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads)
+            .map(|number| {
+                let start = &start;
+                scope.spawn(move || {
+                    start.wait();
+                    let watch = Stopwatch::start(Clock::Wall);
+                    (0..4).for_each(|_| work(number));
+                    watch.elapsed()
+                })
             })
             .collect();
-        ratios.sort_by(f64::total_cmp);
-        ratios[rounds / 2]
-    }
-
-    fn run(&self, mm: &Mm<BenchHost>, threads: usize) -> Duration {
-        let start = Barrier::new(threads);
-        std::thread::scope(|scope| {
-            let running: Vec<_> = (0..threads as u64)
-                .map(|number| {
-                    let start = &start;
-                    scope.spawn(move || {
-                        start.wait();
-                        let watch = Stopwatch::start(Clock::Wall);
-                        (0..4).for_each(|_| (self.work)(mm, FIRST + number * APART));
-                        watch.elapsed()
-                    })
-                })
-                .collect();
-            let took = running.into_iter().map(|thread| thread.join().expect("no panic"));
-            took.max().expect("a thread")
-        })
-    }
+        let took = running.into_iter().map(|thread| thread.join().expect("no panic"));
+        took.max().expect("a thread")
+    })
 }

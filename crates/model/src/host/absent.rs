@@ -29,3 +29,21 @@ impl Oracle {
         match *self {}
     }
 }
+
+/// A child that cannot be.
+pub enum Forked {}
+
+impl Forked {
+    /// Says why not.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn now() -> std::io::Result<Self> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+
+    /// Never called.
+    pub fn wait(self) {
+        match self {}
+    }
+}

@@ -9,6 +9,7 @@
 //!
 //! - `ring`: the memory shared with the children: steps in, outcomes and maps out.
 //! - `child`: what the children do; no allocation, no panics, nothing but system calls.
+//! - `fork`: what a fork of this process costs, for `kilburn bench`.
 //! - `look`: what they report of their areas and pages after a step.
 //! - `probe`: loads and stores that may fault, and the signal handler that survives them.
 //! - `sys`: the system calls.
@@ -17,6 +18,8 @@
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod child;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod fork;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod look;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -31,12 +34,14 @@ mod ring;
 mod sys;
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub use fork::Forked;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub use oracle::Oracle;
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 mod absent;
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
-pub use absent::Oracle;
+pub use absent::{Forked, Oracle};
 
 /// What is looked at after every step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

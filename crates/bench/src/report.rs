@@ -1,0 +1,291 @@
+//! What was measured, as text, Markdown and JSON.
+//!
+//! A [`Report`] has a [`Line`] for each row: ours, the peers, how far ahead or behind, the goal. A ratio above 1 says that ours is
+//! better, whatever the unit; it is the middle of the ratios of turns that followed each other, so that what else the
+//! machine did hit both.
+
+use crate::contest::{Measured, Unit, median};
+use serde::Serialize;
+use std::fmt::Write as _;
+
+/// Everything that one run measured.
+#[derive(Serialize, Debug)]
+pub struct Report {
+    /// What it ran on.
+    pub machine: Host,
+    /// Turns of each contestant.
+    pub rounds: usize,
+    /// The rows.
+    pub rows: Vec<Line>,
+}
+
+/// The machine a report is from.
+#[derive(Serialize, Debug)]
+pub struct Host {
+    /// Model of the processor.
+    pub processor: String,
+    /// Processors that may be used.
+    pub processors: usize,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// Tasks that wanted a processor before the run, on average of the last minute. Above 1 other work disturbed.
+    pub load_before: f64,
+}
+
+/// One row.
+#[derive(Serialize, Debug)]
+pub struct Line {
+    /// Which part.
+    pub suite: &'static str,
+    /// What is done.
+    pub name: String,
+    /// Middle of our turns.
+    pub ours: f64,
+    /// First and third quartile of our turns.
+    pub ours_spread: [f64; 2],
+    /// Unit of all values.
+    pub unit: &'static str,
+    /// Whether less is better.
+    pub less_is_better: bool,
+    /// The others.
+    pub peers: Vec<Peer>,
+    /// How many times better ours is than the best of them; `None` without peers.
+    pub ratio_to_best: Option<f64>,
+    /// What ours shall be, at most or at least.
+    pub goal: Option<f64>,
+    /// Whether it is.
+    pub goal_met: Option<bool>,
+    /// Peers that are not here, and what the figures need to be understood.
+    pub notes: Vec<String>,
+}
+
+/// Another who does a row's work.
+#[derive(Serialize, Debug)]
+pub struct Peer {
+    /// Its name.
+    pub name: String,
+    /// Middle of its turns.
+    pub value: f64,
+    /// First and third quartile.
+    pub spread: [f64; 2],
+    /// How many times better ours is.
+    pub ratio: f64,
+}
+
+impl Line {
+    /// A row's line. What could not be measured is no number (`null` in JSON), and the notes say why.
+    pub fn new(
+        suite: &'static str,
+        name: &str,
+        unit: Unit,
+        goal: Option<f64>,
+        measured: Measured,
+    ) -> Self {
+        let Measured { ours, peers, notes } = measured;
+        let value = median(ours.iter().copied());
+        let ratio_of = |theirs: &[f64]| {
+            let pairs = theirs.iter().zip(&ours);
+            median(pairs.map(|(theirs, ours)| unit.advantage(*ours, *theirs)))
+        };
+        let peer = |(name, turns): (String, Vec<f64>)| Peer {
+            name,
+            value: median(turns.iter().copied()),
+            spread: quartiles(&turns),
+            ratio: ratio_of(&turns),
+        };
+        let peers: Vec<Peer> = peers.into_iter().map(peer).collect();
+        let reached = |goal| if unit.less_is_better() { value <= goal } else { value >= goal };
+        Self {
+            suite,
+            name: name.to_owned(),
+            ours: value,
+            ours_spread: quartiles(&ours),
+            unit: unit.name(),
+            less_is_better: unit.less_is_better(),
+            ratio_to_best: peers.iter().map(|peer| peer.ratio).min_by(f64::total_cmp),
+            peers,
+            goal,
+            goal_met: goal.filter(|_| !value.is_nan()).map(reached),
+            notes,
+        }
+    }
+
+    fn goal_text(&self) -> String {
+        let sign = if self.less_is_better { "<=" } else { ">=" };
+        match (self.goal, self.goal_met) {
+            (Some(goal), Some(true)) => format!("{sign} {}, met", short(goal)),
+            (Some(goal), Some(false)) => format!("{sign} {}, not met", short(goal)),
+            (Some(goal), None) => format!("{sign} {}", short(goal)),
+            _ => String::new(),
+        }
+    }
+}
+
+fn quartiles(turns: &[f64]) -> [f64; 2] {
+    let mut turns = turns.to_vec();
+    turns.sort_by(f64::total_cmp);
+    let Some(last) = turns.len().checked_sub(1) else { return [f64::NAN; 2] };
+    [turns[last / 4], turns[last - last / 4]]
+}
+
+/// Three digits that count, or all before the point.
+fn short(value: f64) -> String {
+    match value.abs() {
+        _ if value.is_nan() => "-".to_owned(),
+        100.0.. => grouped(value),
+        10.0..100.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+/// `12,345`
+fn grouped(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+impl Host {
+    /// This one.
+    pub fn look() -> Self {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let processor = read("/proc/cpuinfo")
+            .lines()
+            .find_map(|line| {
+                Some(line.strip_prefix("model name")?.split_once(':')?.1.trim().to_owned())
+            })
+            .unwrap_or_else(|| "unknown processor".to_owned());
+        Self {
+            processor,
+            processors: std::thread::available_parallelism().map_or(1, usize::from),
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            load_before: read("/proc/loadavg")
+                .split(' ')
+                .next()
+                .and_then(|load| load.parse().ok())
+                .unwrap_or(f64::NAN),
+        }
+    }
+
+    fn text(&self) -> String {
+        let Self { processor, processors, kernel, load_before } = self;
+        let busy = if *load_before > 1.0 { "; other work disturbed" } else { "" };
+        format!(
+            "{processor}, {processors} processors, Linux {kernel}, load {load_before:.1} before{busy}"
+        )
+    }
+}
+
+impl Report {
+    /// One object.
+    ///
+    /// # Panics
+    /// Never: plain values.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("plain values") + "\n"
+    }
+
+    /// Aligned columns.
+    pub fn to_text(&self) -> String {
+        let mut out = format!(
+            "{}\n{} turns each; medians, in [] quartiles; x: ours is so many times better\n",
+            self.machine.text(),
+            self.rounds
+        );
+        for line in &self.rows {
+            let _ = writeln!(out, "\n{}: {}", line.suite, line.name);
+            let who = |out: &mut String, name: &str, value: f64, spread: [f64; 2], end: &str| {
+                let [low, high] = spread.map(short);
+                let text =
+                    format!("  {name:<34}{:>12} {:<10} [{low} .. {high}]", short(value), line.unit);
+                let _ = writeln!(out, "{text:<84}{end}");
+            };
+            who(&mut out, "ours", line.ours, line.ours_spread, &line.goal_text());
+            for peer in &line.peers {
+                who(&mut out, &peer.name, peer.value, peer.spread, &format!("{:.2}x", peer.ratio));
+            }
+            for note in &line.notes {
+                let _ = writeln!(out, "  ({note})");
+            }
+        }
+        out
+    }
+
+    /// The table of one suite, for docs/performance.md.
+    pub fn to_markdown(&self, suite: &str) -> String {
+        let mut out = format!(
+            "{}. {} turns each; medians, in brackets the quartiles of ours.\n\n\
+             | work | ours | peers: ours is so many times better | goal |\n|---|---|---|---|\n",
+            self.machine.text(),
+            self.rounds
+        );
+        for line in self.rows.iter().filter(|line| line.suite == suite) {
+            let peer =
+                |peer: &Peer| format!("{} {}: **{:.2}**", peer.name, short(peer.value), peer.ratio);
+            let peers: Vec<String> = line.peers.iter().map(peer).collect();
+            let mut last = peers.join("; ");
+            for note in &line.notes {
+                last += if last.is_empty() { "" } else { "; " };
+                last += note;
+            }
+            let [low, high] = line.ours_spread.map(short);
+            let _ = writeln!(
+                out,
+                "| {} | {} {} [{low}, {high}] | {last} | {} |",
+                line.name,
+                short(line.ours),
+                line.unit,
+                line.goal_text()
+            );
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(ours: &[f64], peers: &[(&str, &[f64])]) -> Measured {
+        let peer = |(name, turns): &(&str, &[f64])| ((*name).to_owned(), turns.to_vec());
+        Measured { ours: ours.to_vec(), peers: peers.iter().map(peer).collect(), notes: Vec::new() }
+    }
+
+    #[test]
+    fn a_ratio_above_one_is_better_in_every_unit() {
+        let turns = measured(
+            &[10.0, 20.0, 10.0],
+            &[("slow", &[20.0, 60.0, 20.0]), ("fast", &[5.0, 10.0, 5.0])],
+        );
+        let line = Line::new("lib", "work", Unit::Nanoseconds, Some(10.0), turns);
+        assert_eq!((line.ours, line.goal_met, line.ratio_to_best), (10.0, Some(true), Some(0.5)));
+        assert_eq!(line.peers[0].ratio, 2.0, "of turns that followed each other");
+        let turns = measured(&[100.0], &[("slow", &[50.0])]);
+        let line = Line::new("sim", "work", Unit::MillionsPerSecond, Some(110.0), turns);
+        assert_eq!((line.goal_met, line.ratio_to_best), (Some(false), Some(2.0)));
+        let alone = Line::new("lib", "work", Unit::Bytes, None, measured(&[1.0], &[]));
+        assert_eq!((alone.goal_met, alone.ratio_to_best), (None, None));
+    }
+
+    #[test]
+    fn tables_say_what_was_not_there() {
+        let mut turns = measured(&[1234.5], &[]);
+        turns.notes.push("qemu is not installed".to_owned());
+        let line = Line::new("hart", "chase", Unit::Seconds, Some(5.0), turns);
+        let machine =
+            Host { processor: "P".into(), processors: 2, kernel: "6".into(), load_before: 0.5 };
+        let report = Report { machine, rounds: 3, rows: vec![line] };
+        assert!(report.to_text().contains("qemu is not installed"));
+        assert!(report.to_markdown("hart").contains(
+            "| chase | 1,234 s [1,234, 1,234] | qemu is not installed | <= 5.00, not met |"
+        ));
+        assert!(!report.to_markdown("lib").contains("chase"));
+        assert!(report.to_json().contains("\"ratio_to_best\": null"));
+    }
+}

@@ -1,0 +1,199 @@
+//! `kilburn bench`: our work beside other people's, in turns, with ratios and goals.
+//!
+//! The work and the peers are `kilburn-bench`'s; here is what is chosen and where it goes. [`document`] puts tables and pictures
+//! into docs/performance.md.
+
+mod document;
+
+use crate::failure::Failure;
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use kilburn_bench::complexity::{self, Growth};
+use kilburn_bench::{Effort, Report, SUITES, Work};
+use serde_json::json;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const NOTES: &str = "\
+Examples:
+  kilburn bench sim                      translation simulated, beside valgrind where it is installed
+  kilburn bench fault lib --json         two parts, for a program
+  kilburn bench lib --only 'find a gap'  the rows whose names hold these words
+  kilburn bench --quick                  everything, fewer and smaller: to see that it works
+  kilburn bench complexity --plot plots  how operations grow, as pictures in a folder
+  kilburn bench all complexity --write docs/performance.md
+
+Contestants of a row take turns within one run: a ratio is the middle of the ratios of turns that followed each other, and above
+1 where ours is better. Times are processor time, but for two threads. Peers: the kernel underneath by real system calls;
+the crates page_table_multiarch, bitmap-allocator, buddy_system_allocator, rangemap, memory_set; where they are installed
+valgrind and qemu-riscv64-static; qemu-system-riscv64 where KILBURN_REAL names a command that runs a program on a kernel of its own.
+Only a release build on a machine with nothing else to do gives figures worth keeping.
+
+JSON: an object with `machine`, `rounds`, and `rows`, each with `suite`, `name`, `ours`, `unit`, `peers`, `ratio_to_best`,
+`goal`, `goal_met`; `complexity` where that was asked for. What could not be measured is null, and `notes` says why.
+
+Exit status: 0, whether goals are met or not; 2 wrong usage.";
+
+/// `kilburn bench`.
+#[derive(Args, Debug)]
+#[command(after_help = NOTES)]
+pub(crate) struct Arguments {
+    /// Parts to measure
+    #[arg(value_enum, value_name = "PART", default_value = "all")]
+    parts: Vec<Part>,
+
+    /// Only rows whose names hold WORDS
+    #[arg(long, value_name = "WORDS")]
+    only: Option<String>,
+
+    /// Fewer turns, smaller states: to see that it works
+    #[arg(long)]
+    quick: bool,
+
+    /// Print one JSON object
+    #[arg(long, conflicts_with = "markdown")]
+    json: bool,
+
+    /// Print tables as Markdown has them
+    #[arg(long)]
+    markdown: bool,
+
+    /// Draw ratios, and how operations grow, into this folder
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
+
+    /// Put the tables into FILE, between the lines that name them, and pictures into the folder FILE without its ending
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
+}
+
+/// A part of the whole.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum Part {
+    /// All parts but `complexity`
+    All,
+    /// Areas, frames, tables
+    Lib,
+    /// Calls and faults of an address space, beside Linux
+    Fault,
+    /// Guest programs
+    Hart,
+    /// Translation simulated
+    Sim,
+    /// Replacement policies
+    Policies,
+    /// What it takes in bytes
+    Memory,
+    /// How operations grow with areas, pages, processes
+    Complexity,
+}
+
+impl Part {
+    fn holds(self, suite: &str) -> bool {
+        let own = match self {
+            Self::All => return true,
+            Self::Lib => "lib",
+            Self::Fault => "fault",
+            Self::Hart => "hart",
+            Self::Sim => "sim",
+            Self::Policies => "policies",
+            Self::Memory => "memory",
+            Self::Complexity => return false,
+        };
+        own == suite
+    }
+}
+
+/// What was measured.
+struct Results {
+    report: Report,
+    growths: Vec<Growth>,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let kilburn = std::env::current_exe().map_err(|error| Failure::internal(error.to_string()))?;
+    let effort = if arguments.quick { Effort::quick(kilburn) } else { Effort::full(kilburn) };
+    let only = arguments.only.as_deref().unwrap_or("");
+    let chosen = |work: &Work| {
+        work.name.contains(only) && arguments.parts.iter().any(|part| part.holds(work.suite))
+    };
+    let work: Vec<Work> = kilburn_bench::all().into_iter().filter(chosen).collect();
+    let wants_growth = arguments.parts.contains(&Part::Complexity);
+    if work.is_empty() && !wants_growth {
+        return Err(Failure::usage(format!("--only: no row of these parts holds `{only}`")));
+    }
+    if let Some(path) = &arguments.write {
+        document::check(path)?;
+    }
+    if cfg!(debug_assertions) {
+        eprintln!("kilburn: this is a debug build: its figures say nothing");
+    }
+    let results = measure(&work, wants_growth, &effort);
+    if let Some(folder) = &arguments.plot {
+        document::draw(folder, &results)?;
+    }
+    if let Some(path) = &arguments.write {
+        document::write(path, &results)?;
+    }
+    let text = if arguments.json {
+        as_json(&results)
+    } else if arguments.markdown {
+        as_markdown(&results)
+    } else {
+        as_text(&results)
+    };
+    io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|error| Failure::usage(format!("standard output: {error}")))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure(work: &[Work], wants_growth: bool, effort: &Effort) -> Results {
+    let bar = ProgressBar::new(work.len() as u64);
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}") {
+        bar.set_style(style);
+    }
+    let report = kilburn_bench::run(work, effort, |work| {
+        bar.inc(1);
+        bar.set_message(format!("{}: {}", work.suite, work.name));
+    });
+    let growths = if wants_growth {
+        complexity::measure(effort, |what| bar.set_message(format!("complexity: {what}")))
+    } else {
+        Vec::new()
+    };
+    bar.finish_and_clear();
+    Results { report, growths }
+}
+
+fn as_json(results: &Results) -> String {
+    let mut all = serde_json::to_value(&results.report).expect("plain values");
+    if !results.growths.is_empty() {
+        all["complexity"] = json!(results.growths);
+    }
+    serde_json::to_string_pretty(&all).expect("plain values") + "\n"
+}
+
+fn as_text(results: &Results) -> String {
+    let mut text = results.report.to_text();
+    for growth in &results.growths {
+        let _ = writeln!(text, "\n{}", growth.to_markdown());
+    }
+    text
+}
+
+fn as_markdown(results: &Results) -> String {
+    let mut text = String::new();
+    for suite in SUITES {
+        if results.report.rows.iter().any(|line| line.suite == suite) {
+            let _ = writeln!(text, "## {suite}\n\n{}", results.report.to_markdown(suite));
+        }
+    }
+    for growth in &results.growths {
+        let _ = writeln!(text, "## {}\n\n{}", growth.name, growth.to_markdown());
+    }
+    text
+}
