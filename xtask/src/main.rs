@@ -1,6 +1,7 @@
 //! Project chores, run as `cargo xtask CHORE`.
 //!
 //! - [`tidy`]: the structure check (arrows between crates, unsafe policy, file heads, sizes, ...).
+//! - [`counts`]: instructions of hot paths, compared with those recorded.
 //! - [`fidelity`]: docs/fidelity.md from the source and its claims, and whether the claims hold.
 //! - [`e2e`]: asks a real riscv64 kernel what the end-to-end cases print.
 //! - [`ltp`]: runs the Linux Test Project's programs.
@@ -10,6 +11,7 @@
 //! Nothing here is part of what users run.
 #![forbid(unsafe_code)]
 
+mod counts;
 mod e2e;
 mod fidelity;
 mod ltp;
@@ -57,6 +59,8 @@ enum Chore {
     /// Run the programs of docs/programs.toml here and on a real riscv64 kernel; write
     /// docs/programs.md.
     ProgramsTable(programs_table::Args),
+    /// Count the instructions of hot paths (callgrind); fails when one takes 3 % more than recorded.
+    Counts(counts::Args),
     /// Rebuild programs/*.c and benches/guest/*.c and compare with the committed ELFs.
     Programs {
         /// Replace the committed ELFs instead.
@@ -97,6 +101,7 @@ fn run(chore: Chore) -> Result<()> {
             e2e::run(&root, &real, &debian_root, answers)
         }
         Chore::Ltp(args) => ltp::run(&root, &args),
+        Chore::Counts(args) => counts::run(&root, &args),
         Chore::ProgramsTable(args) => programs_table::run(&root, &args),
         Chore::Programs { write: true } => programs::write(&root),
         Chore::Programs { write: false } => programs::compare(&root),

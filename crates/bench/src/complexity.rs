@@ -69,7 +69,12 @@ impl Growth {
         out += "---|\n";
         for one in &self.operations {
             out += &format!("| {} |", one.name);
-            one.points.iter().for_each(|point| out += &format!(" {:.0} |", point.1));
+            for count in &counts {
+                match one.points.iter().find(|point| point.0 == *count) {
+                    Some(point) => out += &format!(" {:.0} |", point.1),
+                    None => out += " |",
+                }
+            }
             out += &format!(" {:.2} |\n", one.slope());
         }
         out
@@ -159,37 +164,52 @@ fn per(count: u64, took: Duration) -> f64 {
     took.as_nanos() as f64 / count as f64
 }
 
-fn pages(effort: &Effort) -> Growth {
-    let row = |count: u64| {
-        let bytes = (count + count / 32 + 4096) * PAGE_SIZE;
-        let mut managed = Managed::new(bytes, None).ok()?;
-        let mm = std::sync::Arc::clone(managed.space(0).expect("memory"));
-        let mut turns = vec![Vec::new(); 3];
-        // At least a hundred thousand pages altogether.
-        for _ in 0..(100_000 / count).clamp(1, 100) {
-            mm.mmap(&Caller::ROOT, private(count)).expect("room");
-            let fault = timed(|| {
-                for page in 0..count {
-                    let at = VirtAddr::new(START + page * PAGE_SIZE);
-                    mm.handle_fault(&Caller::ROOT, at, Access::Write).expect("memory");
-                }
-            });
-            let mut child = None;
-            let fork = timed(|| child = Some(mm.fork(&Caller::ROOT).expect("memory")));
-            drop(child);
-            let unmap =
-                timed(|| mm.munmap(VirtAddr::new(START), count * PAGE_SIZE).expect("mapped"));
-            managed.take_flushes();
-            for (turns, took) in turns.iter_mut().zip([fault, fork, unmap]) {
-                turns.push(per(count, took));
+/// Pages of an area, faulted in one by one by `access`, copied for a child, taken out: nanoseconds a page.
+fn page_row(count: u64, access: Access) -> Option<(u64, Vec<f64>)> {
+    // Read pages are all the same frame: only their tables take memory.
+    let frames = if access == Access::Write { count + count / 32 } else { count / 128 };
+    let mut managed = Managed::new((frames + 4096) * PAGE_SIZE, None).ok()?;
+    let mm = std::sync::Arc::clone(managed.space(0).ok()?);
+    let mut turns = vec![Vec::new(); 3];
+    // At least a hundred thousand pages altogether.
+    for _ in 0..(100_000 / count).clamp(1, 100) {
+        mm.mmap(&Caller::ROOT, private(count)).expect("room");
+        let fault = timed(|| {
+            for page in 0..count {
+                let at = VirtAddr::new(START + page * PAGE_SIZE);
+                mm.handle_fault(&Caller::ROOT, at, access).expect("memory");
             }
+        });
+        let mut child = None;
+        let fork = timed(|| child = Some(mm.fork(&Caller::ROOT).expect("memory")));
+        drop(child);
+        let unmap = timed(|| mm.munmap(VirtAddr::new(START), count * PAGE_SIZE).expect("mapped"));
+        managed.take_flushes();
+        for (turns, took) in turns.iter_mut().zip([fault, fork, unmap]) {
+            turns.push(per(count, took));
         }
-        Some((count, turns.into_iter().map(|turns| median(turns.into_iter())).collect()))
-    };
-    let names = ["anonymous write fault, no bytes zeroed", "fork, a page", "munmap, a page"];
+    }
+    Some((count, turns.into_iter().map(|turns| median(turns.into_iter())).collect()))
+}
+
+fn pages(effort: &Effort) -> Growth {
     // A machine that cannot reserve the largest one shows the others.
-    let rows = decades(3, 7, effort).map_while(row).collect();
-    Growth { name: "pages", of: "pages", operations: operations(&names, rows) }
+    let rows = |last, access| {
+        decades(3, last, effort).map_while(move |count| page_row(count, access)).collect::<Vec<_>>()
+    };
+    let (read, written) = (rows(7, Access::Read), rows(6, Access::Write));
+    let of = |name, rows: &[(u64, Vec<f64>)], number: usize| Operation {
+        name,
+        points: rows.iter().map(|(count, values)| (*count, values[number])).collect(),
+    };
+    let operations = vec![
+        of("read fault, the page of zeroes", &read, 0),
+        of("munmap, a page of zeroes", &read, 2),
+        of("write fault, no bytes zeroed", &written, 0),
+        of("fork, a page", &written, 1),
+        of("munmap, a page", &written, 2),
+    ];
+    Growth { name: "pages", of: "pages", operations }
 }
 
 fn processes(effort: &Effort) -> Growth {

@@ -7,6 +7,7 @@
 //! - [`contest`]: rows, contestants, taking turns, processor time.
 //! - [`machine`]: the host that the library runs on here, and random keys.
 //! - [`rows`]: the work. [`complexity`]: how it grows.
+//! - [`counts`]: hot paths for counting instructions.
 //! - [`report`], [`plot`]: as text, Markdown, JSON and pictures.
 //!
 //! Every contestant works on random keys in a state of the size named, and what it answers is used.
@@ -14,6 +15,7 @@
 
 pub mod complexity;
 pub mod contest;
+pub mod counts;
 pub mod machine;
 pub mod plot;
 pub mod report;

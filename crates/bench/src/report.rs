@@ -47,7 +47,7 @@ pub struct Line {
     pub unit: &'static str,
     /// Whether less is better.
     pub less_is_better: bool,
-    /// The others.
+    /// The others. A name in brackets is no peer but a part of the work, shown for what it costs.
     pub peers: Vec<Peer>,
     /// How many times better ours is than the best of them; `None` without peers.
     pub ratio_to_best: Option<f64>,
@@ -102,7 +102,11 @@ impl Line {
             ours_spread: quartiles(&ours),
             unit: unit.name(),
             less_is_better: unit.less_is_better(),
-            ratio_to_best: peers.iter().map(|peer| peer.ratio).min_by(f64::total_cmp),
+            ratio_to_best: peers
+                .iter()
+                .filter(|peer| !peer.name.starts_with('('))
+                .map(|peer| peer.ratio)
+                .min_by(f64::total_cmp),
             peers,
             goal,
             goal_met: goal.filter(|_| !value.is_nan()).map(reached),
@@ -123,6 +127,7 @@ impl Line {
 
 fn quartiles(turns: &[f64]) -> [f64; 2] {
     let mut turns = turns.to_vec();
+    turns.retain(|turn| !turn.is_nan());
     turns.sort_by(f64::total_cmp);
     let Some(last) = turns.len().checked_sub(1) else { return [f64::NAN; 2] };
     [turns[last / 4], turns[last - last / 4]]
@@ -134,7 +139,9 @@ fn short(value: f64) -> String {
         _ if value.is_nan() => "-".to_owned(),
         100.0.. => grouped(value),
         10.0..100.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
+        0.1..10.0 => format!("{value:.2}"),
+        0.0 => "0".to_owned(),
+        _ => format!("{value:.4}"),
     }
 }
 

@@ -67,6 +67,17 @@ pub(crate) struct Arguments {
     /// Put the tables into FILE, between the lines that name them, and pictures into the folder FILE without its ending
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
+
+    /// Do a hot path --times times, for counting its instructions (`cargo xtask counts`); `list` names them
+    #[arg(long, value_name = "NAME", hide = true, conflicts_with_all = ["json", "markdown", "plot", "write"])]
+    path: Option<String>,
+
+    #[arg(long, value_name = "N", hide = true, default_value_t = 1)]
+    times: u64,
+
+    /// Print what one of NAME takes, in a process that does nothing else
+    #[arg(long, value_name = "NAME", hide = true)]
+    bytes: Option<String>,
 }
 
 /// A part of the whole.
@@ -114,6 +125,9 @@ struct Results {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    if let Some(code) = alone(arguments)? {
+        return Ok(code);
+    }
     let kilburn = std::env::current_exe().map_err(|error| Failure::internal(error.to_string()))?;
     let effort = if arguments.quick { Effort::quick(kilburn) } else { Effort::full(kilburn) };
     let only = arguments.only.as_deref().unwrap_or("");
@@ -149,6 +163,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         .write_all(text.as_bytes())
         .map_err(|error| Failure::usage(format!("standard output: {error}")))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// One thing in a process of its own, if that is what was asked for.
+fn alone(arguments: &Arguments) -> Result<Option<ExitCode>, Failure> {
+    use kilburn_bench::{counts, rows::memory};
+    match (arguments.path.as_deref(), arguments.bytes.as_deref()) {
+        (None, None) => return Ok(None),
+        (_, Some(name)) => println!("{}", memory::bytes_of(name).map_err(Failure::usage)?),
+        (Some("list"), None) => counts::PATHS.iter().for_each(|path| println!("{}", path.name)),
+        (Some(name), None) => counts::run(name, arguments.times)
+            .ok_or_else(|| Failure::usage(format!("--path: there is no `{name}`")))?,
+    }
+    Ok(Some(ExitCode::SUCCESS))
 }
 
 fn measure(work: &[Work], wants_growth: bool, effort: &Effort) -> Results {

@@ -186,6 +186,9 @@ fn measure(program: &Program, effort: &Effort) -> Measured {
     };
     let (contestants, notes) = contestants(effort, &path, &rounds);
     let mut measured = Measured { notes, ..Measured::default() };
+    if effort.is_quick {
+        measured.notes.push(format!("{rounds} of {} rounds, as this run is quick", program.rounds));
+    }
     let mut turns = vec![Vec::new(); contestants.len()];
     for _ in 0..effort.rounds.min(TURNS_MAX) {
         for ((_, run), turns) in contestants.iter().zip(&mut turns) {

@@ -8,6 +8,7 @@ use crate::contest::{Effort, Measured, Unit};
 use kilburn_addr::{Access, PAGE_SIZE, VirtAddr};
 use kilburn_mm::{Caller, MmapRequest};
 use kilburn_trace::managed::Managed;
+use std::process::Command;
 
 /// Bytes of this process that are in memory.
 fn resident() -> u64 {
@@ -25,28 +26,48 @@ fn growth<T>(count: u64, work: impl FnOnce() -> Result<T, String>) -> Result<f64
     Ok(grown as f64 / count as f64)
 }
 
-type Measure = fn(u64) -> Result<f64, String>;
+/// Answers bytes for one thing.
+type Measure = fn() -> Result<f64, String>;
+
+const ROWS: [(&str, &str, Measure, Option<f64>); 5] = [
+    ("frame", "metadata of a frame of RAM, all frames in use", frames, Some(32.0)),
+    ("page", "a page mapped: its entry, its share of tables, its frame's metadata", pages, None),
+    ("area", "an area, of 10^6 that do not merge", areas, None),
+    ("process", "a process forked from a small one", processes, None),
+    ("sparse", "1 TiB mapped, one page touched in each GiB", sparse, None),
+];
 
 pub(crate) fn work() -> Vec<Work> {
-    let rows: [(&str, Measure, Option<f64>); 5] = [
-        ("metadata of a frame of RAM, all frames in use", frames, Some(32.0)),
-        ("a page mapped: its entry, its share of tables, its frame's metadata", pages, None),
-        ("an area, of 10^6 that do not merge", areas, None),
-        ("a process forked from a small one", processes, None),
-        ("1 TiB mapped, one page touched in each GiB", sparse, None),
-    ];
-    let work = |(name, measure, goal): (&str, Measure, Option<f64>)| {
+    let work = |(short, name, _, goal): (&'static str, &str, Measure, Option<f64>)| {
         Work::new("memory", name.to_owned(), Unit::Bytes, goal, move |effort: &Effort| {
-            // The same each time but for what the allocator had left; a quick run is no smaller, as it would tell other figures.
-            let turns =
-                (0..effort.rounds.min(3)).map(|_| measure(1)).collect::<Result<Vec<_>, _>>();
-            match turns {
+            let turn = |_| in_new_process(effort, short);
+            match (0..effort.rounds.min(3)).map(turn).collect::<Result<Vec<_>, _>>() {
                 Ok(ours) => Measured { ours, ..Measured::default() },
                 Err(why) => Measured::failed(why),
             }
         })
     };
-    rows.into_iter().map(work).collect()
+    ROWS.into_iter().map(work).collect()
+}
+
+/// `kilburn bench --bytes NAME`: what others left in the heap is nowhere near.
+fn in_new_process(effort: &Effort, name: &str) -> Result<f64, String> {
+    let output = Command::new(&effort.kilburn)
+        .args(["bench", "--bytes", name])
+        .output()
+        .map_err(|error| error.to_string())?;
+    let told = String::from_utf8_lossy(&output.stdout);
+    told.trim().parse().map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Bytes that one of `name` (frame, page, area, process, sparse) takes, in a process that has done nothing else.
+///
+/// # Errors
+/// Why that cannot be told.
+pub fn bytes_of(name: &str) -> Result<f64, String> {
+    let row = ROWS.iter().find(|row| row.0 == name);
+    let (_, _, measure, _) = row.ok_or_else(|| format!("there is no `{name}`"))?;
+    measure()
 }
 
 fn request(addr: u64, len: u64, prot: u64) -> MmapRequest<kilburn_trace::managed::TraceHost> {
@@ -76,12 +97,12 @@ fn touch(managed: &mut Managed, pages: u64) -> Result<(), String> {
 }
 
 /// Tables are taken out: they are 512 entries of 8 bytes for 512 pages.
-fn frames(_: u64) -> Result<f64, String> {
-    let each = pages(1)?;
+fn frames() -> Result<f64, String> {
+    let each = pages()?;
     Ok(each - 8.0 * (1.0 + 1.0 / 512.0))
 }
 
-fn pages(_: u64) -> Result<f64, String> {
+fn pages() -> Result<f64, String> {
     growth(PAGES, || {
         let mut managed = machine((PAGES + PAGES / 128) * PAGE_SIZE, PAGES)?;
         touch(&mut managed, PAGES)?;
@@ -89,7 +110,7 @@ fn pages(_: u64) -> Result<f64, String> {
     })
 }
 
-fn areas(_: u64) -> Result<f64, String> {
+fn areas() -> Result<f64, String> {
     const AREAS: u64 = 1_000_000;
     let mut managed = machine(64 << 20, 0)?;
     growth(AREAS, move || {
@@ -104,7 +125,7 @@ fn areas(_: u64) -> Result<f64, String> {
     })
 }
 
-fn processes(_: u64) -> Result<f64, String> {
+fn processes() -> Result<f64, String> {
     const PROCESSES: u64 = 2_000;
     let mut managed = machine(256 << 20, 64)?;
     touch(&mut managed, 64)?;
@@ -116,7 +137,7 @@ fn processes(_: u64) -> Result<f64, String> {
     })
 }
 
-fn sparse(_: u64) -> Result<f64, String> {
+fn sparse() -> Result<f64, String> {
     growth(1, || {
         let mut managed = machine(64 << 20, (1 << 40) / PAGE_SIZE)?;
         for gib in 0..1 << 10 {

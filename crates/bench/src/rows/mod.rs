@@ -6,7 +6,7 @@ pub mod faults;
 pub mod frames;
 pub(crate) mod hart;
 mod kernel;
-pub(crate) mod memory;
+pub mod memory;
 pub(crate) mod policies;
 pub(crate) mod sim;
 pub mod tables;
