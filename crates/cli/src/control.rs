@@ -5,12 +5,14 @@
 //! ```text
 //! {"ask":"ps"}                 {"virtual_ns":..., "memory_kib":..., "processes":[{"pid":2, ...}]}
 //! {"ask":"maps","pid":2}       {"text":"..."}
+//! {"ask":"translate","pid":2,"va":65536,"access":"load"}    {"text":"...","svg":"...","moment":{...}}
 //! {"ask":"nonsense"}           {"error":"..."}
 //! ```
 //!
 //! [`serve`] is the machine's side; [`ask`] and [`machines`] are what `kilburn ps` and its like
 //! use ([`crate::observe`]).
 
+use kilburn_addr::{Access, VirtAddr};
 use kilburn_linux::{Answer, Control, Question, Snapshot};
 use serde_json::{Value, json};
 use std::fs::{self, DirBuilder, Permissions};
@@ -79,7 +81,9 @@ fn converse(control: &Control, stream: UnixStream) -> io::Result<()> {
             Some(answer) => to_json(answer),
             None => json!({ "error": "the machine does not answer" }),
         },
-        None => json!({ "error": "ask for ps, or for maps or smaps with a pid" }),
+        None => {
+            json!({ "error": "ask for ps; for maps or smaps with a pid; for translate with a pid, va and access" })
+        }
     };
     writeln!(&stream, "{answer}")
 }
@@ -91,6 +95,16 @@ fn parse(line: &str) -> Option<Question> {
         "ps" => Some(Question::Processes),
         "maps" => pid().map(Question::Maps),
         "smaps" => pid().map(Question::Smaps),
+        "translate" => Some(Question::Translate {
+            pid: pid()?,
+            va: VirtAddr::new(asked.get("va")?.as_u64()?),
+            access: match asked.get("access")?.as_str()? {
+                "load" => Access::Read,
+                "store" => Access::Write,
+                "fetch" => Access::Exec,
+                _ => return None,
+            },
+        }),
         _ => None,
     }
 }
@@ -98,7 +112,12 @@ fn parse(line: &str) -> Option<Question> {
 fn to_json(answer: Answer) -> Value {
     let snapshot = match answer {
         Answer::Processes(snapshot) => snapshot,
-        Answer::Text(text) => return json!({ "text": text }),
+        Answer::Text(text) => {
+            // What explains an access answers an object already.
+            let object = serde_json::from_str(&text).ok().filter(Value::is_object);
+            return object.unwrap_or_else(|| json!({ "text": text }));
+        }
+        Answer::NoExplainer => return json!({ "error": "this machine explains no accesses" }),
         Answer::NoSuchProcess => return json!({ "error": "no such process" }),
     };
     let Snapshot { virtual_ns, memory_kib, free_kib, cached_kib, processes } = snapshot;
@@ -159,7 +178,13 @@ mod tests {
     fn questions_are_understood_and_nonsense_is_not() {
         assert_eq!(parse(r#"{"ask":"ps"}"#), Some(Question::Processes));
         assert_eq!(parse(r#"{"ask":"maps","pid":7}"#), Some(Question::Maps(7)));
+        let asked = r#"{"ask":"translate","pid":7,"va":18446744073709551615,"access":"store"}"#;
+        let va = VirtAddr::new(u64::MAX);
+        let expected = Question::Translate { pid: 7, va, access: Access::Write };
+        assert_eq!(parse(asked), Some(expected));
         for nonsense in [
+            r#"{"ask":"translate","pid":7,"va":-1,"access":"load"}"#,
+            r#"{"ask":"translate","pid":7,"va":1,"access":"jump"}"#,
             "",
             "ps",
             r#"{"ask":"maps"}"#,

@@ -103,6 +103,11 @@ impl Answer {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    if arguments.moment.pid.is_some() {
+        return Err(Failure::usage(
+            "--pid: questions are about the process that runs at the moment drawn",
+        ));
+    }
     let mut out = io::stdout().lock();
     let mut input = io::stdin().lock();
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(arguments.seed);

@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-/// The machine that is meant.
-fn machine(chosen: Option<u32>) -> Result<u32, Failure> {
+/// The machine that is meant: the chosen one, or the only one that runs.
+pub(crate) fn machine(chosen: Option<u32>) -> Result<u32, Failure> {
     if let Some(pid) = chosen {
         return Ok(pid);
     }
@@ -30,7 +30,8 @@ fn machine(chosen: Option<u32>) -> Result<u32, Failure> {
     }
 }
 
-fn question(pid: u32, question: &Value) -> Result<Value, Failure> {
+/// What machine `pid` answers.
+pub(crate) fn question(pid: u32, question: &Value) -> Result<Value, Failure> {
     let answer =
         ask(pid, question).map_err(|error| Failure::usage(format!("machine {pid}: {error}")))?;
     match answer.get("error").and_then(Value::as_str) {

@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::figures::{Figures, HostTime};
 use crate::inject::InjectArg;
 use crate::timed::Timed;
+use crate::translate::live;
 use kilburn_linux::{
     Aslr, Control, ExitReport, ExitStatus, InitialFile, Machine, MachineConfig, MachineError,
     RealTime, ReclaimConfig, RootConfig, StdioConfig, TimeConfig, TraceSink,
@@ -45,13 +46,15 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<ExitCode, Failure> {
         Arc::clone(control.interrupt_flag()),
     );
     let _socket = if arguments.no_control { None } else { control::serve(&control) };
-    config.control = Some(control);
+    config.control = Some(Arc::clone(&control));
     let form = arguments.stats.unwrap_or(if arguments.command.is_empty() {
         StatsForm::Text
     } else {
         StatsForm::Off
     });
     let mut timed = Timed::prepare(arguments)?;
+    // The recording wants its output back: models alone are what is asked for.
+    control.set_explainer(live::explainer(timed.as_ref().map(Timed::models).unwrap_or_default()));
     let start = Instant::now();
     // The machine is used up in there: nothing half-changed is seen again after a panic.
     let run = AssertUnwindSafe(|| {

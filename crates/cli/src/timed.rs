@@ -56,6 +56,11 @@ impl Timed {
         Ok(Some(Self { models, recording }))
     }
 
+    /// The models, one a hart.
+    pub(crate) fn models(&self) -> Vec<SharedModel> {
+        self.models.clone()
+    }
+
     /// Puts the models into the machine.
     pub(crate) fn install(&self, machine: &Machine) {
         if let Some((_, recording)) = &self.recording {

@@ -3,10 +3,11 @@
 //! - [`system`]: which system: a preset, or one of one's own by flags.
 //! - [`text`]: the steps as text. [`picture`]: the same as SVG.
 //!
-//! - [`moment`]: a process of a recorded run, at a moment of it.
+//! - [`moment`]: a process of a recorded run, at a moment of it. [`live`]: one of a machine that is running.
 //!
 //! The translation itself is `kilburn_mmu::textbook`.
 
+pub(crate) mod live;
 pub(crate) mod moment;
 pub(crate) mod picture;
 pub(crate) mod system;
@@ -19,7 +20,7 @@ use kilburn_mmu::textbook::{Explanation, System, TextbookFault};
 use kilburn_paging::Entry;
 use serde_json::{Value, json};
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use system::SystemArgs;
 
@@ -31,10 +32,12 @@ Examples:
   kilburn translate --va-bits 16 --pa-bits 14 --page 256 --levels 2 --tlb 4x2 --cache 8x2x16 0xbeef
   kilburn translate --va-bits 14 --pa-bits 16 --page 4K --map 0:12 --map 3:6 0x3229 0x1369
   kilburn translate --trace cc.ktrace --timing skylake --at 1000000
-  kilburn translate --trace cc.ktrace --timing skylake --at 1000000 --pid 3 0x10430
+  kilburn translate --trace cc.ktrace --timing skylake --at 1000000 --pid 3 0x10430 --svg cc.svg
+  kilburn translate --pid 2 0x10430     a process of a machine that is running (kilburn ps)
 
 With --trace, what `kilburn run --record` wrote is replayed up to a moment; then the access that comes next is explained, or one to
-each ADDRESS, on the TLBs, walk caches, tables and caches as they are then.
+each ADDRESS, on the TLBs, walk caches, tables and caches as they are then. With --pid alone a running machine is asked, as it is
+between two slices: about its tables, and if it runs with --timing about the modelled hardware of the hart the process ran on last.
 
 Several addresses are translated in order: what one brings into TLB and cache, the next one finds.
 Without --map, pages, frames and bytes of a system of one's own are drawn by --seed. Page tables lie
@@ -53,7 +56,7 @@ pub(crate) struct Arguments {
     moment: moment::MomentArgs,
 
     /// Addresses to translate, 0x-hexadecimal or decimal
-    #[arg(value_name = "ADDRESS", value_parser = parse_number, required_unless_present_any = ["show", "trace"])]
+    #[arg(value_name = "ADDRESS", value_parser = parse_number, required_unless_present_any = ["show", "trace", "pid"])]
     addresses: Vec<u64>,
 
     /// The accesses are stores
@@ -61,7 +64,7 @@ pub(crate) struct Arguments {
     write: bool,
 
     /// Print the contents of TLB, page table and cache first
-    #[arg(long, conflicts_with = "trace")]
+    #[arg(long, conflicts_with_all = ["trace", "pid"])]
     show: bool,
 
     /// Print a JSON list of one object an address
@@ -69,7 +72,7 @@ pub(crate) struct Arguments {
     json: bool,
 
     /// Draw the (last) translation into FILE
-    #[arg(long, value_name = "FILE", requires = "addresses", conflicts_with = "trace")]
+    #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 }
 
@@ -90,14 +93,17 @@ pub(crate) fn parse_number(text: &str) -> Result<u64, String> {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let access = if arguments.write { Access::Write } else { Access::Read };
     let mut out = io::stdout().lock();
-    if let Some(trace) = &arguments.moment.trace {
-        let moments = moment::explain(&arguments.moment, trace, &arguments.addresses, access)?;
+    if arguments.moment.trace.is_some() || arguments.moment.pid.is_some() {
+        let told = of_process(arguments, access)?;
         if arguments.json {
-            let list: Vec<Value> = moments.iter().map(moment::as_json).collect();
+            let list: Vec<&Value> = told.iter().map(|told| &told.moment).collect();
             let text = serde_json::to_string_pretty(&list).expect("plain values");
             writeln!(out, "{text}").map_err(broken)?;
         } else {
-            moments.iter().try_for_each(|said| moment::steps(&mut out, said)).map_err(broken)?;
+            told.iter().try_for_each(|told| write!(out, "{}", told.text)).map_err(broken)?;
+        }
+        if let (Some(path), Some(last)) = (&arguments.svg, told.last()) {
+            write_svg(path, &last.svg)?;
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -118,10 +124,28 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         }
     }
     if let (Some(path), Some(last)) = (&arguments.svg, said.last()) {
-        std::fs::write(path, picture::draw(&before, last))
-            .map_err(|e| Failure::usage(format!("--svg {}: {e}", path.display())))?;
+        write_svg(path, &picture::draw(&before, last))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn write_svg(path: &Path, svg: &str) -> Result<(), Failure> {
+    std::fs::write(path, svg).map_err(|e| Failure::usage(format!("--svg {}: {e}", path.display())))
+}
+
+/// Accesses of a real process: recorded, or running now.
+fn of_process(arguments: &Arguments, access: Access) -> Result<Vec<live::Told>, Failure> {
+    let (moment, addresses) = (&arguments.moment, &arguments.addresses);
+    if let Some(trace) = &moment.trace {
+        let moments = moment::explain(moment, trace, addresses, access)?;
+        return Ok(moments.iter().map(live::Told::of).collect());
+    }
+    if addresses.is_empty() {
+        return Err(Failure::usage(
+            "--pid: name an ADDRESS (`kilburn maps PID` shows what there is)",
+        ));
+    }
+    live::ask(moment.machine, moment.pid.unwrap_or_default(), addresses, access)
 }
 
 /// Nobody reads on.

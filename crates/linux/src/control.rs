@@ -12,12 +12,16 @@ use crate::sched::wait::Sleep;
 use crate::signal::{SigInfo, Signal};
 use crate::task::ThreadGroup;
 use crate::task::group::StopState;
+use kilburn_addr::{Access, VirtAddr};
+use kilburn_mm::Host as _;
+use kilburn_paging::PhysMem;
+use kilburn_riscv::Space;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// What can be asked.
@@ -29,15 +33,45 @@ pub enum Question {
     Maps(u32),
     /// `/proc/PID/smaps` of a process.
     Smaps(u32),
+    /// What an access of a process would meet.
+    Translate {
+        /// The process.
+        pid: u32,
+        /// Where.
+        va: VirtAddr,
+        /// Load, store or fetch.
+        access: Access,
+    },
 }
+
+/// An access to be explained, and what its translation lies in.
+pub struct Look<'m> {
+    /// The guest's RAM.
+    pub mem: &'m dyn PhysMem,
+    /// The address space.
+    pub space: Space,
+    /// The hart that the process ran on last.
+    pub hart: u32,
+    /// The process.
+    pub pid: u32,
+    /// Where.
+    pub va: VirtAddr,
+    /// Load, store or fetch.
+    pub access: Access,
+}
+
+/// Who knows what hardware the harts have, and says what it would do.
+pub type Explainer = Box<dyn Fn(&Look<'_>) -> String + Send + Sync>;
 
 /// The answer to a [`Question`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {
     /// To [`Question::Processes`].
     Processes(Snapshot),
-    /// To [`Question::Maps`] and [`Question::Smaps`].
+    /// To [`Question::Maps`] and [`Question::Smaps`]; to [`Question::Translate`] what the [`Explainer`] said.
     Text(String),
+    /// Nobody explains accesses here ([`Control::set_explainer`]).
+    NoExplainer,
     /// There is no such process.
     NoSuchProcess,
 }
@@ -97,6 +131,7 @@ pub struct Control {
     interrupt: Arc<AtomicBool>,
     has_asked: AtomicBool,
     asked: Mutex<VecDeque<Asked>>,
+    explainer: OnceLock<Explainer>,
 }
 
 impl fmt::Debug for Control {
@@ -116,6 +151,11 @@ impl Control {
         &self.interrupt
     }
 
+    /// Lets `explainer` answer [`Question::Translate`]; the first one stays.
+    pub fn set_explainer(&self, explainer: Explainer) {
+        let _ = self.explainer.set(explainer);
+    }
+
     /// Asks, and waits for the answer; `None` when none comes in time.
     pub fn ask(&self, question: Question, patience: Duration) -> Option<Answer> {
         let (reply, answer) = sync_channel(1);
@@ -130,7 +170,7 @@ impl Control {
             let asked = std::mem::take(&mut *self.asked.lock());
             for Asked { question, reply } in asked {
                 // Who asked may have lost patience.
-                let _ = reply.try_send(answer(kernel, question));
+                let _ = reply.try_send(self.answer(kernel, question));
             }
         }
         if !self.interrupt.swap(false, Ordering::Acquire) {
@@ -138,6 +178,28 @@ impl Control {
         }
         interrupt(kernel);
         true
+    }
+}
+
+impl Control {
+    fn answer(&self, kernel: &Kernel, question: Question) -> Answer {
+        match question {
+            Question::Translate { pid, va, access } => self.explain(kernel, pid, va, access),
+            _ => answer(kernel, question),
+        }
+    }
+
+    fn explain(&self, kernel: &Kernel, pid: u32, va: VirtAddr, access: Access) -> Answer {
+        let Some(explainer) = self.explainer.get() else { return Answer::NoExplainer };
+        let task = kernel.group(pid).and_then(|group| group.first_thread());
+        let Some(task) = task else { return Answer::NoSuchProcess };
+        let Some(mm) = task.mm() else { return Answer::NoSuchProcess };
+        // What is still to be flushed would be taken for cached.
+        kernel.apply_flushes();
+        let space = Space { root: mm.root(), format: kernel.paging, asid: mm.asid() };
+        let hart = task.hart.get() as u32;
+        let mem = kernel.memory.host().mem();
+        Answer::Text(explainer(&Look { mem, space, hart, pid, va, access }))
     }
 }
 
@@ -158,6 +220,7 @@ fn answer(kernel: &Kernel, question: Question) -> Answer {
         Question::Processes => return Answer::Processes(snapshot(kernel)),
         Question::Maps(pid) => (pid, false),
         Question::Smaps(pid) => (pid, true),
+        Question::Translate { .. } => return Answer::NoExplainer,
     };
     let task = kernel.group(pid).and_then(|group| group.first_thread());
     let Some(mm) = task.and_then(|task| task.mm()) else { return Answer::NoSuchProcess };

@@ -44,7 +44,7 @@ pub use config::{
     Aslr, FileFaults, InitialFile, MachineConfig, MachineError, ReclaimConfig, RootConfig,
     StdioConfig, TraceSink,
 };
-pub use control::{Answer, Control, ProcessInfo, Question, Snapshot};
+pub use control::{Answer, Control, Explainer, Look, ProcessInfo, Question, Snapshot};
 use errno_text::errno_text;
 pub use machine::Machine;
 pub use report::{ExitReport, ExitStatus, Stats};

@@ -9,6 +9,7 @@ use crate::sim::{Setup, input, prepare};
 use clap::Args;
 use kilburn_addr::{Access, PAGE_SHIFT, VirtAddr};
 use kilburn_mmu::model::ModelFault;
+use kilburn_mmu::model::cache::CacheLook;
 use kilburn_mmu::model::explain::TlbLook;
 use kilburn_paging::hardware::Step;
 use kilburn_paging::walk::WalkFault;
@@ -31,11 +32,15 @@ pub(crate) struct MomentArgs {
     #[arg(long, value_name = "N", requires = "trace")]
     pub(crate) at: Option<u64>,
 
-    /// The process [default: the one that runs then]
-    #[arg(long, value_name = "PID", requires = "trace")]
+    /// The process [default: the one that runs then]; without --trace one of a machine that is running
+    #[arg(long, value_name = "PID")]
     pub(crate) pid: Option<u32>,
 
-    /// Hardware: a preset, or a file that ends with .toml
+    /// The running machine, by its process on the host [default: the only one]
+    #[arg(long, value_name = "PID", requires = "pid", conflicts_with = "trace")]
+    pub(crate) machine: Option<u32>,
+
+    /// Hardware that a trace is replayed on: a preset, or a file that ends with .toml
     #[arg(long, value_name = "PRESET|FILE", default_value = "simple", requires = "trace")]
     pub(crate) timing: String,
 }
@@ -202,6 +207,55 @@ fn tlb_line(look: &TlbLook) -> String {
     )
 }
 
+/// Which cache is asked, and what for, in a line.
+pub(crate) fn cache_line(look: &CacheLook) -> String {
+    let (sets, ways, line) = look.shape;
+    format!(
+        "{} cache, {sets} x {ways}, lines of {}: CO {:#x}, CI {:#x}, CT {:#x}; the set has {}: {}",
+        look.place,
+        amount(line),
+        look.offset,
+        look.index,
+        look.tag,
+        set(&look.held),
+        hit(look.is_hit())
+    )
+}
+
+/// What TLBs and tables do with one access, a line each; a star before the entries that a walk reads.
+pub(crate) fn lines(moment: &Moment) -> Vec<String> {
+    let said = &moment.said;
+    let mut lines: Vec<String> = said.tlb.iter().map(tlb_line).collect();
+    lines.push(match said.walk_from {
+        _ if said.tlb.is_empty() => {
+            "no hardware is modelled (kilburn run --timing would); the tables say:".to_owned()
+        }
+        _ if !said.needs_walk => "no walk is needed; the tables say:".to_owned(),
+        _ if said.is_tlb_hit() => {
+            let kind = kind(moment.access);
+            format!("what the TLB has does not permit a {kind}: a walk looks at the tables again:")
+        }
+        None => "a walk reads, from the root on:".to_owned(),
+        Some(level) => {
+            format!("a walk cache knows the table of level {level}; a walk reads from there on:")
+        }
+    });
+    for step in &said.steps {
+        let starts = said.walk_from.is_none_or(|level| step.level <= level);
+        let is_read = said.needs_walk && !said.tlb.is_empty() && starts;
+        lines.push(format!(
+            "{} level {}: index {}, PTE at {:#x}: {:#018x}: {}",
+            if is_read { "*" } else { " " },
+            step.level,
+            hex(step.index as u64, 9),
+            step.entry_at.get(),
+            step.raw,
+            entry_text(step)
+        ));
+    }
+    lines
+}
+
 /// Every step of one access.
 pub(crate) fn steps(out: &mut impl Write, moment: &Moment) -> io::Result<()> {
     let (vpn, vpo) = page_of(moment);
@@ -209,37 +263,7 @@ pub(crate) fn steps(out: &mut impl Write, moment: &Moment) -> io::Result<()> {
     writeln!(out, "{}", who(moment))?;
     writeln!(out, "  VPN               {}", hex(vpn, va_bits(moment) - PAGE_SHIFT))?;
     writeln!(out, "  VPO               {}", hex(vpo, PAGE_SHIFT))?;
-    for look in &said.tlb {
-        writeln!(out, "  {}", tlb_line(look))?;
-    }
-    match said.walk_from {
-        _ if !said.needs_walk => writeln!(out, "  no walk is needed; the tables say:")?,
-        _ if said.is_tlb_hit() => writeln!(
-            out,
-            "  what the TLB has does not permit a {}: a walk looks at the tables again:",
-            kind(moment.access)
-        )?,
-        None => writeln!(out, "  a walk reads, from the root on:")?,
-        Some(level) => {
-            writeln!(
-                out,
-                "  a walk cache knows the table of level {level}; a walk reads from there on:"
-            )?;
-        }
-    }
-    for step in &said.steps {
-        let is_read = said.needs_walk && said.walk_from.is_none_or(|level| step.level <= level);
-        writeln!(
-            out,
-            "  {} level {}: index {}, PTE at {:#x}: {:#018x}: {}",
-            if is_read { "*" } else { " " },
-            step.level,
-            hex(step.index as u64, 9),
-            step.entry_at.get(),
-            step.raw,
-            entry_text(step)
-        )?;
-    }
+    lines(moment).iter().try_for_each(|line| writeln!(out, "  {line}"))?;
     let (at, page_shift) = match said.physical {
         Ok(physical) => physical,
         Err(fault) => return writeln!(out, "  page fault        {}\n", fault_name(fault)),
@@ -247,20 +271,7 @@ pub(crate) fn steps(out: &mut impl Write, moment: &Moment) -> io::Result<()> {
     writeln!(out, "  page              {}", amount(page_shift))?;
     writeln!(out, "  PPN               {:#x}", at.get() >> PAGE_SHIFT)?;
     writeln!(out, "  physical address  {:#x}", at.get())?;
-    for look in &said.caches {
-        let (sets, ways, line) = look.shape;
-        writeln!(
-            out,
-            "  {} cache, {sets} x {ways}, lines of {}: CO {:#x}, CI {:#x}, CT {:#x}; the set has {}: {}",
-            look.place,
-            amount(line),
-            look.offset,
-            look.index,
-            look.tag,
-            set(&look.held),
-            hit(look.is_hit())
-        )?;
-    }
+    said.caches.iter().try_for_each(|look| writeln!(out, "  {}", cache_line(look)))?;
     writeln!(out)
 }
 
@@ -320,7 +331,7 @@ pub(crate) fn as_json(moment: &Moment) -> Value {
         "vpn": vpn,
         "vpo": vpo,
         "tlb": tlb,
-        "needs_walk": said.needs_walk,
+        "needs_walk": (!said.tlb.is_empty()).then_some(said.needs_walk),
         "walk_from_level": said.walk_from,
         "walk": walk,
         "fault": said.physical.err().map(fault_name),

@@ -6,10 +6,12 @@
 //!   [ PPN bits            | PPO bits ]      fields above, the cache's fields below
 //! ```
 
-use super::fault_name;
 use super::text::hex;
+use super::{fault_name, moment};
+use kilburn_addr::PAGE_SHIFT;
 use kilburn_mmu::textbook::{Explanation, System};
 use kilburn_paging::{Entry, HardwareFormat as _};
+use kilburn_trace::replay::Moment;
 use std::fmt::{self, Write as _};
 
 const BOX: f64 = 26.0;
@@ -38,6 +40,23 @@ pub(crate) fn draw(system: &System, said: &Explanation) -> String {
         page.svg
     )
 }
+
+/// The picture of an access of a real process.
+pub(crate) fn draw_moment(said: &Moment) -> String {
+    let widest = f64::from(moment::va_bits(said).max(PA_BITS));
+    let mut page = Page { svg: String::new(), y: 40.0 };
+    page.moment(said).expect("a string takes any text");
+    let (width, height) = (2.0 * LEFT + widest * BOX, page.y + 10.0);
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
+         viewBox=\"0 0 {width} {height}\" font-family=\"monospace\" font-size=\"14\" fill=\"#111\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{}</svg>\n",
+        page.svg
+    )
+}
+
+/// Bits of a physical address that are drawn: those of RISC-V.
+const PA_BITS: u32 = 56;
 
 struct Page {
     svg: String,
@@ -98,6 +117,47 @@ impl Page {
         }
         let byte = said.byte.map_or("not given".to_owned(), |byte| hex(u64::from(byte), 8));
         self.line(&format!("byte: {byte}"), "bold")
+    }
+
+    fn moment(&mut self, moment: &Moment) -> fmt::Result {
+        let said = &moment.said;
+        let va_bits = moment::va_bits(moment);
+        let (vpn, vpo) = moment::page_of(moment);
+        self.line(&moment::who(moment), "bold")?;
+        let above = [Field("VPN", vpn, va_bits - PAGE_SHIFT), Field("VPO", vpo, PAGE_SHIFT)];
+        let small = said.tlb.iter().find(|look| look.page_shift == PAGE_SHIFT);
+        let below: Vec<Field> = small.map_or(Vec::new(), |look| {
+            let index = look.shape.0.ilog2();
+            let tag = look.tag & ((1 << (va_bits - PAGE_SHIFT - index)) - 1);
+            vec![Field("TLBT", tag, va_bits - PAGE_SHIFT - index), Field("TLBI", look.index, index)]
+        });
+        let va = moment.va.get() & ((1 << va_bits) - 1);
+        self.bits(va, va_bits, PAGE_SHIFT, &above, &below)?;
+        for line in moment::lines(moment) {
+            self.line(&line, "normal")?;
+        }
+        let at = match said.physical {
+            Ok((at, _)) => at.get(),
+            Err(fault) => return self.line(moment::fault_name(fault), "bold"),
+        };
+        self.y += ROW / 2.0;
+        self.line(&format!("physical address {at:#x}"), "bold")?;
+        let above =
+            [Field("PPN", at >> PAGE_SHIFT, PA_BITS - PAGE_SHIFT), Field("PPO", vpo, PAGE_SHIFT)];
+        let below: Vec<Field> = said.caches.first().map_or(Vec::new(), |look| {
+            let (sets, _, line) = look.shape;
+            let index = sets.ilog2();
+            vec![
+                Field("CT", look.tag, PA_BITS - line - index),
+                Field("CI", look.index, index),
+                Field("CO", look.offset, line),
+            ]
+        });
+        self.bits(at, PA_BITS, PAGE_SHIFT, &above, &below)?;
+        for look in &said.caches {
+            self.line(&moment::cache_line(look), "normal")?;
+        }
+        Ok(())
     }
 
     fn line(&mut self, text: &str, weight: &str) -> fmt::Result {

@@ -20,35 +20,35 @@ pub(crate) enum Preset {
 #[derive(Args, Debug)]
 pub(crate) struct SystemArgs {
     /// A system from a book
-    #[arg(long, value_enum, conflicts_with_all = ["va_bits", "pa_bits", "page", "levels", "tlb", "cache", "map", "trace"])]
+    #[arg(long, value_enum, conflicts_with_all = ["va_bits", "pa_bits", "page", "levels", "tlb", "cache", "map", "trace", "pid"])]
     pub(crate) preset: Option<Preset>,
 
     /// Bits of a virtual address
-    #[arg(long, value_name = "N", default_value_t = 16, conflicts_with = "trace")]
+    #[arg(long, value_name = "N", default_value_t = 16, conflicts_with_all = ["trace", "pid"])]
     va_bits: u32,
 
     /// Bits of a physical address
-    #[arg(long, value_name = "N", default_value_t = 16, conflicts_with = "trace")]
+    #[arg(long, value_name = "N", default_value_t = 16, conflicts_with_all = ["trace", "pid"])]
     pa_bits: u32,
 
     /// Bytes of a page: a power of two, K and M allowed
-    #[arg(long, value_name = "SIZE", default_value = "256", value_parser = parse_power, conflicts_with = "trace")]
+    #[arg(long, value_name = "SIZE", default_value = "256", value_parser = parse_power, conflicts_with_all = ["trace", "pid"])]
     page: u64,
 
     /// Levels of page tables
-    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "trace")]
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with_all = ["trace", "pid"])]
     levels: u8,
 
     /// A TLB of SETS sets with WAYS ways [default: none]
-    #[arg(long, value_name = "SETSxWAYS", value_parser = parse_tlb, conflicts_with = "trace")]
+    #[arg(long, value_name = "SETSxWAYS", value_parser = parse_tlb, conflicts_with_all = ["trace", "pid"])]
     tlb: Option<(usize, usize)>,
 
     /// A cache of SETS sets with WAYS ways of LINE bytes [default: none]
-    #[arg(long, value_name = "SETSxWAYSxLINE", value_parser = parse_cache, conflicts_with = "trace")]
+    #[arg(long, value_name = "SETSxWAYSxLINE", value_parser = parse_cache, conflicts_with_all = ["trace", "pid"])]
     cache: Option<(usize, usize, u32)>,
 
     /// Map a page to a frame, read and write for users; may be repeated
-    #[arg(long, value_name = "VPN:PPN", value_parser = parse_map, conflicts_with = "trace")]
+    #[arg(long, value_name = "VPN:PPN", value_parser = parse_map, conflicts_with_all = ["trace", "pid"])]
     map: Vec<(u64, u64)>,
 
     /// Seed of what is drawn

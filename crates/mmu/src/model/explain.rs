@@ -9,7 +9,7 @@ use super::{Level, Model, ModelFault};
 use crate::mmu::Space;
 use alloc::vec::Vec;
 use kilburn_addr::{Access, PhysAddr, VirtAddr};
-use kilburn_paging::hardware::{HardwareFormat, Step, WalkStart, descend};
+use kilburn_paging::hardware::{FoundLeaf, HardwareFormat, Step, WalkStart, descend};
 use kilburn_paging::walk::WalkFault;
 use kilburn_paging::{LeafFlags, PhysMem};
 
@@ -88,25 +88,15 @@ impl Model {
             tlb.extend(looks(&self.second, "L2"));
             needs_walk = !serves(&self.second);
         }
-        let mut steps = Vec::new();
-        let root = WalkStart::root(space.format, space.root);
-        let found = if is_canonical {
-            descend(mem, space.format, root, va, |step: &Step| steps.push(*step))
-        } else {
-            Err(WalkFault::NotCanonical)
-        };
+        let (steps, found) = walk_steps(mem, space, va);
         let ad_update = self.config.ad_update;
         let physical = found.map_err(ModelFault::Walk).and_then(|found| {
-            let (flags, raw) = (found.leaf.flags, found.step.raw);
-            if !flags.contains(LeafFlags::USER) || !flags.permits(access) {
-                return Err(ModelFault::Walk(WalkFault::Denied));
-            }
+            let (physical, raw) = (physical_of(found, va, access)?, found.step.raw);
             let is_marked = space.format.mark_used(raw, access) == raw;
             if needs_walk && !is_marked && ad_update == AdUpdate::Fault {
                 return Err(ModelFault::UsedBits);
             }
-            let frame = super::frame_within(found.leaf, found.span_shift, va);
-            Ok((PhysAddr::new(frame.base().get() + va.page_offset()), found.span_shift))
+            Ok(physical)
         });
         let caches = match (&self.caches, physical) {
             (Some(caches), Ok((at, _))) => caches.looks(at, access.into()),
@@ -115,4 +105,54 @@ impl Model {
         let walk_from = self.walk_caches.lowest(space.format, space.asid, va);
         ModelExplanation { tlb, walk_from, steps, needs_walk, ad_update, physical, caches }
     }
+}
+
+/// What an `access` to `va` would meet on hardware that has nothing cached and no caches: the tables alone.
+pub fn explain_tables<M: PhysMem + ?Sized, F: HardwareFormat>(
+    mem: &M,
+    space: Space<F>,
+    va: VirtAddr,
+    access: Access,
+) -> ModelExplanation {
+    let (steps, found) = walk_steps(mem, space, va);
+    let physical = found.map_err(ModelFault::Walk).and_then(|found| physical_of(found, va, access));
+    ModelExplanation {
+        tlb: Vec::new(),
+        walk_from: None,
+        steps,
+        needs_walk: true,
+        ad_update: AdUpdate::Hardware,
+        physical,
+        caches: Vec::new(),
+    }
+}
+
+/// The entries from the root on, and where they end.
+fn walk_steps<M: PhysMem + ?Sized, F: HardwareFormat>(
+    mem: &M,
+    space: Space<F>,
+    va: VirtAddr,
+) -> (Vec<Step>, Result<FoundLeaf, WalkFault>) {
+    let mut steps = Vec::new();
+    let root = WalkStart::root(space.format, space.root);
+    let found = if space.format.is_canonical(va) {
+        descend(mem, space.format, root, va, |step: &Step| steps.push(*step))
+    } else {
+        Err(WalkFault::NotCanonical)
+    };
+    (steps, found)
+}
+
+/// Where `va` lies, if its page permits the access.
+fn physical_of(
+    found: FoundLeaf,
+    va: VirtAddr,
+    access: Access,
+) -> Result<(PhysAddr, u32), ModelFault> {
+    let flags = found.leaf.flags;
+    if !flags.contains(LeafFlags::USER) || !flags.permits(access) {
+        return Err(ModelFault::Walk(WalkFault::Denied));
+    }
+    let frame = super::frame_within(found.leaf, found.span_shift, va);
+    Ok((PhysAddr::new(frame.base().get() + va.page_offset()), found.span_shift))
 }
