@@ -201,7 +201,7 @@ fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, String>) {
         |key: &str| if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
     match value {
         Value::Object(map) => {
-            map.iter().for_each(|(key, value)| flatten(&inside(key), value, into))
+            map.iter().for_each(|(key, value)| flatten(&inside(key), value, into));
         }
         Value::Array(list) => {
             list.iter()

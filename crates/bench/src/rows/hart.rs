@@ -194,7 +194,7 @@ fn measure(program: &Program, effort: &Effort) -> Measured {
         for ((_, run), turns) in contestants.iter().zip(&mut turns) {
             match timed(&mut run()) {
                 Ok(seconds) if program.unit == Unit::MillionsPerSecond => {
-                    turns.push(work / seconds)
+                    turns.push(work / seconds);
                 }
                 Ok(seconds) => turns.push(seconds),
                 Err(why) => measured.notes.push(why),
