@@ -5,6 +5,7 @@
 //! - [`fidelity`]: docs/fidelity.md from the source and its claims, and whether the claims hold.
 //! - [`e2e`]: asks a real riscv64 kernel what the end-to-end cases print.
 //! - [`ltp`]: runs the Linux Test Project's programs.
+//! - [`pressure`]: programs in 2, 4 and 8 times too little memory; the table of docs/pressure.md.
 //! - [`programs_table`]: runs real programs here and on a real kernel and writes docs/programs.md.
 //! - [`programs`]: rebuilds the guest programs and compares them with the committed ELFs.
 //!
@@ -15,6 +16,7 @@ mod counts;
 mod e2e;
 mod fidelity;
 mod ltp;
+mod pressure;
 mod programs;
 mod programs_table;
 mod tidy;
@@ -56,6 +58,9 @@ enum Chore {
     },
     /// Run the Linux Test Project's programs of a folder; fails when one should pass and does not.
     Ltp(ltp::Args),
+    /// Run programs in too little memory under every policy and in every kind of swap; write the
+    /// table of docs/pressure.md.
+    Pressure(pressure::Args),
     /// Run the programs of docs/programs.toml here and on a real riscv64 kernel; write
     /// docs/programs.md.
     ProgramsTable(programs_table::Args),
@@ -102,6 +107,7 @@ fn run(chore: Chore) -> Result<()> {
         }
         Chore::Ltp(args) => ltp::run(&root, &args),
         Chore::Counts(args) => counts::run(&root, &args),
+        Chore::Pressure(args) => pressure::run(&root, &args),
         Chore::ProgramsTable(args) => programs_table::run(&root, &args),
         Chore::Programs { write: true } => programs::write(&root),
         Chore::Programs { write: false } => programs::compare(&root),

@@ -60,6 +60,20 @@ fn pages_do_not_diverge_either() {
 
 /// A property test of the memory manager that needs no kernel: a naive model agrees, and all
 /// invariants hold after every step.
+/// Needs root, and a disk that swap files can be on.
+#[test]
+fn pages_in_swap_do_not_diverge_either() {
+    let calls = "--calls=mmap,madvise,mincore,read,write,fork,munmap,mprotect,mremap,mlock";
+    let arguments = ["--stage", "2", "--host-swap", "auto", "--steps", "2500", "--seed", "20", calls];
+    let Some(output) = fidelity(&arguments) else { return };
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let paged_out = text.lines().find(|line| line.contains("MADV_PAGEOUT"));
+    assert!(paged_out.is_some_and(|line| line.contains(" ok ")), "{text}");
+    let swaps = std::fs::read_to_string("/proc/swaps").expect("there");
+    assert!(!swaps.contains("/kilburn-swap-"), "the host's swap file is left: {swaps}");
+}
+
 #[test]
 fn a_naive_model_agrees_and_invariants_hold_after_every_step() {
     let arguments = ["--without-kernel", "--steps", "40000", "--seed", "9", "--check-every", "1"];

@@ -24,6 +24,16 @@ pub(super) struct Settings {
     pub(super) kernel: Kernel,
     /// A mistake that our side makes on purpose.
     pub(super) planted: Option<Planted>,
+    /// Whether there is swap.
+    pub(super) swap: Swap,
+}
+
+/// Whether there is swap for pages to go to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Swap {
+    Neither,
+    /// On both sides.
+    Both,
 }
 
 /// Whether the kernel is asked, beside the naive model.
@@ -171,7 +181,7 @@ impl Kernels {
 
 impl Sides {
     pub(super) fn new(kernels: Option<Kernels>, settings: Settings) -> Self {
-        Self { kernels, ours: Ours::new(settings.planted), settings }
+        Self { kernels, ours: Ours::new(settings), settings }
     }
 
     /// Runs a case, and shrinks it if it shows a divergence.
@@ -239,6 +249,7 @@ impl Sides {
                     naive: Some(Naive::new(case)),
                     session,
                     bases,
+                    swap: self.settings.swap,
                     pages: true,
                     cached: None,
                 };
@@ -253,7 +264,7 @@ impl Sides {
         }
         if run.divergence.is_some() {
             // What went wrong must not go on in the next case.
-            self.ours = Ours::new(self.settings.planted);
+            self.ours = Ours::new(self.settings);
         }
         Ok(run)
     }
@@ -268,6 +279,7 @@ struct Comparison<'a> {
     naive: Option<Naive>,
     session: Session<'a>,
     bases: Bases,
+    swap: Swap,
     /// Whether pages are still compared.
     pages: bool,
     /// Why it is not known any more what is in the page cache.
@@ -288,7 +300,7 @@ impl Comparison<'_> {
             if let Some(coverage) = &mut coverage {
                 coverage.add(&step.call, kernel.unwrap_or(&ours).outcome);
             }
-            if let Some(id) = declared::pages_after(&step.call)
+            if let Some(id) = declared::pages_after(&step.call, self.swap)
                 && self.pages
                 && ours.pages.is_some()
             {
@@ -343,7 +355,7 @@ impl Comparison<'_> {
         if !self.pages {
             return None;
         }
-        let (kernel, ours) = pages::difference(kernel, ours, window, self.bases)?;
+        let (kernel, ours) = pages::difference(kernel, ours, window, self.bases, self.swap)?;
         Some((What::Pages, kernel, ours))
     }
 

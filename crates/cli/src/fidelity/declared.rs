@@ -3,6 +3,7 @@
 //! Our rights are riscv's, the oracle's machine is an x86-64; a kernel of another version or
 //! configuration may answer otherwise. What is not here is a divergence.
 
+use super::compare::Swap;
 use kilburn_model::{Call, Kind, Outcome};
 
 /// On x86 without protection keys, memory that may be executed may be read
@@ -107,12 +108,22 @@ pub(super) fn outcome(call: &Call, kernel: Outcome, ours: Outcome) -> Option<&'s
 }
 
 /// Why pages are not compared any more after a call, if so.
-pub(super) fn pages_after(call: &Call) -> Option<&'static str> {
+pub(super) fn pages_after(call: &Call, swap: Swap) -> Option<&'static str> {
     let concerns = |declared: &&Declared| match declared.shows {
+        // With somewhere to go, it does what it says.
+        Shows::PagesAfter(_) if declared.id == "reclaim" && swap == Swap::Both => false,
         Shows::PagesAfter(concerns) => concerns(call),
         _ => false,
     };
     DECLARED.iter().find(concerns).map(|declared| declared.id)
+}
+
+/// Whether mincore may say either of the page with this pagemap entry, which is not mapped: in Linux
+/// what was written to a swap file stays in the swap cache until memory is short, in ours it goes at
+/// once.
+pub(super) fn maybe_in_swap_cache(entry: u64, swap: Swap) -> bool {
+    const PRESENT: u64 = 1 << 63;
+    swap == Swap::Both && entry & PRESENT == 0
 }
 
 /// Why what is in the page cache is not compared any more after a call, if so.

@@ -2,6 +2,7 @@
 //!
 //! - [`ours`]: a case run on `kilburn-mm`. [`compare`]: both sides, step by step; [`pages`]: what
 //!   stage two compares. [`workers`]: cases shared out among threads.
+//! - [`host_swap`]: a swap file on the host, for what MADV_PAGEOUT does.
 //! - [`declared`]: differences that are meant. [`coverage`]: what was exercised.
 //!
 //! Cases, their generator and the kernel's side are `kilburn-model`'s.
@@ -9,14 +10,16 @@
 mod compare;
 mod coverage;
 mod declared;
+mod host_swap;
 mod ours;
 mod pages;
 mod planted;
 mod workers;
 
 use clap::Args;
-use compare::{Divergence, Findings, Found, Kernel, Kernels, Settings, Sides, What};
+use compare::{Divergence, Findings, Found, Kernel, Kernels, Settings, Sides, Swap, What};
 use coverage::JsonCoverage;
+use host_swap::HostSwap;
 use indicatif::{ProgressBar, ProgressStyle};
 use kilburn_model::{Case, Generator, Kind, Stage};
 use planted::Planted;
@@ -39,6 +42,7 @@ Examples:
   kilburn fidelity --steps 1000000 --seed 7
   kilburn fidelity --replay testdata/fidelity/split.case
   kilburn fidelity --calls mmap,munmap,mprotect --json
+  kilburn fidelity --stage 2 --host-swap auto --calls mmap,madvise,read,write,fork
 
 Exit status: 0 nothing diverged, 1 something did, 2 the kernel cannot be asked.";
 
@@ -57,6 +61,12 @@ pub(crate) struct FidelityArgs {
     /// What is compared: 1 outcomes, bytes and areas; 2 also smaps, pagemap, mincore and counts
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
     stage: u8,
+
+    /// Let both sides swap, this machine to a new file (`auto`: below /var/tmp) that goes when the
+    /// command ends: in stage 2, smaps and pagemap of pages that MADV_PAGEOUT took are compared. Needs
+    /// root, and a file system that swap files can be on
+    #[arg(long, value_name = "FILE")]
+    host_swap: Option<String>,
 
     /// Steps between checks of all invariants of our side
     #[arg(long, value_name = "N", default_value_t = 40)]
@@ -101,7 +111,16 @@ fn parse_kind(name: &str) -> Result<Kind, String> {
 /// Runs the command.
 pub(crate) fn run(arguments: &FidelityArgs) -> ExitCode {
     let start = Instant::now();
-    let outcome = if arguments.replay.is_empty() { explore(arguments) } else { replay(arguments) };
+    let host_swap = arguments.host_swap.as_deref().map(HostSwap::start).transpose();
+    let outcome = if let Err(why) = &host_swap {
+        Err(format!("swap on this machine: {why}"))
+    } else if arguments.replay.is_empty() {
+        explore(arguments)
+    } else {
+        replay(arguments)
+    };
+    // The machine is as it was before anything is printed.
+    drop(host_swap);
     match outcome {
         Ok(outcome) => {
             let elapsed = start.elapsed();
@@ -133,6 +152,7 @@ impl FidelityArgs {
             check_every: self.check_every.max(1),
             kernel: if without { Kernel::Left } else { Kernel::Asked },
             planted: self.plant,
+            swap: if self.host_swap.is_some() { Swap::Both } else { Swap::Neither },
         }
     }
 }

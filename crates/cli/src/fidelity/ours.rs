@@ -3,6 +3,7 @@
 //! The address space has the layout of the kernel's, x86-64 with four levels, and is occupied but
 //! for the window by two sealed areas that map a file of their own.
 
+use super::compare::{Settings, Swap};
 use super::declared;
 use super::planted::Planted;
 use kilburn_addr::{Access, Errno, PAGE_SHIFT, PAGE_SIZE, VirtAddr};
@@ -20,12 +21,14 @@ use kilburn_model::safe::TASK_SIZE;
 use kilburn_model::{Call, Case, Counts, Kind, Outcome, Pages, Report, Stage, Step, Window};
 use kilburn_paging::Sv;
 use kilburn_riscv::GuestRam;
+use kilburn_swap::{Compressed, Compression};
 use std::sync::Arc;
 
 /// RAM of our machines: more than four processes can fill a window with. What is checked is all
 /// of it, so a narrow window has little.
 const NARROW_RAM_BYTES: u64 = 8 << 20;
 const WIDE_RAM_BYTES: u64 = 96 << 20;
+const SWAP_SLOTS: u32 = 16 << 10;
 const MAP_PRIVATE_FIXED_NORESERVE: u64 = 0x4012;
 
 /// The machine the calls are made on.
@@ -72,6 +75,7 @@ impl MappedFile<Machine> for File {
 /// Memories that cases run in, one after another; made when first used.
 pub(super) struct Ours {
     planted: Option<Planted>,
+    swap: Swap,
     narrow: Option<World>,
     wide: Option<World>,
 }
@@ -100,7 +104,7 @@ pub(super) struct Session<'a> {
 }
 
 impl World {
-    fn new(bytes: u64, planted: Option<Planted>) -> Result<Self, String> {
+    fn new(bytes: u64, planted: Option<Planted>, swap: Swap) -> Result<Self, String> {
         let ram = GuestRam::new(bytes).map_err(|error| error.to_string())?;
         let base = ram.base_pfn();
         let end = base.checked_add(ram.frames()).ok_or("too much memory")?;
@@ -109,6 +113,10 @@ impl World {
         config.mmap_min_addr = PAGE_SIZE;
         Planted::configure(planted, &mut config);
         let memory = Memory::new(Machine { ram }, config).map_err(|error| error.to_string())?;
+        if swap == Swap::Both {
+            let area = Compressed::new(Compression::Lz4, SWAP_SLOTS);
+            memory.swap_on("swap", Arc::new(area), None).map_err(|errno| errno.to_string())?;
+        }
         let free = memory.counts().free;
         Ok(Self { memory, free })
     }
@@ -123,9 +131,9 @@ impl World {
 }
 
 impl Ours {
-    /// Memories of no use yet, with a mistake.
-    pub(super) fn new(planted: Option<Planted>) -> Self {
-        Self { planted, narrow: None, wide: None }
+    /// Memories of no use yet, with a mistake if `settings` want one.
+    pub(super) fn new(settings: Settings) -> Self {
+        Self { planted: settings.planted, swap: settings.swap, narrow: None, wide: None }
     }
 
     fn world(&mut self, window: Window) -> &mut Option<World> {
@@ -147,13 +155,13 @@ impl Ours {
     pub(super) fn start(&mut self, case: &Case, stage: Stage) -> Result<Session<'_>, String> {
         let window = case.window;
         let narrow = window.pages <= Window::NARROW.pages;
-        let planted = self.planted;
+        let (planted, swap) = (self.planted, self.swap);
         let world = self.world(window);
         let world = match world {
             Some(world) => world,
             None => {
                 let bytes = if narrow { NARROW_RAM_BYTES } else { WIDE_RAM_BYTES };
-                world.insert(World::new(bytes, planted)?)
+                world.insert(World::new(bytes, planted, swap)?)
             }
         };
         let session = Session::new(&world.memory, case, stage);

@@ -1,5 +1,6 @@
 //! Stage two: what smaps, pagemap, mincore and status say, compared.
 
+use super::compare::Swap;
 use super::declared;
 use kilburn_model::areas::{AreaPages, blocks};
 use kilburn_model::{Counts, Pages, Window};
@@ -21,10 +22,11 @@ pub(super) fn difference(
     ours: &Pages,
     window: Window,
     bases: Bases,
+    swap: Swap,
 ) -> Option<Difference> {
     smaps(kernel, ours, window)
         .or_else(|| pagemap(&kernel.pagemap, &ours.pagemap, window))
-        .or_else(|| mincore(&kernel.mincore, &ours.mincore, window))
+        .or_else(|| mincore(kernel, ours, window, swap))
         .or_else(|| counts(kernel.counts, ours.counts, window, bases))
 }
 
@@ -70,9 +72,12 @@ fn pagemap(kernel: &[u64], ours: &[u64], window: Window) -> Option<Difference> {
     Some((text(kernel), text(ours)))
 }
 
-fn mincore(kernel: &[u8], ours: &[u8], window: Window) -> Option<Difference> {
-    let differs = |(_, (kernel, ours)): &(u64, (&u8, &u8))| kernel != ours;
-    let (page, (kernel, ours)) = (0..).zip(kernel.iter().zip(ours)).find(differs)?;
+fn mincore(kernel: &Pages, ours: &Pages, window: Window, swap: Swap) -> Option<Difference> {
+    let differs = |(page, (theirs, mine)): &(u64, (&u8, &u8))| {
+        theirs != mine && !declared::maybe_in_swap_cache(kernel.pagemap[*page as usize], swap)
+    };
+    let (page, (kernel, ours)) =
+        (0..).zip(kernel.mincore.iter().zip(&ours.mincore)).find(differs)?;
     let text = |resident| format!("mincore of {:#x}: {resident}", window.page(page));
     Some((text(kernel), text(ours)))
 }

@@ -1,7 +1,8 @@
 //! Cases shared out among threads. What comes of them is taken in the order of their numbers, so
 //! the result does not depend on how many threads there are.
 
-use super::compare::{Findings, Kernels, Settings, Sides};
+use super::compare::{Findings, Kernels, Settings, Sides, Swap};
+use super::host_swap::page_out_more;
 use kilburn_model::Generator;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -41,7 +42,11 @@ pub(super) fn explore(
                 let mut sides = Sides::new(kernels, settings);
                 while !enough.load(Relaxed) {
                     let number = next.fetch_add(1, Relaxed);
-                    let findings = sides.take(&generator.case(number));
+                    let mut case = generator.case(number);
+                    if settings.swap == Swap::Both {
+                        page_out_more(&mut case);
+                    }
+                    let findings = sides.take(&case);
                     let stop = findings.is_err();
                     if results.send((number, findings)).is_err() || stop {
                         return;

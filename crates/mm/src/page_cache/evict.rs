@@ -47,6 +47,21 @@ impl<H: Host> AddressSpace<H> {
         true
     }
 
+    /// Takes page `index` of shared memory out, if it is this frame, which holds zeros, and held by
+    /// nobody but the cache and the caller: its place is a hole again; whether it was.
+    pub(crate) fn remove_untouched(&self, index: u64, pfn: Pfn) -> bool {
+        let mut pages = self.pages.lock();
+        if !self.is_idle(&pages, index, pfn) || self.memory.meta(pfn).is_dirty_shmem() {
+            return false;
+        }
+        pages.remove(index);
+        drop(pages);
+        self.uncharge_pages(1);
+        let left = self.memory.meta(pfn).put();
+        debug_assert!(left > 0, "the caller holds a reference");
+        true
+    }
+
     fn is_idle(&self, pages: &super::PageTree, index: u64, pfn: Pfn) -> bool {
         let meta = self.memory.meta(pfn);
         pages.get(index) == Some(pfn) && meta.refs() == 2 && meta.maps() == 0
@@ -124,6 +139,8 @@ impl<H: Host> AddressSpace<H> {
             let meta = self.memory.meta(pfn);
             meta.begin(FrameState::Shmem, self.id, index);
             meta.get();
+            // Its slot is given up.
+            meta.set_dirty_shmem();
             pages.insert(index, pfn);
             drop(pages);
             self.uses().fetch_add(1, Ordering::Relaxed);

@@ -4,13 +4,14 @@
 use super::anon::Unmapped;
 use super::{Home, Outcome};
 use crate::anon_vma::Alive;
+use crate::frames::FrameState;
 use crate::host::FlushReason;
 use crate::policy::PutBack;
 use crate::swap::slots::Content;
 use crate::{Host, Memory};
 use core::ops::ControlFlow;
-use kilburn_addr::{Pfn, VmFlags};
-use kilburn_paging::{Entry, tables};
+use kilburn_addr::{PAGE_SIZE, Pfn, VmFlags};
+use kilburn_paging::{Entry, LeafFlags, PhysMem, tables};
 
 impl<H: Host> Memory<H> {
     /// The caller holds a reference to the page, and has locked it.
@@ -55,6 +56,10 @@ impl<H: Host> Memory<H> {
         if meta.refs() != 2 {
             return Outcome::Kept(PutBack::Later);
         }
+        // What nobody wrote to is a hole again, and takes no slot.
+        if !meta.is_dirty_shmem() && self.is_zeroed(pfn) && mapping.remove_untouched(index, pfn) {
+            return Outcome::Gone(Home::Nowhere);
+        }
         let Some(entry) = self.take_slot(Content::Busy) else {
             return Outcome::Kept(PutBack::Later);
         };
@@ -82,6 +87,12 @@ impl<H: Host> Memory<H> {
         outcome
     }
 
+    fn is_zeroed(&self, pfn: Pfn) -> bool {
+        let mut bytes = [0; PAGE_SIZE as usize];
+        self.host().mem().read(pfn.base(), &mut bytes);
+        bytes == [0; PAGE_SIZE as usize]
+    }
+
     /// Takes a page of a page cache out of all tables.
     fn unmap_file(&self, pfn: Pfn, alive: &mut Alive<H>) -> Unmapped {
         let mut locked = false;
@@ -93,6 +104,12 @@ impl<H: Host> Memory<H> {
             let mm = mapping.mm;
             let taken = tables::take(mm.mem(), mm.format(), mapping.at);
             debug_assert!(matches!(taken, Entry::Leaf(_)), "the tables are locked");
+            if let Entry::Leaf(leaf) = taken
+                && leaf.flags.contains(LeafFlags::DIRTY)
+                && self.meta(pfn).state() == FrameState::Shmem
+            {
+                self.meta(pfn).set_dirty_shmem();
+            }
             mm.flush_page(mapping.va, FlushReason::Reclaim);
             self.unmapped(mapping);
             ControlFlow::Continue(())
