@@ -155,7 +155,7 @@ impl Runner<'_> {
                 program.name
             );
             let (peak, total) = (run.figure("frames", "peak"), run.figure("frames", "total"));
-            ensure!(peak <= total, "{} of {total} frames were in use", peak);
+            ensure!(peak <= total, "{peak} of {total} frames were in use");
             ensure!(run.figure("frames", "in_use_at_end") == 0, "frames were lost");
             let moved = |name| run.figure("reclaim", name).div_ceil(1000);
             let _ = write!(line, " {} / {} |", moved("swapped_out"), moved("swapped_in"));

@@ -64,7 +64,8 @@ fn pages_do_not_diverge_either() {
 #[test]
 fn pages_in_swap_do_not_diverge_either() {
     let calls = "--calls=mmap,madvise,mincore,read,write,fork,munmap,mprotect,mremap,mlock";
-    let arguments = ["--stage", "2", "--host-swap", "auto", "--steps", "2500", "--seed", "20", calls];
+    let arguments =
+        ["--stage", "2", "--host-swap", "auto", "--steps", "2500", "--seed", "20", calls];
     let Some(output) = fidelity(&arguments) else { return };
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{text}");
