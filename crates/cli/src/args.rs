@@ -57,6 +57,7 @@ Examples:
   kilburn run ./hello                           a static program of the host's, in an empty root
   kilburn run --root /srv/trixie dash -c 'ls | wc -l'
   kilburn run --root /srv/trixie --memory 64M --paging sv48 --stats=json python3 -c 'print(1)'
+  kilburn run --root /srv/trixie --net host curl -s http://10.0.2.2:8000/     a server of the host's
 
 Exit status:
   the program's own; 128 + N when signal N ended it; 127 no such program (or interpreter);
@@ -124,6 +125,10 @@ pub(crate) struct RunArgs {
     /// nothing runs is skipped.
     #[arg(long)]
     pub(crate) real_time: bool,
+
+    /// How far sockets reach; runs that go to the host's network do not repeat
+    #[arg(long, value_enum, value_name = "REACH", default_value_t = Net::Loopback)]
+    pub(crate) net: Net,
 
     /// Set (or replace) an environment variable of the program; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_env)]
@@ -227,6 +232,24 @@ impl From<Paging> for Sv {
             Paging::Sv39 => Self::SV39,
             Paging::Sv48 => Self::SV48,
             Paging::Sv57 => Self::SV57,
+        }
+    }
+}
+
+/// `--net`.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Net {
+    /// A loopback inside the machine, nothing else
+    Loopback,
+    /// Outwards over the host's network as well; 10.0.2.2 is the host's own loopback
+    Host,
+}
+
+impl From<Net> for kilburn_linux::Net {
+    fn from(net: Net) -> Self {
+        match net {
+            Net::Loopback => Self::Loopback,
+            Net::Host => Self::Host,
         }
     }
 }

@@ -346,6 +346,7 @@ mod tests {
             args: Vec::new(),
             env: Vec::new(),
             cwd: b"/root".to_vec(),
+            net: kilburn_linux::Net::default(),
             stdio: StdioConfig::Host,
         };
         let syscall = |number, name, calls, errors, implemented| SyscallStats {

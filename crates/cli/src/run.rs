@@ -135,6 +135,7 @@ fn configure(arguments: &RunArgs) -> Result<MachineConfig, Failure> {
         args,
         env: environment(&arguments.env),
         cwd: cwd.into(),
+        net: arguments.net.into(),
         stdio: StdioConfig::Host,
         strace: trace_sink(arguments)?,
         control: None,

@@ -42,6 +42,8 @@ pub struct MachineConfig {
     pub time: TimeConfig,
     /// What descriptors 0, 1 and 2 are.
     pub stdio: StdioConfig,
+    /// How far sockets of the internet families reach.
+    pub net: Net,
     /// What happens when memory is short.
     pub reclaim: ReclaimConfig,
     /// Faults of the files below a host root, drawn from the seed.
@@ -98,6 +100,17 @@ pub struct FileFaults {
     pub inject: Inject,
     /// Only to files below this guest path.
     pub under: PathBuf,
+}
+
+/// How far sockets of the internet families reach.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Net {
+    /// A loopback inside the machine; everything else is unreachable.
+    #[default]
+    Loopback,
+    /// Outwards over the host's network as well, as far as the host lets us. What comes from there,
+    /// and when, is no part of the configuration: such runs do not repeat.
+    Host,
 }
 
 /// Address space layout randomisation.

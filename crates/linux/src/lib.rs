@@ -41,7 +41,7 @@ mod user;
 mod watch;
 
 pub use config::{
-    Aslr, FileFaults, InitialFile, MachineConfig, MachineError, ReclaimConfig, RootConfig,
+    Aslr, FileFaults, InitialFile, MachineConfig, MachineError, Net, ReclaimConfig, RootConfig,
     StdioConfig, TraceSink,
 };
 pub use control::{Answer, Control, Explainer, Look, ProcessInfo, Question, Snapshot};

@@ -6,8 +6,8 @@
 
 use kilburn_linux::report::SpaceStats;
 use kilburn_linux::{
-    Aslr, ExitReport, ExitStatus, InitialFile, Machine, MachineConfig, RealTime, ReclaimConfig,
-    RootConfig, StdioConfig, TimeConfig,
+    Aslr, ExitReport, ExitStatus, InitialFile, Machine, MachineConfig, Net, RealTime,
+    ReclaimConfig, RootConfig, StdioConfig, TimeConfig,
 };
 use kilburn_mm::policy::Builtin;
 use kilburn_paging::Sv;
@@ -60,6 +60,7 @@ fn config(elf: Vec<u8>) -> MachineConfig {
         args: vec![b"/root/guest".to_vec()],
         env: vec![b"PATH=/bin:/usr/bin".to_vec()],
         cwd: b"/".to_vec(),
+        net: Net::default(),
         stdio: StdioConfig::Captured { stdin: Vec::new() },
     }
 }

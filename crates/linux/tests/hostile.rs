@@ -4,7 +4,8 @@
 //! The only test here, as it counts the descriptors of its own process.
 
 use kilburn_linux::{
-    Aslr, ExitStatus, Machine, MachineConfig, ReclaimConfig, RootConfig, StdioConfig, TimeConfig,
+    Aslr, ExitStatus, Machine, MachineConfig, Net, ReclaimConfig, RootConfig, StdioConfig,
+    TimeConfig,
 };
 use kilburn_paging::Sv;
 use std::fs;
@@ -56,6 +57,7 @@ fn a_hostile_guest_stays_in_its_root_and_leaves_nothing_open() {
             args: vec![b"/guest".to_vec(), secret.as_os_str().as_encoded_bytes().to_vec()],
             env: Vec::new(),
             cwd: b"/".to_vec(),
+            net: Net::default(),
             stdio: StdioConfig::Captured { stdin: Vec::new() },
             reclaim: ReclaimConfig::default(),
             file_faults: None,

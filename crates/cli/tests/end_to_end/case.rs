@@ -22,6 +22,7 @@
 //! ```
 
 use crate::kilburn::{Outcome, debian_root, kilburn, kilburn_in, run, skip};
+use serde_json::Value;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -190,8 +191,22 @@ impl Case {
         fs::write(&self.path, text).expect("written");
     }
 
+    /// Runs a command, and sees to it that no frame is in use afterwards.
     fn run_on_kilburn(&self, root: &Path, work: &Path, words: &[String]) -> Outcome {
+        let figures = tempfile::NamedTempFile::new().expect("a file");
+        let outcome = self.run_counted(root, work, words, figures.path());
+        let text = fs::read_to_string(figures.path()).expect("written");
+        let figures: Value = serde_json::from_str(&text).expect("figures");
+        for what in ["frames", "page_tables"] {
+            assert_eq!(figures[what]["in_use_at_end"], 0, "{what} leaked: {}", self.path.display());
+        }
+        outcome
+    }
+
+    fn run_counted(&self, root: &Path, work: &Path, words: &[String], figures: &Path) -> Outcome {
         let mut arguments = vec!["run".to_owned(), format!("--paging={}", self.options.paging)];
+        arguments.push("--stats=json".into());
+        arguments.push(format!("--stats-file={}", figures.display()));
         if self.options.fixed_layout {
             arguments.push("--no-aslr".into());
         }

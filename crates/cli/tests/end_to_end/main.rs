@@ -22,6 +22,7 @@ mod case;
 mod elf;
 mod faults;
 mod kilburn;
+mod net;
 mod pressure;
 mod real_programs;
 mod remote;

@@ -10,6 +10,7 @@ use crate::fs::dentry::Path;
 use crate::fs::fd_table::{FdFlags, FdTable};
 use crate::fs::file::{FileOps, OpenFile, OpenFlags};
 use crate::fs::fs_struct::FsStruct;
+use crate::fs::inet::outside;
 use crate::fs::inode::NewKind;
 use crate::fs::names::{At, Who};
 use crate::fs::open::OpenHow;
@@ -122,6 +123,7 @@ impl Vfs {
             },
             reason: host_reason(&error),
         })?;
+        vfs.network().set_reach(config.net);
         for file in files {
             vfs.put(file).map_err(|errno| {
                 let path = String::from_utf8_lossy(&file.path);
@@ -269,19 +271,22 @@ impl Vfs {
 
     /// Whether a task waits for the host's input.
     pub(crate) fn waits_for_host(&self) -> bool {
-        self.stdio().inputs().any(|input| input.is_awaited())
+        self.stdio().inputs().any(|input| input.is_awaited()) || self.network().is_awaited()
     }
 
-    /// Whether the host's input is a terminal, with a person at it.
-    pub(crate) fn host_input_is_terminal(&self) -> bool {
+    /// Whether the host takes its own time, and may never answer: a terminal with a person at it, or
+    /// the network.
+    pub(crate) fn host_takes_its_time(&self) -> bool {
         self.stdio().tty().is_some_and(|tty| tty.input().is_awaited())
+            || self.network().is_awaited()
     }
 
     /// Waits for the host's input, at most `patience`, and wakes who waits for it. Answers whether
     /// something came.
     pub(crate) fn host_wait(&self, patience: Option<Duration>) -> bool {
-        let awaited = self.stdio().inputs().find(|input| input.is_awaited());
-        awaited.is_some_and(|input| input.wait(patience))
+        let inputs = self.stdio().inputs().filter(|input| input.is_awaited());
+        let inputs: Vec<&HostInput> = inputs.map(Rc::as_ref).collect();
+        outside::wait(&self.network().awaited(), &inputs, patience)
     }
 }
 

@@ -18,7 +18,6 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
-use std::time::Duration;
 
 /// One of the host's standard streams.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,32 +73,15 @@ impl HostInput {
 
     /// Whether a read would not wait.
     pub(crate) fn is_ready(&self) -> bool {
-        self.poll(Some(Duration::ZERO))
-    }
-
-    /// Waits for bytes, at most `patience`; wakes who waits for them. Answers whether they came.
-    pub(crate) fn wait(&self, patience: Option<Duration>) -> bool {
-        let ready = self.poll(patience);
-        if ready {
-            self.queue.wake_all();
-        }
-        ready
-    }
-
-    fn poll(&self, patience: Option<Duration>) -> bool {
-        let timeout = patience.map(|patience| rustix::fs::Timespec {
-            tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(patience.subsec_nanos()),
-        });
+        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: 0 };
         let fd = self.stream.host();
         let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-        loop {
-            match rustix::event::poll(&mut fds, timeout.as_ref()) {
-                Err(rustix::io::Errno::INTR) if patience.is_none() => {}
-                Ok(ready) => return ready > 0,
-                Err(_) => return false,
-            }
-        }
+        rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// The host's descriptor.
+    pub(crate) fn host(&self) -> BorrowedFd<'static> {
+        self.stream.host()
     }
 
     /// Reads what is there.

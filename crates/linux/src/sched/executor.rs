@@ -29,6 +29,7 @@ impl Kernel {
             if let Some(control) = &self.control {
                 control.serve(self);
             }
+            self.vfs().network().look_outside();
             self.run_kernel_threads();
             if reached() {
                 return Ended::Reached;
@@ -87,12 +88,11 @@ impl Kernel {
         let next = self.timers().next();
         if self.vfs().waits_for_host() {
             // What comes in decides: not how long the host takes. A person at a terminal is
-            // another matter; there the time to the next timer passes for real.
+            // another matter, and so is the network; there the time to the next timer passes for
+            // real.
             let patience = match (next, &self.real) {
                 (Some(at), Some(real)) => Some(until(at, real.elapsed())),
-                (Some(at), None) if self.vfs().host_input_is_terminal() => {
-                    Some(until(at, self.now()))
-                }
+                (Some(at), None) if self.vfs().host_takes_its_time() => Some(until(at, self.now())),
                 _ => None,
             };
             if self.wait_for_host(patience) {

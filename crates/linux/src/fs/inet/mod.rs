@@ -1,14 +1,15 @@
 //! Sockets of the internet families (`AF_INET`, `AF_INET6`) over a loopback inside the machine.
 //!
-//! Nothing here reaches the host's network: the only addresses are 127.0.0.0/8 and ::1, and what
-//! is sent to them arrives at once, whole and in order. An [`InetSocket`] is a TCP or a UDP
-//! socket; [`Network`] knows who is bound to which port. [`tcp`] connects, [`udp`] delivers
-//! messages, [`options`] keeps what setsockopt sets.
+//! What is sent to 127.0.0.0/8 and ::1 arrives at once, whole and in order. An [`InetSocket`] is a
+//! TCP or a UDP socket; [`Network`] knows who is bound to which port. [`tcp`] connects, [`udp`]
+//! delivers messages, [`options`] keeps what setsockopt sets. Other addresses are unreachable, unless
+//! the machine was made to reach the host's network: then [`outside`] takes over.
 //!
 //! Source: Linux 6.18 net/ipv4/af_inet.c, tcp.c, udp.c. Neighbours: `syscall/fs/inet.rs` waits and
 //! decodes; [`crate::fs::unix`] is the other family.
 
 pub(crate) mod options;
+pub(crate) mod outside;
 mod ports;
 mod tcp;
 mod udp;
@@ -19,6 +20,7 @@ use crate::fs::unix::Peek;
 use crate::sched::wait::WaitQueue;
 use kilburn_addr::Errno;
 use options::Options;
+use outside::Outside;
 pub(crate) use ports::Network;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -108,6 +110,8 @@ pub(crate) struct InetSocket {
     pub(crate) options: RefCell<Options>,
     state: State,
     queue: WaitQueue,
+    /// The host's socket, of one that talks to an address outside.
+    outside: RefCell<Option<Outside>>,
 }
 
 impl InetSocket {
@@ -127,6 +131,7 @@ impl InetSocket {
             options: RefCell::default(),
             state,
             queue: WaitQueue::new(),
+            outside: RefCell::default(),
         })
     }
 
@@ -158,9 +163,14 @@ impl InetSocket {
         self.remote.get().ok_or(Errno::ENOTCONN)
     }
 
+    /// Its own address as getsockname shows it.
+    pub(crate) fn shown_local(&self) -> SocketAddr {
+        self.address_outside().unwrap_or_else(|| self.local())
+    }
+
     /// Takes the pending error (`SO_ERROR`).
     pub(crate) fn take_error(&self) -> Option<Errno> {
-        self.error.take()
+        self.error.take().or_else(|| self.error_outside())
     }
 
     /// A connection was refused and the call does not wait for that: it is told later. Answers
@@ -245,14 +255,23 @@ impl InetSocket {
     /// ENETUNREACH, ECONNREFUSED, EISCONN, EALREADY; EINPROGRESS: it goes on, and the queue is
     /// woken when it is done.
     pub(crate) fn connect(self: &Rc<Self>, to: SocketAddr) -> Result<(), Errno> {
+        if self.outside_address(to).is_some() || self.is_stream_outside() {
+            return self.connect_outside(to);
+        }
+        self.outside.take();
         match &self.state {
             State::Tcp(tcp) => tcp.connect(self, to),
             State::Udp(_) => udp::connect(self, to),
         }
     }
 
+    fn is_stream_outside(&self) -> bool {
+        self.protocol == Protocol::Tcp && self.link().is_some()
+    }
+
     /// Forgets the other side: `connect` to `AF_UNSPEC`.
     pub(crate) fn disconnect(self: &Rc<Self>) {
+        self.outside.take();
         if let State::Tcp(tcp) = &self.state {
             tcp.close(self);
         }
@@ -265,6 +284,7 @@ impl InetSocket {
     /// EOPNOTSUPP for UDP; EINVAL when connected; EADDRINUSE.
     pub(crate) fn listen(self: &Rc<Self>, backlog: i32) -> Result<(), Errno> {
         match &self.state {
+            State::Tcp(_) if self.is_stream_outside() => Err(Errno::EINVAL),
             State::Tcp(tcp) => {
                 self.bind_somewhere()?;
                 tcp.listen(self, backlog)
@@ -293,8 +313,12 @@ impl InetSocket {
         to: Option<SocketAddr>,
         bytes: &[u8],
     ) -> Result<usize, Errno> {
+        let receiver = to.or(self.remote.get());
+        let leaves = receiver.is_some_and(|to| self.outside_address(to).is_some());
         match &self.state {
             // TCP does not look at an address.
+            State::Tcp(_) if self.is_stream_outside() => self.send_outside(None, bytes),
+            State::Udp(_) if leaves => self.send_outside(to, bytes),
             State::Tcp(tcp) => tcp.send(self, bytes),
             State::Udp(_) => udp::send(self, to, bytes),
         }
@@ -306,8 +330,12 @@ impl InetSocket {
     /// ENOTCONN, ECONNRESET, ECONNREFUSED; EAGAIN when nothing is there.
     pub(crate) fn receive(&self, into: &mut [u8], peek: Peek) -> Result<Arrived, Errno> {
         match &self.state {
+            State::Tcp(_) if self.is_stream_outside() => self.receive_outside(into, peek),
             State::Tcp(tcp) => tcp.receive(self, into, peek),
-            State::Udp(udp) => udp.receive(self, into, peek),
+            State::Udp(udp) => match udp.receive(self, into, peek) {
+                Err(Errno::EAGAIN) => self.receive_outside(into, peek),
+                received => received,
+            },
         }
     }
 
@@ -320,6 +348,7 @@ impl InetSocket {
             return Err(Errno::EINVAL);
         }
         match &self.state {
+            State::Tcp(_) if self.is_stream_outside() => self.shutdown_outside(how),
             State::Tcp(tcp) => tcp.shutdown(self, how),
             State::Udp(udp) => {
                 self.remote()?;
@@ -336,10 +365,11 @@ impl InetSocket {
     }
 
     fn waiting_bytes(&self) -> usize {
-        match &self.state {
+        let inside = match &self.state {
             State::Tcp(tcp) => tcp.waiting_bytes(),
             State::Udp(udp) => udp.next_bytes(),
-        }
+        };
+        if inside > 0 { inside } else { self.waiting_outside() }
     }
 }
 
@@ -370,8 +400,9 @@ impl FileOps for InetFile {
     fn poll(&self, _file: &OpenFile) -> PollEvents {
         let error = self.0.error.get().is_some();
         let ready = match &self.0.state {
+            State::Tcp(_) if self.0.is_stream_outside() => self.0.poll_outside(),
             State::Tcp(tcp) => tcp.poll(),
-            State::Udp(udp) => udp.poll(),
+            State::Udp(udp) => udp.poll() | self.0.poll_outside(),
         };
         if error { ready | PollEvents::ERR | PollEvents::ALWAYS } else { ready }
     }
@@ -397,6 +428,7 @@ impl FileOps for InetFile {
         if let State::Tcp(tcp) = &self.0.state {
             tcp.close(&self.0);
         }
+        self.0.outside.take();
         self.0.network.release(&self.0);
     }
 

@@ -1,6 +1,7 @@
 //! Who is bound to which port (Linux net/ipv4/inet_connection_sock.c: `inet_csk_get_port`).
 
 use super::{Family, InetSocket, Protocol, options, plain};
+use crate::config::Net;
 use kilburn_addr::Errno;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -12,19 +13,63 @@ const EPHEMERAL: std::ops::Range<u16> = 32_768..61_000;
 
 type Bound = Vec<Weak<InetSocket>>;
 
-/// The loopback of a machine.
+/// The loopback of a machine, and who talks to the world outside.
 pub(crate) struct Network {
     bound: RefCell<BTreeMap<(Protocol, u16), Bound>>,
     next_port: Cell<u16>,
+    reach: Cell<Net>,
+    outside: RefCell<Bound>,
+    turns: Cell<u32>,
 }
 
 impl Default for Network {
     fn default() -> Self {
-        Self { bound: RefCell::default(), next_port: Cell::new(EPHEMERAL.start) }
+        Self {
+            bound: RefCell::default(),
+            next_port: Cell::new(EPHEMERAL.start),
+            reach: Cell::new(Net::Loopback),
+            outside: RefCell::default(),
+            turns: Cell::new(0),
+        }
     }
 }
 
 impl Network {
+    /// How far sockets reach.
+    pub(crate) fn reach(&self) -> Net {
+        self.reach.get()
+    }
+
+    /// Says how far sockets reach.
+    pub(crate) fn set_reach(&self, reach: Net) {
+        self.reach.set(reach);
+    }
+
+    /// `socket` has one of the host's from now on.
+    pub(super) fn note_outside(&self, socket: &Rc<InetSocket>) {
+        let mut outside = self.outside.borrow_mut();
+        outside.retain(|known| {
+            known
+                .upgrade()
+                .is_some_and(|known| !Rc::ptr_eq(&known, socket) && known.link().is_some())
+        });
+        outside.push(Rc::downgrade(socket));
+    }
+
+    /// The sockets that somebody sleeps on until something happens outside.
+    pub(crate) fn awaited(&self) -> Vec<Rc<InetSocket>> {
+        let outside = self.outside.borrow();
+        let awaited = outside.iter().filter_map(Weak::upgrade);
+        awaited.filter(|socket| socket.is_awaited_outside()).collect()
+    }
+
+    /// Whether this is one of every so many turns.
+    pub(super) fn is_turn(&self, of: u32) -> bool {
+        let turn = (self.turns.get() + 1) % of;
+        self.turns.set(turn);
+        turn == 0
+    }
+
     /// Binds `socket` to `addr`, whose port may be 0: any. Answers the port.
     ///
     /// # Errors

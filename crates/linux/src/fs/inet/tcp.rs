@@ -64,6 +64,11 @@ impl Tcp {
         self.backlog.borrow().is_some()
     }
 
+    /// Whether it neither listens nor has, or had, a peer.
+    pub(super) fn is_idle(&self) -> bool {
+        self.stage.get() == Stage::Closed && !self.is_listening()
+    }
+
     pub(super) fn waiting_bytes(&self) -> usize {
         self.inbox.borrow().len()
     }

@@ -225,7 +225,7 @@ pub(super) async fn accept(
 
 /// `getsockname`.
 pub(super) async fn name(task: &Rc<Task>, socket: &InetSocket, args: Args) -> SysResult {
-    write_address(task, socket, Some(socket.local()), args.addr(1), args.addr(2)).await?;
+    write_address(task, socket, Some(socket.shown_local()), args.addr(1), args.addr(2)).await?;
     Ok(0)
 }
 

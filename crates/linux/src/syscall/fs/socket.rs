@@ -18,7 +18,7 @@ use crate::task::Task;
 use kilburn_addr::{Errno, VirtAddr};
 use std::rc::Rc;
 
-const FAMILY: &str = "AF_UNIX; AF_INET and AF_INET6 over the machine's own loopback";
+const FAMILY: &str = "AF_UNIX; AF_INET and AF_INET6 over the machine's own loopback, and outwards if asked to (`--net`)";
 
 pub(super) const TABLE: &[Entry] = &[
     now(198, "socket", Support::Partial(FAMILY), sys_socket),
