@@ -11,8 +11,6 @@ use std::process::Command;
 
 /// Where counts are recorded.
 const FILE: &str = "crates/bench/counts.tsv";
-/// Turns of a path.
-const TIMES: u64 = 20_000;
 /// A path that takes more than so many times the instructions recorded has become worse.
 const WORSE: f64 = 1.03;
 
@@ -33,22 +31,22 @@ pub(crate) struct Args {
     /// Compare with what is recorded, and fail when a path takes 3 % more (what is done without options, too).
     #[arg(long, conflicts_with = "update")]
     check: bool,
-    /// The `kilburn` whose instructions are counted [default: target/release/kilburn, built first]
+    /// The program whose instructions are counted [default: target/release/counts, built first]
     #[arg(long)]
-    kilburn: Option<PathBuf>,
+    program: Option<PathBuf>,
 }
 
 /// Counts, then compares or records.
 pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
     let purpose = if args.update { Purpose::Update } else { Purpose::Check };
-    let kilburn = match &args.kilburn {
+    let program = match &args.program {
         Some(path) => path.clone(),
         None => build(root)?,
     };
     let mut counts = BTreeMap::new();
-    for name in paths(&kilburn)? {
-        let (once, twice) = (count(&kilburn, &name, TIMES)?, count(&kilburn, &name, 2 * TIMES)?);
-        let each = twice.saturating_sub(once) as f64 / TIMES as f64;
+    for (name, times) in paths(&program)? {
+        let (once, twice) = (count(&program, &name, times)?, count(&program, &name, 2 * times)?);
+        let each = twice.saturating_sub(once) as f64 / times as f64;
         println!("{name:<24}{each:>12.1}");
         counts.insert(name, each);
     }
@@ -71,7 +69,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
 
 fn build(root: &Path) -> Result<PathBuf> {
     let status = Command::new("cargo")
-        .args(["build", "--quiet", "--release", "--package", "kilburn"])
+        .args(["build", "--quiet", "--release", "--package", "kilburn-bench", "--bin", "counts"])
         .current_dir(root)
         .status()
         .context("cargo")?;
@@ -80,29 +78,35 @@ fn build(root: &Path) -> Result<PathBuf> {
     }
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(target.join("release/kilburn"))
+    Ok(target.join("release/counts"))
 }
 
-fn paths(kilburn: &Path) -> Result<Vec<String>> {
-    let output = Command::new(kilburn)
-        .args(["bench", "--path", "list"])
+/// The paths, and turns of each.
+fn paths(program: &Path) -> Result<Vec<(String, u64)>> {
+    let output = Command::new(program)
+        .arg("list")
         .output()
-        .with_context(|| kilburn.display().to_string())?;
+        .with_context(|| program.display().to_string())?;
     if !output.status.success() {
-        bail!("{}: {}", kilburn.display(), String::from_utf8_lossy(&output.stderr));
+        bail!("{}: {}", program.display(), String::from_utf8_lossy(&output.stderr));
     }
-    Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+    let line = |line: &str| {
+        let (name, times) = line.split_once(' ')?;
+        Some((name.to_owned(), times.parse().ok()?))
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().map(line).collect::<Option<_>>().context("the program lists no paths")
 }
 
 /// Instructions that `times` turns of a path take, with all that comes before.
-fn count(kilburn: &Path, path: &str, times: u64) -> Result<u64> {
+fn count(program: &Path, path: &str, times: u64) -> Result<u64> {
     let folder = tempfile::tempdir().context("a folder")?;
     let out = folder.path().join("callgrind");
     let output = Command::new("valgrind")
         .arg("--tool=callgrind")
         .arg(format!("--callgrind-out-file={}", out.display()))
-        .arg(kilburn)
-        .args(["bench", "--path", path, "--times", &times.to_string()])
+        .arg(program)
+        .args([path, &times.to_string()])
         .output()
         .context("valgrind (Debian package valgrind)")?;
     if !output.status.success() {

@@ -1,6 +1,6 @@
 //! Hot paths, done so many times and nothing else: for counting instructions, which repeat where time does not.
 //!
-//! `kilburn bench --path NAME --times N` under callgrind, once with N and once with twice as many: the difference is what N
+//! The program `counts` runs one under callgrind, once with N turns and once with twice as many: the difference is what N
 //! take. `cargo xtask counts` does that and compares with crates/bench/counts.tsv.
 
 use crate::contest::Contestant;
@@ -17,14 +17,20 @@ use std::time::Duration;
 pub struct Path {
     /// A word for it.
     pub name: &'static str,
+    /// Turns that are counted: a whole portion, where it is done in portions.
+    pub times: u64,
     make: fn() -> Contestant,
 }
+
+/// Turns of most paths.
+const TIMES: u64 = 20_480;
 
 /// The first contestant of the row called `name`.
 macro_rules! row {
     ($path:literal, $rows:path, $name:literal) => {
         Path {
             name: $path,
+            times: TIMES,
             make: || {
                 let row = $rows().into_iter().find(|row| row.name == $name);
                 (row.expect("a row of this name").contestants)().swap_remove(0)
@@ -39,17 +45,16 @@ pub const PATHS: &[Path] = &[
     row!("areas-split", rows::areas::rows, "split: cut a page out of an area"),
     row!("areas-gap", rows::areas::rows, "find a gap of 1 to 17 pages"),
     row!("frames-pair", rows::frames::rows, "frame: alloc + free"),
-    row!("tables-map", rows::tables::rows, "map one page, in order"),
-    row!("tables-unmap", rows::tables::rows, "unmap one page, in order"),
-    row!("tables-query", rows::tables::rows, "query one page, in order"),
+    Path { times: 1 << 18, ..row!("tables-map", rows::tables::rows, "map one page, in order") },
+    Path { times: 1 << 18, ..row!("tables-unmap", rows::tables::rows, "unmap one page, in order") },
+    Path { times: 1 << 18, ..row!("tables-query", rows::tables::rows, "query one page, in order") },
     row!("mm-mmap-munmap", rows::calls::rows, "mmap + munmap 4 KiB"),
-    row!("mm-mmap-touch-munmap", rows::calls::rows, "mmap + touch + munmap"),
-    Path { name: "mm-read-fault", make: read_fault },
-    Path { name: "model-hit", make: || on_model(Caches::None, 16) },
-    Path { name: "model-hit-with-caches", make: || on_model(Caches::All, 16) },
-    Path { name: "model-l2-hit", make: || on_model(Caches::None, 512) },
-    Path { name: "model-walk", make: || on_model(Caches::None, 16_384) },
-    Path { name: "lackey-line", make: lackey_line },
+    Path { name: "mm-read-fault", times: TIMES, make: read_fault },
+    Path { name: "model-hit", times: TIMES, make: || on_model(Caches::None, 16) },
+    Path { name: "model-hit-with-caches", times: TIMES, make: || on_model(Caches::All, 16) },
+    Path { name: "model-l2-hit", times: TIMES, make: || on_model(Caches::None, 512) },
+    Path { name: "model-walk", times: TIMES, make: || on_model(Caches::None, 16_384) },
+    Path { name: "lackey-line", times: TIMES, make: lackey_line },
 ];
 
 /// Does the path called `name` so many times (a few more where it is done in portions); `None` when there is none.
@@ -121,4 +126,18 @@ fn lackey_line() -> Contestant {
         }
         (count, Duration::ZERO)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_can_be_done() {
+        // Those on areas make a hundred thousand of them first.
+        for path in PATHS.iter().filter(|path| !path.name.starts_with("areas")) {
+            assert_eq!(run(path.name, 10), Some(()), "{}", path.name);
+        }
+        assert_eq!(run("no-such-path", 1), None);
+    }
 }

@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use kilburn_bench::complexity::{self, Growth};
+use kilburn_bench::rows::memory;
 use kilburn_bench::{Effort, Report, SUITES, Work};
 use serde_json::json;
 use std::fmt::Write as _;
@@ -68,13 +69,6 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
 
-    /// Do a hot path --times times, for counting its instructions (`cargo xtask counts`); `list` names them
-    #[arg(long, value_name = "NAME", hide = true, conflicts_with_all = ["json", "markdown", "plot", "write"])]
-    path: Option<String>,
-
-    #[arg(long, value_name = "N", hide = true, default_value_t = 1)]
-    times: u64,
-
     /// Print what one of NAME takes, in a process that does nothing else
     #[arg(long, value_name = "NAME", hide = true)]
     bytes: Option<String>,
@@ -125,8 +119,9 @@ struct Results {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    if let Some(code) = alone(arguments)? {
-        return Ok(code);
+    if let Some(name) = &arguments.bytes {
+        println!("{}", memory::bytes_of(name).map_err(Failure::usage)?);
+        return Ok(ExitCode::SUCCESS);
     }
     let kilburn = std::env::current_exe().map_err(|error| Failure::internal(error.to_string()))?;
     let effort = if arguments.quick { Effort::quick(kilburn) } else { Effort::full(kilburn) };
@@ -163,19 +158,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         .write_all(text.as_bytes())
         .map_err(|error| Failure::usage(format!("standard output: {error}")))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// One thing in a process of its own, if that is what was asked for.
-fn alone(arguments: &Arguments) -> Result<Option<ExitCode>, Failure> {
-    use kilburn_bench::{counts, rows::memory};
-    match (arguments.path.as_deref(), arguments.bytes.as_deref()) {
-        (None, None) => return Ok(None),
-        (_, Some(name)) => println!("{}", memory::bytes_of(name).map_err(Failure::usage)?),
-        (Some("list"), None) => counts::PATHS.iter().for_each(|path| println!("{}", path.name)),
-        (Some(name), None) => counts::run(name, arguments.times)
-            .ok_or_else(|| Failure::usage(format!("--path: there is no `{name}`")))?,
-    }
-    Ok(Some(ExitCode::SUCCESS))
 }
 
 fn measure(work: &[Work], wants_growth: bool, effort: &Effort) -> Results {

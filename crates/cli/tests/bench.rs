@@ -70,29 +70,9 @@ fn wrong_usage_is_told_before_anything_is_measured() {
         &["lib", "--only", "no such row"],
         &["lib", "--write", "/nowhere/doc.md"],
         &["lib", "--write", path.to_str().expect("text")],
-        &["--path", "no-such-path"],
         &["--bytes", "no-such-thing"],
         &["--json", "--markdown"],
     ] {
         assert_eq!(bench(wrong).status.code(), Some(2), "{wrong:?}");
-    }
-}
-
-#[test]
-fn hot_paths_can_be_done_alone() {
-    let all = text(&bench(&["--path", "list"]).stdout);
-    assert!(all.lines().count() > 10, "{all}");
-    for path in [
-        "frames-pair",
-        "tables-map",
-        "mm-mmap-munmap",
-        "mm-read-fault",
-        "model-hit-with-caches",
-        "model-walk",
-        "lackey-line",
-    ] {
-        assert!(all.lines().any(|line| line == path), "{path}");
-        let output = bench(&["--path", path, "--times", "10"]);
-        assert_eq!(output.status.code(), Some(0), "{path}: {}", text(&output.stderr));
     }
 }
