@@ -116,7 +116,8 @@ impl Runner<'_> {
             return Ok(None);
         }
         ensure!(output.status.success(), "{command:?}: {}: {stderr}", output.status);
-        let json = stderr.lines().last().unwrap_or_default();
+        // Programs may have said something before.
+        let json = stderr.find('{').map_or("", |start| &stderr[start..]);
         Ok(Some(Run {
             stdout: String::from_utf8(output.stdout)?,
             figures: serde_json::from_str(json).with_context(|| format!("{command:?}: {json}"))?,

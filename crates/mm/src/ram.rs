@@ -72,6 +72,12 @@ impl PhysMem for BoxedRam {
     }
 
     fn read(&self, at: PhysAddr, into: &mut [u8]) {
+        if at.get().is_multiple_of(PAGE_SIZE) && into.len() == PAGE_SIZE as usize {
+            for (word, bytes) in self.frame(at.pfn()).iter().zip(into.as_chunks_mut().0) {
+                *bytes = word.load(Ordering::Relaxed).to_le_bytes();
+            }
+            return;
+        }
         for (at, byte) in (at.get()..).zip(into) {
             *byte = (self.word(at).load(Ordering::Relaxed) >> (at % 8 * 8)) as u8;
         }

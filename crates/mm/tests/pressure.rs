@@ -487,3 +487,24 @@ proptest! {
         prop_assert_eq!(counts.swap_free, counts.swap_total);
     }
 }
+
+#[test]
+fn dropping_the_page_cache_takes_what_is_clean_and_not_mapped() {
+    let memory = TestHost::memory(512);
+    let mm = TestHost::mm(&memory);
+    let file = TestFile::stored(&memory, "/f", TestStore::with(&[5; 8 * PAGE as usize]));
+    let mut bytes = [0; 8 * PAGE as usize];
+    file.cache().read_at(0, &mut bytes).expect("stored");
+    let free = memory.counts().free;
+    let mapped = mm.map_file(&file, PAGE, READ_WRITE, 1, 0).expect("mapped").get();
+    assert_eq!(mm.peek(mapped), Ok(5));
+    file.cache().write_at(7 * PAGE, &[6]).expect("room");
+    memory.drop_page_cache();
+    let cached: Vec<u64> = (0..8).filter(|&page| file.cache().is_cached(page)).collect();
+    assert_eq!(cached, [0, 7], "one is mapped, one is dirty");
+    assert_eq!((memory.counts().cached, memory.vm_stat().drop_pagecache), (2, 1));
+    assert!(memory.counts().free > free);
+    file.cache().read_at(0, &mut bytes).expect("stored");
+    assert_eq!((bytes[3 * PAGE as usize], bytes[7 * PAGE as usize]), (5, 6));
+    memory.check(&[&mm], &[]).expect("consistent");
+}

@@ -174,6 +174,8 @@ vm_events! {
     allocstall,
     /// Times kswapd ran.
     pageoutrun,
+    /// Times all clean pages of files were dropped on request.
+    drop_pagecache,
     /// Pages dropped whose owner had given up their content (MADV_FREE).
     pglazyfreed,
     /// Pages found locked.

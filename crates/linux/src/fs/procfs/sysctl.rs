@@ -169,6 +169,11 @@ pub(super) const FILES: &[SystemFile] = &[
             if may { k.memory.set_sysctl(Sysctl::MmapMinAddr, value) } else { Err(Errno::EPERM) }
         }),
     ),
+    SystemFile {
+        // There is a command in it and nothing to read.
+        perm: 0o200,
+        ..number(VM, "drop_caches", |_| Ok(Vec::new()), Some(drop_caches))
+    },
     number(
         VM,
         "nr_hugepages",
@@ -201,6 +206,15 @@ pub(super) const FILES: &[SystemFile] = &[
     ),
     memory!("user_reserve_kbytes", UserReserveKbytes),
 ];
+
+/// 1 and 3 drop clean pages of files; 2 alone, dentries and inodes, finds none that memory is
+/// counted for; 4 is to be silent (Linux 6.18 fs/drop_caches.c).
+fn drop_caches(kernel: &Kernel, text: &[u8]) -> Result<(), Errno> {
+    if parse(text, 1..=4)? & 1 != 0 {
+        kernel.memory.drop_page_cache();
+    }
+    Ok(())
+}
 
 /// A number written to a file of `/proc/sys`: digits, perhaps between spaces.
 ///
