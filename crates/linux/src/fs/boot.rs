@@ -126,8 +126,15 @@ impl Vfs {
         vfs.network().set_reach(config.net);
         for file in files {
             vfs.put(file).map_err(|errno| {
-                let path = String::from_utf8_lossy(&file.path);
-                MachineError::Config(format!("{path}: {}", crate::errno_text(errno)))
+                let (path, bytes) = (String::from_utf8_lossy(&file.path), file.data.len());
+                MachineError::Config(match errno {
+                    Errno::ENOMEM | Errno::ENOSPC => format!(
+                        "{path}: {bytes} bytes do not fit into the memory of a machine with {}: \
+                         it needs more memory, or a root folder to hold its files",
+                        config.memory_bytes
+                    ),
+                    _ => format!("{path}: {}", crate::errno_text(errno)),
+                })
             })?;
         }
         Ok(Rc::new(vfs))
