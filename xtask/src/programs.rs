@@ -9,9 +9,9 @@ use std::process::Command;
 
 const COMPILER: &str = "riscv64-linux-gnu-gcc";
 
+/// What all programs without a library are compiled with.
 const FLAGS: &[&str] = &[
     "-std=gnu11",
-    "-Os",
     "-Wall",
     "-Wextra",
     "-Werror",
@@ -29,29 +29,10 @@ const FLAGS: &[&str] = &[
     "-s",
     "-Wl,--build-id=none",
 ];
-
-/// As those above, but fast: these are for measuring.
-const BENCH_FLAGS: &[&str] = &[
-    "-std=gnu11",
-    "-O2",
-    "-Wall",
-    "-Wextra",
-    "-Werror",
-    "-Wno-unused-function",
-    "-march=rv64gc",
-    "-mabi=lp64d",
-    "-mcmodel=medany",
-    "-ffreestanding",
-    "-fno-builtin",
-    "-fno-stack-protector",
-    "-fno-pic",
-    "-no-pie",
-    "-fno-asynchronous-unwind-tables",
-    "-nostdlib",
-    "-static",
-    "-s",
-    "-Wl,--build-id=none",
-];
+/// What is committed is to be small...
+const SMALL: &[&str] = &["-Os"];
+/// ... and what is measured, fast.
+const FAST: &[&str] = &["-O2", "-Wno-unused-function"];
 
 const VDSO_FLAGS: &[&str] = &[
     "-march=rv64gc",
@@ -74,7 +55,7 @@ struct Recipe {
     source: String,
     /// Name of the ELF, beside its source.
     elf: String,
-    flags: &'static [&'static str],
+    flags: Vec<&'static str>,
 }
 
 impl Recipe {
@@ -86,23 +67,19 @@ impl Recipe {
 
 /// All recipes; of each folder in order of name, the vDSO last.
 fn recipes(root: &Path) -> Result<Vec<Recipe>> {
-    let mut recipes = recipes_of(root, "programs", FLAGS)?;
-    recipes.extend(recipes_of(root, "benches/guest", BENCH_FLAGS)?);
+    let mut recipes = recipes_of(root, "programs", &[FLAGS, SMALL].concat())?;
+    recipes.extend(recipes_of(root, "benches/guest", &[FLAGS, FAST].concat())?);
     recipes.push(Recipe {
         folder: "programs/vdso",
         source: "vdso.S".into(),
         elf: "vdso.so".into(),
-        flags: VDSO_FLAGS,
+        flags: VDSO_FLAGS.to_vec(),
     });
     Ok(recipes)
 }
 
 /// One for each `NAME.c` in a folder.
-fn recipes_of(
-    root: &Path,
-    folder: &'static str,
-    flags: &'static [&'static str],
-) -> Result<Vec<Recipe>> {
+fn recipes_of(root: &Path, folder: &'static str, flags: &[&'static str]) -> Result<Vec<Recipe>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(root.join(folder)).context(folder)? {
         let path = entry?.path();
@@ -114,13 +91,18 @@ fn recipes_of(
         bail!("no {folder}/*.c found");
     }
     names.sort();
-    let recipe = |name: String| Recipe { folder, source: format!("{name}.c"), elf: name, flags };
+    let recipe = |name: String| Recipe {
+        folder,
+        source: format!("{name}.c"),
+        elf: name,
+        flags: flags.to_vec(),
+    };
     Ok(names.into_iter().map(recipe).collect())
 }
 
 fn build(root: &Path, recipe: &Recipe, output: &Path) -> Result<()> {
     let status = Command::new(COMPILER)
-        .args(recipe.flags)
+        .args(&recipe.flags)
         .arg("-o")
         .arg(output)
         // Relative, and from inside: no path of this machine reaches the ELF.

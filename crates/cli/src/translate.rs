@@ -18,6 +18,7 @@ use clap::Args;
 use kilburn_addr::Access;
 use kilburn_mmu::textbook::{Explanation, System, TextbookFault};
 use kilburn_paging::Entry;
+use kilburn_paging::hardware::Step;
 use serde_json::{Value, json};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -153,22 +154,24 @@ pub(crate) fn broken(error: io::Error) -> Failure {
     Failure::usage(format!("standard output: {error}"))
 }
 
-/// Every field; the walk's entries as read.
+/// The entries of a walk, as read.
+fn walk_as_json(steps: &[Step]) -> Vec<Value> {
+    let step = |step: &Step| {
+        json!({
+            "level": step.level,
+            "index": step.index,
+            "entry_address": step.entry_at.get(),
+            "entry": step.raw,
+            "is_valid": step.entry != Entry::None,
+        })
+    };
+    steps.iter().map(step).collect()
+}
+
+/// Every field.
 fn as_json(system: &System, said: &Explanation) -> Value {
     let (ppn, pa) = said.physical.ok().unzip();
-    let walk: Vec<Value> = said
-        .walk
-        .iter()
-        .map(|step| {
-            json!({
-                "level": step.level,
-                "index": step.index,
-                "entry_address": step.entry_at.get(),
-                "entry": step.raw,
-                "is_valid": step.entry != Entry::None,
-            })
-        })
-        .collect();
+    let walk = walk_as_json(&said.walk);
     json!({
         "va": said.va,
         "vpn": said.vpn,

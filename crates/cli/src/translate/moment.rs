@@ -4,6 +4,7 @@
 //! `kilburn exercise` asks about the same moments.
 
 use super::text::hex;
+use super::walk_as_json;
 use crate::failure::Failure;
 use crate::sim::{Setup, input, prepare};
 use clap::Args;
@@ -295,19 +296,7 @@ pub(crate) fn as_json(moment: &Moment) -> Value {
             })
         })
         .collect();
-    let walk: Vec<Value> = said
-        .steps
-        .iter()
-        .map(|step| {
-            json!({
-                "level": step.level,
-                "index": step.index,
-                "entry_address": step.entry_at.get(),
-                "entry": step.raw,
-                "is_valid": step.entry != Entry::None,
-            })
-        })
-        .collect();
+    let walk = walk_as_json(&said.steps);
     let caches: Vec<Value> = said
         .caches
         .iter()
