@@ -11,7 +11,8 @@ use kilburn_riscv::GuestRam;
 use std::cell::Cell;
 use std::hint::black_box;
 
-const PAGES: u64 = 1 << 18;
+/// Pages in the tables, and the least that is done with them at a time.
+pub(crate) const PAGES: u64 = 1 << 18;
 
 /// The rows of this file.
 pub fn rows() -> Vec<Row> {
@@ -207,6 +208,16 @@ fn unmap() -> Vec<Contestant> {
     with_peer(ours, |tables| {
         tables.map();
         timed(|| tables.unmap())
+    })
+}
+
+/// Queries in order, of tables that are never changed.
+pub(crate) fn queries_alone() -> Contestant {
+    let tables = Ours::new();
+    tables.map();
+    Contestant::new("ours", move |count| {
+        let rounds = count.div_ceil(PAGES);
+        (rounds * PAGES, (0..rounds).map(|_| timed(|| tables.query(|page| page))).sum())
     })
 }
 
