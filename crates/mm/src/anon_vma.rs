@@ -13,7 +13,8 @@
 //! Linux keeps the same relation as a list of `anon_vma_chain` per area; here an area's chain is
 //! its `AnonVma` and that one's ancestors.
 
-use crate::rmap::interval::IntervalTree;
+use crate::rmap::interval::{IntervalTree, NodeShape};
+use crate::rmap::snapshot::RmapArea;
 use crate::rmap::walk::VisitPlace;
 use crate::{Host, Mm, VmaRef};
 use alloc::boxed::Box;
@@ -108,6 +109,21 @@ impl<H: Host> AnonVma<H> {
     /// The number of the first of its line: whose pages all of the line may map.
     pub(crate) fn root_id(&self) -> u32 {
         self.root.as_ref().map_or(self.id, |root| root.id)
+    }
+
+    /// The first of its line, or itself.
+    pub(crate) fn first_of_line(self: &Arc<Self>) -> Arc<Self> {
+        self.root.as_ref().unwrap_or(self).clone()
+    }
+
+    /// The areas linked to it, and those that were forked from it, by number.
+    pub(crate) fn told(&self) -> (Vec<RmapArea>, Vec<Arc<Self>>) {
+        let links = self.links.lock();
+        let told = |node: &NodeShape<'_, (u64, VirtAddr), AnonArea<H>>| {
+            node.told(node.value.range, node.value.flags)
+        };
+        let areas = links.areas.shape().iter().map(told).collect();
+        (areas, links.children.values().filter_map(Weak::upgrade).collect())
     }
 
     /// Whether it came to be by fork (Linux: `anon_vma_chain` is not singular). Areas of a forked

@@ -136,6 +136,7 @@ pub use pgd::Pgd;
 pub use procfs::{ClearRefs, MmStatus, ShowFrames, Statm, Usage};
 pub use ram::BoxedRam;
 pub use reclaim::{VmStat, Watermarks};
+pub use rmap::snapshot::{AnonRmap, FileRmap, Mapped, RmapAnon, RmapArea, RmapPage};
 pub use stats::MmStats;
 pub use swap::SwapArea;
 pub use swap::areas::SwapAreaStatus;

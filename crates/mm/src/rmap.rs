@@ -4,9 +4,10 @@
 //! [`Links`] watches every change of an address space's areas and keeps two indexes, both
 //! [`interval::IntervalTree`]s: the file's [`crate::page_cache::i_mmap::IMmap`] and the areas of its
 //! [`crate::AnonVma`]. It also tells device mappings of areas that come and go. [`walk`] goes from a
-//! frame to the entries that map it.
+//! frame to the entries that map it; [`snapshot`] tells all of it to who draws it.
 
 pub(crate) mod interval;
+pub(crate) mod snapshot;
 pub(crate) mod walk;
 
 use crate::anon_vma::AnonVma;

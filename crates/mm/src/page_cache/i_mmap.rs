@@ -1,9 +1,11 @@
 //! Who maps a file: its areas by page offset (Linux `address_space.i_mmap`).
 
-use crate::rmap::interval::IntervalTree;
+use crate::rmap::interval::{IntervalTree, NodeShape};
+use crate::rmap::snapshot::RmapArea;
 use crate::rmap::walk::VisitPlace;
 use crate::{Host, Mm, VmaRef};
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::ops::ControlFlow;
 use kilburn_addr::{AddrRange, PAGE_SHIFT, VirtAddr, VmFlags};
 
@@ -81,6 +83,14 @@ impl<H: Host> IMmap<H> {
         (area.range == range).then_some(area.flags)
     }
 
+    /// Every area, and how the tree links them.
+    pub(crate) fn told(&self) -> Vec<RmapArea> {
+        let told = |node: &NodeShape<'_, (u64, VirtAddr), MappingArea<H>>| {
+            node.told(node.value.range, node.value.flags)
+        };
+        self.areas.shape().iter().map(told).collect()
+    }
+
     /// Whether no area maps the file.
     pub(crate) fn is_empty(&self) -> bool {
         self.areas.is_empty()
@@ -98,7 +108,7 @@ impl<H: Host> IMmap<H> {
         &self,
         first: u64,
         last: u64,
-        alive: &mut alloc::vec::Vec<Arc<Mm<H>>>,
+        alive: &mut Vec<Arc<Mm<H>>>,
         mut visit: impl FnMut(&Mm<H>, AddrRange),
     ) {
         let _ = self.areas.for_each_overlap::<()>(first, last, |_, _, area| {
@@ -115,7 +125,7 @@ impl<H: Host> IMmap<H> {
     pub(crate) fn for_each_place(
         &self,
         index: u64,
-        alive: &mut alloc::vec::Vec<Arc<Mm<H>>>,
+        alive: &mut Vec<Arc<Mm<H>>>,
         visit: &mut VisitPlace<'_, H>,
     ) -> ControlFlow<()> {
         self.areas.for_each_overlap(index, index, |_, _, area| {

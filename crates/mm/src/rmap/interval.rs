@@ -43,14 +43,16 @@ struct Node<T, V> {
     value: Option<V>,
 }
 
-/// Where a node is in the tree.
-#[cfg(test)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct NodeShape {
-    /// Steps from the root.
-    pub(crate) depth: usize,
+/// A node as [`IntervalTree::shape`] tells it; children are places in that list.
+pub(crate) struct NodeShape<'t, T, V> {
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    pub(crate) tie: T,
     /// Largest last offset of this node and those below it.
     pub(crate) max_last: u64,
+    pub(crate) left: Option<usize>,
+    pub(crate) right: Option<usize>,
+    pub(crate) value: &'t V,
 }
 
 impl<T, V> Default for IntervalTree<T, V> {
@@ -261,28 +263,26 @@ impl<T: Ord + Copy, V> IntervalTree<T, V> {
         self.visit_below(node.right, first, last, visit)
     }
 
-    /// Every interval in order, with its place in the tree.
-    #[cfg(test)]
-    pub(crate) fn for_each_node(&self, mut visit: impl FnMut(NodeShape, u64, u64, &V)) {
-        self.shape_below(self.root, 0, &mut visit);
+    /// Every interval in order, and how the tree links them.
+    pub(crate) fn shape(&self) -> Vec<NodeShape<'_, T, V>> {
+        let mut told = Vec::with_capacity(self.len);
+        self.shape_below(self.root, &mut told);
+        told
     }
 
-    #[cfg(test)]
-    fn shape_below(
-        &self,
-        root: Link,
-        depth: usize,
-        visit: &mut impl FnMut(NodeShape, u64, u64, &V),
-    ) {
+    /// Adds a subtree; where its root is in `told` then.
+    fn shape_below<'t>(&'t self, root: Link, told: &mut Vec<NodeShape<'t, T, V>>) -> Option<usize> {
         if root == 0 {
-            return;
+            return None;
         }
         let node = self.node(root);
-        self.shape_below(node.left, depth + 1, visit);
-        if let Some(value) = &node.value {
-            visit(NodeShape { depth, max_last: node.max_last }, node.first, node.last, value);
-        }
-        self.shape_below(node.right, depth + 1, visit);
+        let left = self.shape_below(node.left, told);
+        let value = node.value.as_ref().expect("a node of the tree has its value");
+        let (first, last, tie, max_last) = (node.first, node.last, node.tie, node.max_last);
+        let at = told.len();
+        told.push(NodeShape { first, last, tie, max_last, left, right: None, value });
+        told[at].right = self.shape_below(node.right, told);
+        Some(at)
     }
 }
 
@@ -302,9 +302,18 @@ mod tests {
     }
 
     fn depth(tree: &IntervalTree<u8, u32>) -> usize {
-        let mut deepest = 0;
-        tree.for_each_node(|shape, _, _, _| deepest = deepest.max(shape.depth));
-        deepest
+        let shape = tree.shape();
+        let children = shape.iter().flat_map(|node| [node.left, node.right]).flatten();
+        let below: alloc::collections::BTreeSet<usize> = children.collect();
+        let mut level: Vec<usize> = (0..shape.len()).filter(|at| !below.contains(at)).collect();
+        assert!(level.len() < 2, "one root");
+        let mut depth = 0;
+        while !level.is_empty() {
+            depth += 1;
+            let next = level.iter().flat_map(|&at| [shape[at].left, shape[at].right]);
+            level = next.flatten().collect();
+        }
+        depth
     }
 
     #[test]
