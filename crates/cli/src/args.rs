@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Smaps(MapsArgs),
     /// Watch the processes of a running machine.
     Top(TopArgs),
+    /// Draw the way back from a file's pages to areas and processes in a running machine.
+    Rmap(crate::rmap::Arguments),
     /// Compare page replacement policies on a trace or a Zipf distribution.
     Policies(Box<crate::policies::Arguments>),
     /// Make a Debian riscv64 root folder for `kilburn run --root`.

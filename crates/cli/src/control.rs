@@ -6,14 +6,18 @@
 //! {"ask":"ps"}                 {"virtual_ns":..., "memory_kib":..., "processes":[{"pid":2, ...}]}
 //! {"ask":"maps","pid":2}       {"text":"..."}
 //! {"ask":"translate","pid":2,"va":65536,"access":"load"}    {"text":"...","svg":"...","moment":{...}}
+//! {"ask":"files"}              {"files":[{"path":"/bin/sh", ...}]}
+//! {"ask":"rmap","path":"/bin/sh"}                {"file":{"path":"/bin/sh","areas":[...], ...}}
+//! {"ask":"rmap","pid":2,"va":65536,"anon":true}  {"anonymous":{"anon_vmas":[...], ...}}
 //! {"ask":"nonsense"}           {"error":"..."}
 //! ```
 //!
 //! [`serve`] is the machine's side; [`ask`] and [`machines`] are what `kilburn ps` and its like
 //! use ([`crate::observe`]).
 
+use crate::rmap::told::Told;
 use kilburn_addr::{Access, VirtAddr};
-use kilburn_linux::{Answer, Control, Question, Snapshot};
+use kilburn_linux::{Answer, Control, MappedInfo, Question, RmapOf, Snapshot};
 use serde_json::{Value, json};
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -82,7 +86,7 @@ fn converse(control: &Control, stream: UnixStream) -> io::Result<()> {
             None => json!({ "error": "the machine does not answer" }),
         },
         None => {
-            json!({ "error": "ask for ps; for maps or smaps with a pid; for translate with a pid, va and access" })
+            json!({ "error": "ask for ps or files; for maps or smaps with a pid; for translate with a pid, va and access; for rmap with a path, or a pid and va" })
         }
     };
     writeln!(&stream, "{answer}")
@@ -95,6 +99,8 @@ fn parse(line: &str) -> Option<Question> {
         "ps" => Some(Question::Processes),
         "maps" => pid().map(Question::Maps),
         "smaps" => pid().map(Question::Smaps),
+        "files" => Some(Question::MappedFiles),
+        "rmap" => Some(Question::Rmap(rmap_of(&asked)?)),
         "translate" => Some(Question::Translate {
             pid: pid()?,
             va: VirtAddr::new(asked.get("va")?.as_u64()?),
@@ -109,6 +115,27 @@ fn parse(line: &str) -> Option<Question> {
     }
 }
 
+/// Whose ways back are asked for.
+fn rmap_of(asked: &Value) -> Option<RmapOf> {
+    if let Some(path) = asked.get("path") {
+        return Some(RmapOf::Path(path.as_str()?.to_owned()));
+    }
+    let pid = u32::try_from(asked.get("pid")?.as_u64()?).ok()?;
+    let va = VirtAddr::new(asked.get("va")?.as_u64()?);
+    let is_anon = asked.get("anon").is_some_and(|anon| anon == true);
+    Some(if is_anon { RmapOf::Anon(pid, va) } else { RmapOf::Address(pid, va) })
+}
+
+fn files(found: Vec<MappedInfo>) -> Value {
+    let one = |file: MappedInfo| {
+        json!({
+            "path": file.path, "areas": file.areas, "spaces": file.spaces,
+            "size_pages": file.size_pages, "cached_pages": file.cached_pages,
+        })
+    };
+    json!({ "files": found.into_iter().map(one).collect::<Vec<Value>>() })
+}
+
 fn to_json(answer: Answer) -> Value {
     let snapshot = match answer {
         Answer::Processes(snapshot) => snapshot,
@@ -118,6 +145,17 @@ fn to_json(answer: Answer) -> Value {
             return object.unwrap_or_else(|| json!({ "text": text }));
         }
         Answer::NoExplainer => return json!({ "error": "this machine explains no accesses" }),
+        Answer::MappedFiles(found) => return files(found),
+        Answer::Rmap(rmap) => {
+            let told = serde_json::to_value(Told::of(*rmap));
+            return told.expect("plain values");
+        }
+        Answer::NotMapped => {
+            return json!({ "error": "nothing is mapped there (or nothing was written to it yet)" });
+        }
+        Answer::SeveralFiles => {
+            return json!({ "error": "several files have that path: ask for a process and an address" });
+        }
         Answer::NoSuchProcess => return json!({ "error": "no such process" }),
     };
     let Snapshot { virtual_ns, memory_kib, free_kib, cached_kib, processes } = snapshot;
@@ -182,7 +220,14 @@ mod tests {
         let va = VirtAddr::new(u64::MAX);
         let expected = Question::Translate { pid: 7, va, access: Access::Write };
         assert_eq!(parse(asked), Some(expected));
+        let asked = r#"{"ask":"rmap","path":"/bin/sh"}"#;
+        assert_eq!(parse(asked), Some(Question::Rmap(RmapOf::Path("/bin/sh".into()))));
+        let asked = r#"{"ask":"rmap","pid":7,"va":4096,"anon":true}"#;
+        let expected = Question::Rmap(RmapOf::Anon(7, VirtAddr::new(4096)));
+        assert_eq!(parse(asked), Some(expected));
         for nonsense in [
+            r#"{"ask":"rmap"}"#,
+            r#"{"ask":"rmap","path":7}"#,
             r#"{"ask":"translate","pid":7,"va":-1,"access":"load"}"#,
             r#"{"ask":"translate","pid":7,"va":1,"access":"jump"}"#,
             "",

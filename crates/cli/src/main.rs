@@ -7,11 +7,13 @@
 //!   `--stats` prints about it.
 //! - [`inject`]: what `--inject` takes.
 //! - [`observe`]: looks at machines that run, through their [`control`] sockets.
+//! - [`rmap`]: their ways back from pages to areas and processes, drawn.
 //! - [`policies`]: page replacement policies compared.
 //! - [`translate`], [`exercise`], [`tables`]: address translation explained, asked for, and its cost.
 //! - [`timed`]: a run whose translations are timed or recorded.
 //! - [`sim`]: traces replayed through the translation hardware.
 //! - [`sweep`]: the same on every configuration of a grid.
+//! - [`svg`]: what pictures have in common.
 //! - [`rootfs`]: makes a Debian riscv64 root folder for `run --root`.
 #![forbid(unsafe_code)]
 
@@ -26,9 +28,11 @@ mod figures;
 mod inject;
 mod observe;
 mod policies;
+mod rmap;
 mod rootfs;
 mod run;
 mod sim;
+mod svg;
 mod sweep;
 mod tables;
 mod timed;
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
         args::Command::Maps(arguments) => observe::maps(&arguments),
         args::Command::Smaps(arguments) => observe::smaps(&arguments),
         args::Command::Top(arguments) => observe::top(&arguments),
+        args::Command::Rmap(arguments) => rmap::run(&arguments),
         args::Command::Policies(arguments) => policies::run(&arguments),
         args::Command::Rootfs(arguments) => rootfs::make(&arguments),
         args::Command::Fidelity(arguments) => Ok(fidelity::run(&arguments)),

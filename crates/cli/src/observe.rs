@@ -40,7 +40,8 @@ pub(crate) fn question(pid: u32, question: &Value) -> Result<Value, Failure> {
     }
 }
 
-fn print(text: &str) -> ExitCode {
+/// Prints on stdout.
+pub(crate) fn print(text: &str) -> ExitCode {
     // Who reads may have had enough (`| head`).
     let _ = io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
@@ -108,7 +109,7 @@ fn rows(machine: u32, processes: &[&Value], out: &mut String) {
 }
 
 /// A guest chooses its names: none may steer the terminal.
-fn printable(name: &str) -> String {
+pub(crate) fn printable(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 

@@ -5,7 +5,9 @@
 //! guest could notice. [`Control::interrupt_flag`] is what a terminal's ^C sets: the guest's
 //! foreground process group gets SIGINT.
 //!
-//! Neighbour: `sched::executor` serves it.
+//! Neighbour: `sched::executor` serves it. [`rmap`]: files that are mapped, and the ways back from them.
+
+pub mod rmap;
 
 use crate::kernel::Kernel;
 use crate::sched::wait::Sleep;
@@ -17,6 +19,7 @@ use kilburn_mm::Host as _;
 use kilburn_paging::PhysMem;
 use kilburn_riscv::Space;
 use parking_lot::Mutex;
+use rmap::{MappedInfo, Rmap, RmapOf};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +28,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// What can be asked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Question {
     /// All processes and the state of memory.
     Processes,
@@ -42,6 +45,10 @@ pub enum Question {
         /// Load, store or fetch.
         access: Access,
     },
+    /// Which files are mapped.
+    MappedFiles,
+    /// From pages back to areas and processes.
+    Rmap(RmapOf),
 }
 
 /// An access to be explained, and what its translation lies in.
@@ -72,8 +79,16 @@ pub enum Answer {
     Text(String),
     /// Nobody explains accesses here ([`Control::set_explainer`]).
     NoExplainer,
+    /// To [`Question::MappedFiles`], by path.
+    MappedFiles(Vec<MappedInfo>),
+    /// To [`Question::Rmap`].
+    Rmap(Box<Rmap>),
     /// There is no such process.
     NoSuchProcess,
+    /// No area maps that, or nothing was ever written to it.
+    NotMapped,
+    /// Several files that are mapped have that path.
+    SeveralFiles,
 }
 
 /// A machine at one moment.
@@ -221,6 +236,8 @@ fn answer(kernel: &Kernel, question: Question) -> Answer {
         Question::Maps(pid) => (pid, false),
         Question::Smaps(pid) => (pid, true),
         Question::Translate { .. } => return Answer::NoExplainer,
+        Question::MappedFiles => return Answer::MappedFiles(rmap::files(kernel)),
+        Question::Rmap(what) => return rmap::of(kernel, &what),
     };
     let task = kernel.group(pid).and_then(|group| group.first_thread());
     let Some(mm) = task.and_then(|task| task.mm()) else { return Answer::NoSuchProcess };

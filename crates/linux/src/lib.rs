@@ -44,6 +44,7 @@ pub use config::{
     Aslr, FileFaults, InitialFile, MachineConfig, MachineError, Net, ReclaimConfig, RootConfig,
     StdioConfig, TraceSink,
 };
+pub use control::rmap::{MappedInfo, Rmap, RmapOf, RmapProcess, RmapTree};
 pub use control::{Answer, Control, Explainer, Look, ProcessInfo, Question, Snapshot};
 use errno_text::errno_text;
 pub use machine::Machine;

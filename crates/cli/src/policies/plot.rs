@@ -7,6 +7,7 @@
 //!
 //! Written by hand: two panels of lines need neither fonts nor a plotting library, and the file stays readable.
 
+use crate::svg::Escaped;
 use std::fmt::{self, Write as _};
 
 const WIDTH: f64 = 960.0;
@@ -253,20 +254,6 @@ fn legend(svg: &mut String, curves: &[Curve]) -> fmt::Result {
         writeln!(svg, r##"<text x="{}" y="{}">{name}</text>"##, to + 10.0, y + 4.5)?;
     }
     Ok(())
-}
-
-/// Text as XML has it.
-pub(crate) struct Escaped<'t>(pub(crate) &'t str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| match c {
-            '<' => f.write_str("&lt;"),
-            '&' => f.write_str("&amp;"),
-            c if c.is_control() => f.write_char('\u{fffd}'),
-            c => f.write_char(c),
-        })
-    }
 }
 
 #[cfg(test)]

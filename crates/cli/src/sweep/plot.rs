@@ -6,7 +6,8 @@
 //!       the axis's values, evenly spaced
 //! ```
 
-use crate::policies::plot::{Escaped, nice_ceiling};
+use crate::policies::plot::nice_ceiling;
+use crate::svg::Escaped;
 use std::fmt::{self, Write as _};
 
 const LEFT: f64 = 70.0;
