@@ -25,12 +25,12 @@ Examples:
   kilburn rmap --pid 2 0x15555556a000         of what is mapped there
   kilburn rmap --pid 2 0x15555556a000 --anon  of private pages: AnonVmas through fork
 
-A file's areas form a tree by the pages they map. Each node has its pages [first..last] and the largest last
-page of all below it, so that who maps a page is found without a look at the others. Below `├<`
-hangs what starts at smaller pages, below `└>` what starts at larger ones. Private anonymous pages belong to an AnonVma; fork makes one below it
-for the child's area.
+A file's areas form a tree by the pages they map. Each node has its pages [first..last] and the
+largest last page of all below it, so that who maps a page is found without a look at the others.
+Below `<` hangs what starts at smaller pages, below `>` what starts at larger ones. Private pages
+belong to an AnonVma; fork makes one below it for the child's area.
 
-A machine is looked at between two slices: one that waits for input, or runs with --real-time, stays as it is.
+A machine is looked at between two slices. One that waits for input stays as it is meanwhile.
 
 Exit status: 0; 2 wrong usage, no such machine, file or process.";
 

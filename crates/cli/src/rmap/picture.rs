@@ -13,7 +13,7 @@
 //!
 //! A family of `AnonVma`s is drawn alike: a node for each, with all of its areas.
 
-use super::text::{page, title, users};
+use super::text::{count, page, title, users};
 use super::told::{Anonymous, Area, File, Told, root, runs};
 use crate::svg::Escaped;
 use std::fmt::{self, Write as _};
@@ -110,7 +110,7 @@ fn anon_picture(svg: &mut String, told: &Told, anon: &Anonymous) -> Size {
     for node in &anon.anon_vmas {
         let parent = node.parent.filter(|&parent| parent < nodes.len());
         let depth = parent.map_or(0, |parent| nodes[parent].depth + 1);
-        let title = format!("AnonVma {}: {} pages", node.id, node.pages.len());
+        let title = format!("AnonVma {}: {}", node.id, count(node.pages.len(), "page"));
         let from = areas.len();
         areas.extend(&node.areas);
         nodes.push(Node { depth, parent, title, areas: from..areas.len(), slot });

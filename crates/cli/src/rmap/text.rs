@@ -19,7 +19,6 @@ pub(crate) fn text(told: &Told) -> String {
 
 /// What is said above everything else.
 pub(crate) fn title(told: &Told) -> String {
-    let count = |n: usize, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
     match told {
         Told::File(file) => {
             let dirty = file.pages.iter().filter(|page| page.is_dirty).count();
@@ -41,6 +40,11 @@ pub(crate) fn title(told: &Told) -> String {
             )
         }
     }
+}
+
+/// So many of a thing.
+pub(crate) fn count(n: usize, one: &str) -> String {
+    format!("{n} {one}{}", if n == 1 { "" } else { "s" })
 }
 
 /// Who uses address space `mm`.
