@@ -24,6 +24,8 @@ use zerocopy::FromZeros as _;
 /// Bytes of an area that an access makes; aligned to its size.
 pub const CHUNK: u64 = 64 << 10;
 
+/// Words of a frame.
+const WORDS: usize = 512;
 /// First frame.
 const FIRST_FRAME: u64 = 0x100;
 /// Pages of swap for each frame of memory.
@@ -42,6 +44,9 @@ const ALL_RIGHTS: u64 = 7;
 /// Frames of which only written words take memory: the kernel below gives pages when they are first written.
 pub struct SparseRam {
     words: Box<[AtomicU64]>,
+    /// The word that frames begin at: the first of a page of the kernel's below, so that a frame written to is one page of its
+    /// and not two.
+    first: usize,
     /// Frames that may hold something but zeros.
     written: Box<[AtomicBool]>,
 }
@@ -49,9 +54,11 @@ pub struct SparseRam {
 impl SparseRam {
     fn new(frames: u64) -> Option<Self> {
         let frames = usize::try_from(frames).ok()?;
-        let words = <[AtomicU64]>::new_box_zeroed_with_elems(frames.checked_mul(512)?).ok()?;
+        let all = frames.checked_mul(WORDS)?.checked_add(WORDS)?;
+        let words = <[AtomicU64]>::new_box_zeroed_with_elems(all).ok()?;
+        let first = words.as_ptr().addr().wrapping_neg() / size_of::<u64>() % WORDS;
         let written = <[AtomicBool]>::new_box_zeroed_with_elems(frames).ok()?;
-        Some(Self { words, written })
+        Some(Self { words, first, written })
     }
 
     fn index(at: PhysAddr) -> usize {
@@ -59,18 +66,18 @@ impl SparseRam {
     }
 
     fn word(&self, at: PhysAddr) -> &AtomicU64 {
-        &self.words[Self::index(at)]
+        &self.words[self.first + Self::index(at)]
     }
 
     fn write_word(&self, at: PhysAddr) -> &AtomicU64 {
         let index = Self::index(at);
-        self.written[index / 512].store(true, Ordering::Relaxed);
-        &self.words[index]
+        self.written[index / WORDS].store(true, Ordering::Relaxed);
+        &self.words[self.first + index]
     }
 
     fn frame(&self, frame: Pfn) -> (&AtomicBool, &[AtomicU64]) {
         let frame = (frame.get() - FIRST_FRAME) as usize;
-        (&self.written[frame], &self.words[frame * 512..][..512])
+        (&self.written[frame], &self.words[self.first + frame * WORDS..][..WORDS])
     }
 }
 

@@ -6,31 +6,38 @@
 use crate::Work;
 use crate::contest::{Effort, Measured, Unit};
 use kilburn_addr::{Access, PAGE_SIZE, VirtAddr};
+use kilburn_mm::policy::{Arrival, Builtin, FirstUse, PageId, PageKind, PolicyConfig};
 use kilburn_mm::{Caller, MmapRequest};
 use kilburn_trace::managed::Managed;
 use std::process::Command;
 
-/// Bytes of this process that are in memory.
+/// Bytes of this process that are in memory, without those of files: code that runs for the first time does not count.
 fn resident() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = text.split(' ').nth(1).and_then(|field| field.parse::<u64>().ok());
-    pages.unwrap_or(0) * PAGE_SIZE
+    let mut fields = text.split(' ').map(|field| field.parse::<u64>().unwrap_or(0));
+    let (all, shared) = (fields.nth(1).unwrap_or(0), fields.next().unwrap_or(0));
+    all.saturating_sub(shared) * PAGE_SIZE
 }
 
-/// Growth during `work` by `count`; what `work` answers lives until it is measured.
-fn growth<T>(count: u64, work: impl FnOnce() -> Result<T, String>) -> Result<f64, String> {
+/// Growth during `work`, in bytes; what `work` answers lives until it is measured.
+fn grown<T>(work: impl FnOnce() -> Result<T, String>) -> Result<(u64, T), String> {
     let before = resident();
     let made = work()?;
-    let grown = resident().saturating_sub(before);
-    drop(made);
-    Ok(grown as f64 / count as f64)
+    Ok((resident().saturating_sub(before), made))
+}
+
+/// Growth during `work` by `count`.
+fn growth<T>(count: u64, work: impl FnOnce() -> Result<T, String>) -> Result<f64, String> {
+    let (bytes, _) = grown(work)?;
+    Ok(bytes as f64 / count as f64)
 }
 
 /// Answers bytes for one thing.
 type Measure = fn() -> Result<f64, String>;
 
-const ROWS: [(&str, &str, Measure, Option<f64>); 5] = [
+const ROWS: [(&str, &str, Measure, Option<f64>); 6] = [
     ("frame", "metadata of a frame of RAM, all frames in use", frames, Some(32.0)),
+    ("policy", "what a policy (two-list) adds to it once memory was short", policy, None),
     ("page", "a page mapped: its entry, its share of tables, its frame's metadata", pages, None),
     ("area", "an area, of 10^6 that do not merge", areas, None),
     ("process", "a process forked from a small one", processes, None),
@@ -60,7 +67,7 @@ fn in_new_process(effort: &Effort, name: &str) -> Result<f64, String> {
     told.trim().parse().map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// Bytes that one of `name` (frame, page, area, process, sparse) takes, in a process that has done nothing else.
+/// Bytes that one of `name` (frame, policy, page, area, process, sparse) takes, in a process that has done nothing else.
 ///
 /// # Errors
 /// Why that cannot be told.
@@ -96,18 +103,47 @@ fn touch(managed: &mut Managed, pages: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// Tables are taken out: they are 512 entries of 8 bytes for 512 pages.
+/// Bytes a frame by which the simulated RAM knows whether it was written to: no part of the memory manager.
+const NOTED_BY_RAM: u64 = 1;
+
+/// Bytes of a machine in which so many pages are mapped and hardly any frame is free: of all, of its tables; and its frames.
+fn in_use(pages: u64) -> Result<(u64, u64, u64), String> {
+    let frames = pages + pages / 128;
+    let (bytes, managed) = grown(|| {
+        let mut managed = machine(frames * PAGE_SIZE, pages)?;
+        touch(&mut managed, pages)?;
+        Ok(managed)
+    })?;
+    let tables = managed.memory().counts().page_tables * PAGE_SIZE;
+    Ok((bytes.saturating_sub(frames * NOTED_BY_RAM), tables, frames))
+}
+
+/// What one frame more costs, tables taken out: they are in frames themselves.
 fn frames() -> Result<f64, String> {
-    let each = pages()?;
-    Ok(each - 8.0 * (1.0 + 1.0 / 512.0))
+    let of = |(bytes, tables, frames): (u64, u64, u64)| (bytes.saturating_sub(tables), frames);
+    // What is taken once, for whatever size, is taken by now.
+    in_use(PAGES / 64)?;
+    let (less, few) = of(in_use(PAGES / 2)?);
+    let (more, many) = of(in_use(PAGES)?);
+    // Memory grows by pages: hundredths of a byte are as exact as that is.
+    let each = more.saturating_sub(less) as f64 / (many - few) as f64;
+    Ok((each * 100.0).round() / 100.0)
+}
+
+fn policy() -> Result<f64, String> {
+    let pages = PAGES as u32;
+    growth(PAGES, || {
+        let config = PolicyConfig { pages, capacity: pages, seed: 0 };
+        let mut policy = Builtin::TwoList.for_reclaim(config);
+        let arrival = Arrival::new(PageKind::Anon, FirstUse::Mapped);
+        (0..pages).for_each(|page| policy.insert(PageId(page), arrival));
+        Ok(policy)
+    })
 }
 
 fn pages() -> Result<f64, String> {
-    growth(PAGES, || {
-        let mut managed = machine((PAGES + PAGES / 128) * PAGE_SIZE, PAGES)?;
-        touch(&mut managed, PAGES)?;
-        Ok(managed)
-    })
+    let (bytes, ..) = in_use(PAGES)?;
+    Ok(bytes as f64 / PAGES as f64)
 }
 
 fn areas() -> Result<f64, String> {
