@@ -384,7 +384,9 @@ impl<M: PhysMem + ?Sized, F: Format> Cursor<'_, M, F> {
 
 /// Clears the leaf entry at `at`; what it was, A and D bits as hardware left them. Nobody but
 /// hardware changes it meanwhile.
-#[inline]
+// Always: an entry handed back through memory is written in parts and read as a whole, which costs
+// more than the work.
+#[inline(always)]
 pub fn take<M: PhysMem + ?Sized, F: Format>(mem: &M, format: F, at: PhysAddr) -> Entry {
     loop {
         let raw = mem.load(at);

@@ -40,6 +40,7 @@ enum Execute {
     Always,
 }
 
+#[inline]
 fn decode(raw: u64, level: u8, pages_up_to: u8, frames: u64, execute: Execute) -> Entry {
     if raw == 0 {
         return Entry::None;
@@ -66,6 +67,7 @@ fn decode(raw: u64, level: u8, pages_up_to: u8, frames: u64, execute: Execute) -
     Entry::Leaf(Leaf { pfn, flags })
 }
 
+#[inline]
 fn kept(raw: u64, frames: u64) -> Leaf {
     Leaf { pfn: Pfn::new((raw & frames) >> PAGE_SHIFT), flags: state(raw) }
 }
@@ -78,10 +80,19 @@ const STATE_BITS: [(LeafFlags, u64); 5] = [
     (LeafFlags::SOFT_DIRTY, SOFT_DIRTY),
 ];
 
-fn state(raw: u64) -> LeafFlags {
-    STATE_BITS.into_iter().filter(|&(_, bit)| raw & bit != 0).map(|(flag, _)| flag).collect()
+/// The bit `to` if `bits` has the bit `from`: no branch, as which bits are set cannot be guessed.
+#[inline]
+const fn moved(bits: u64, from: u64, to: u64) -> u64 {
+    (bits >> from.trailing_zeros() & 1) << to.trailing_zeros()
 }
 
+#[inline]
+fn state(raw: u64) -> LeafFlags {
+    let bits = |bits, (flag, bit): (LeafFlags, u64)| bits | moved(raw, bit, flag.bits().into());
+    LeafFlags::from_bits_retain(STATE_BITS.into_iter().fold(0, bits) as u16)
+}
+
+#[inline]
 fn encode(entry: Entry, level: u8, execute: Execute) -> u64 {
     match entry {
         Entry::None => 0,
@@ -91,21 +102,15 @@ fn encode(entry: Entry, level: u8, execute: Execute) -> u64 {
             payload << PAYLOAD_SHIFT
         }
         Entry::Leaf(Leaf { pfn, flags }) => {
-            let mut raw = pfn.base().get();
-            for (flag, bit) in STATE_BITS {
-                if flags.contains(flag) {
-                    raw |= bit;
-                }
-            }
+            let set = |raw, (flag, bit): (LeafFlags, u64)| {
+                raw | moved(flags.bits().into(), flag.bits().into(), bit)
+            };
+            let mut raw = STATE_BITS.into_iter().fold(pfn.base().get(), set);
             if !flags.intersects(LeafFlags::RIGHTS) {
                 return raw | G;
             }
             raw |= P;
-            for (flag, bit) in [(LeafFlags::WRITE, RW), (LeafFlags::GLOBAL, G)] {
-                if flags.contains(flag) {
-                    raw |= bit;
-                }
-            }
+            raw = [(LeafFlags::WRITE, RW), (LeafFlags::GLOBAL, G)].into_iter().fold(raw, set);
             if execute == Execute::CanBeDisabled && !flags.contains(LeafFlags::EXEC) {
                 raw |= XD;
             }
@@ -179,6 +184,11 @@ impl Format for X86_64 {
     #[inline]
     fn used_bits(self, access: Access) -> u64 {
         used(access)
+    }
+
+    #[inline]
+    fn is_settled(self, raw: u64) -> bool {
+        raw & P == 0 || (raw & A != 0 && (raw & D != 0 || raw & RW == 0))
     }
 }
 

@@ -184,10 +184,15 @@ impl GuestRam {
 
     #[inline]
     fn word(&self, at: PhysAddr) -> &AtomicU64 {
-        assert!(at.get().is_multiple_of(8), "word access at {at}");
-        let ptr = self.host(at, 8).cast::<u64>();
-        // SAFETY: in bounds (`host`), aligned (asserted, and the mapping is page aligned), and
-        // only ever accessed atomically or by `bytes` (see the head of the file).
+        let offset = at.get().wrapping_sub(Self::BASE.get());
+        assert!(
+            offset < self.frames * PAGE_SIZE && offset.is_multiple_of(8),
+            "word access at {at}, unaligned or outside of guest RAM"
+        );
+        let ptr = self.map.as_mut_ptr().wrapping_add(offset as usize).cast::<u64>();
+        // SAFETY: in bounds (an aligned word that begins in RAM, which is whole pages, ends there)
+        // and aligned (both asserted; the mapping is page aligned), and only ever accessed
+        // atomically or by `bytes` (see the head of the file).
         unsafe { AtomicU64::from_ptr(ptr) }
     }
 
@@ -221,6 +226,12 @@ impl GuestRam {
         if self.code[index].load(Ordering::Acquire) != 0 {
             self.code_written(index);
         }
+    }
+
+    /// The word at `at`, which lies in one frame of RAM, was written.
+    #[inline]
+    fn word_written(&self, at: PhysAddr) {
+        self.written(((at.get() - Self::BASE.get()) / PAGE_SIZE) as usize);
     }
 
     #[cold]
@@ -286,13 +297,13 @@ impl PhysMem for GuestRam {
     #[inline]
     fn store(&self, at: PhysAddr, value: u64) {
         self.word(at).store(value, Ordering::Release);
-        self.written_range(at, 8);
+        self.word_written(at);
     }
 
     #[inline]
     fn compare_exchange(&self, at: PhysAddr, current: u64, new: u64) -> Result<(), u64> {
         self.word(at).compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)?;
-        self.written_range(at, 8);
+        self.word_written(at);
         Ok(())
     }
 

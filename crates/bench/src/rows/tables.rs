@@ -1,12 +1,16 @@
 //! Single entries of page tables: 2^18 pages in order, as a program that is loaded maps them, and
-//! at random.
+//! at random; as RISC-V has entries, and as x86-64 has them.
+//!
+//! Pages are marked accessed and written, as a fault marks them. Nothing but a lock of the bus can
+//! take an entry without a mark that hardware may set meanwhile: such pages have a row of their own.
+//! The peer writes over what hardware may set.
 
 use crate::contest::timed;
 use crate::machine::scattered;
 use crate::{Contestant, Row};
 use kilburn_addr::{PAGE_SIZE, Pfn, VirtAddr};
 use kilburn_paging::tables::TableSource;
-use kilburn_paging::{Leaf, LeafFlags, Sv, Tables};
+use kilburn_paging::{Format, Leaf, LeafFlags, Sv, Tables, X86_64};
 use kilburn_riscv::GuestRam;
 use std::cell::Cell;
 use std::hint::black_box;
@@ -17,10 +21,46 @@ pub(crate) const PAGES: u64 = 1 << 18;
 /// The rows of this file.
 pub fn rows() -> Vec<Row> {
     vec![
-        Row { name: "map one page, in order", goal_ns: Some(3.1), contestants: map },
-        Row { name: "unmap one page, in order", goal_ns: Some(1.4), contestants: unmap },
-        Row { name: "query one page, in order", goal_ns: Some(1.4), contestants: query },
-        Row { name: "query one page, at random", goal_ns: Some(2.4), contestants: query_random },
+        Row {
+            name: "map one page, in order",
+            goal_ns: Some(3.1),
+            contestants: || map(Sv::SV39),
+        },
+        Row {
+            name: "map one page, in order, x86-64",
+            goal_ns: Some(3.1),
+            contestants: || map(X86_64::FOUR_LEVEL),
+        },
+        Row {
+            name: "unmap one page, in order",
+            goal_ns: Some(1.4),
+            contestants: || unmap(Sv::SV39, USED),
+        },
+        Row {
+            name: "unmap one page, in order, x86-64",
+            goal_ns: Some(1.4),
+            contestants: || unmap(X86_64::FOUR_LEVEL, USED),
+        },
+        Row {
+            name: "unmap one page that nobody used, in order",
+            goal_ns: None,
+            contestants: || unmap(Sv::SV39, LeafFlags::empty()),
+        },
+        Row {
+            name: "query one page, in order",
+            goal_ns: Some(1.4),
+            contestants: || query(Sv::SV39),
+        },
+        Row {
+            name: "query one page, in order, x86-64",
+            goal_ns: Some(1.4),
+            contestants: || query(X86_64::FOUR_LEVEL),
+        },
+        Row {
+            name: "query one page, at random",
+            goal_ns: Some(2.4),
+            contestants: || query_random(Sv::SV39),
+        },
     ]
 }
 
@@ -28,18 +68,22 @@ fn va(page: u64) -> VirtAddr {
     VirtAddr::new(0x10_0000_0000 + page * PAGE_SIZE)
 }
 
-fn leaf(page: u64) -> Leaf {
-    let flags = LeafFlags::READ | LeafFlags::WRITE | LeafFlags::USER;
-    Leaf { pfn: Pfn::new(0x8_0000 + page), flags }
+/// The marks of a page that was read and written.
+const USED: LeafFlags = LeafFlags::ACCESSED.union(LeafFlags::DIRTY);
+
+fn pfn(page: u64) -> Pfn {
+    Pfn::new(0x8_0000 + page)
 }
 
-/// Sv39 tables in guest RAM, and frames for them one after the other.
-struct Ours {
+/// Tables in guest RAM, and frames for them one after the other.
+struct Ours<F> {
     ram: GuestRam,
     next: Cell<u64>,
+    format: F,
+    flags: LeafFlags,
 }
 
-impl TableSource for Ours {
+impl<F> TableSource for Ours<F> {
     fn alloc_table(&self, _: u8) -> Option<Pfn> {
         self.next.set(self.next.get() + 1);
         Some(Pfn::new(self.next.get()))
@@ -47,20 +91,25 @@ impl TableSource for Ours {
     fn free_table(&self, _: Pfn, _: u8) {}
 }
 
-impl Ours {
-    fn new() -> Self {
+impl<F: Format> Ours<F> {
+    /// Tables for pages with these marks.
+    fn new(format: F, marks: LeafFlags) -> Self {
         let ram = GuestRam::new(8 << 20).expect("the host has the memory");
         let next = Cell::new(ram.base_pfn().get());
-        Self { ram, next }
+        let flags = LeafFlags::READ | LeafFlags::WRITE | LeafFlags::USER | marks;
+        Self { ram, next, format, flags }
     }
 
-    fn tables(&self) -> Tables<'_, GuestRam, Sv> {
-        Tables::new(&self.ram, Sv::SV39, self.ram.base_pfn())
+    fn tables(&self) -> Tables<'_, GuestRam, F> {
+        Tables::new(&self.ram, self.format, self.ram.base_pfn())
     }
 
     fn map(&self) {
         let mut cursor = self.tables().cursor();
-        (0..PAGES).for_each(|page| cursor.map(va(page), leaf(page), self).expect("room"));
+        let flags = self.flags;
+        (0..PAGES).for_each(|page| {
+            cursor.map(va(page), Leaf { pfn: pfn(page), flags }, self).expect("room");
+        });
     }
 
     fn unmap(&self) {
@@ -131,7 +180,7 @@ mod peer {
             let mut cursor = self.0.cursor();
             let flags = MappingFlags::READ | MappingFlags::WRITE | MappingFlags::USER;
             (0..PAGES).for_each(|page| {
-                let frame = PhysAddr::from((leaf(page).pfn.get() * PAGE_SIZE) as usize);
+                let frame = PhysAddr::from((pfn(page).get() * PAGE_SIZE) as usize);
                 cursor.map(theirs(page), frame, PageSize::Size4K, flags).expect("room");
             });
         }
@@ -177,8 +226,10 @@ fn with_peer(
     contestants
 }
 
-fn ours(mut round: impl FnMut(&Ours) -> std::time::Duration + 'static) -> Vec<Contestant> {
-    let tables = Ours::new();
+fn ours<F: Format + 'static>(
+    tables: Ours<F>,
+    mut round: impl FnMut(&Ours<F>) -> std::time::Duration + 'static,
+) -> Vec<Contestant> {
     tables.map();
     tables.unmap();
     vec![Contestant::new("ours", move |count| {
@@ -187,8 +238,8 @@ fn ours(mut round: impl FnMut(&Ours) -> std::time::Duration + 'static) -> Vec<Co
     })]
 }
 
-fn map() -> Vec<Contestant> {
-    let ours = ours(|tables| {
+fn map(format: impl Format + 'static) -> Vec<Contestant> {
+    let ours = ours(Ours::new(format, USED), |tables| {
         let took = timed(|| tables.map());
         tables.unmap();
         took
@@ -200,8 +251,8 @@ fn map() -> Vec<Contestant> {
     })
 }
 
-fn unmap() -> Vec<Contestant> {
-    let ours = ours(|tables| {
+fn unmap(format: impl Format + 'static, marks: LeafFlags) -> Vec<Contestant> {
+    let ours = ours(Ours::new(format, marks), |tables| {
         tables.map();
         timed(|| tables.unmap())
     });
@@ -213,7 +264,7 @@ fn unmap() -> Vec<Contestant> {
 
 /// Queries in order, of tables that are never changed.
 pub(crate) fn queries_alone() -> Contestant {
-    let tables = Ours::new();
+    let tables = Ours::new(Sv::SV39, USED);
     tables.map();
     Contestant::new("ours", move |count| {
         let rounds = count.div_ceil(PAGES);
@@ -221,16 +272,16 @@ pub(crate) fn queries_alone() -> Contestant {
     })
 }
 
-fn query() -> Vec<Contestant> {
-    queries(|page| page)
+fn query(format: impl Format + 'static) -> Vec<Contestant> {
+    queries(format, |page| page)
 }
 
-fn query_random() -> Vec<Contestant> {
-    queries(|number| scattered(number, PAGES))
+fn query_random(format: impl Format + 'static) -> Vec<Contestant> {
+    queries(format, |number| scattered(number, PAGES))
 }
 
-fn queries(page: fn(u64) -> u64) -> Vec<Contestant> {
-    let ours = ours(move |tables| {
+fn queries(format: impl Format + 'static, page: fn(u64) -> u64) -> Vec<Contestant> {
+    let ours = ours(Ours::new(format, USED), move |tables| {
         tables.map();
         timed(|| tables.query(page))
     });
