@@ -37,6 +37,7 @@ cases! {
     maps_static_sv48,
     maps_static_sv57,
     memory_calls,
+    memory_huge,
     memory_many_children,
     proc_forms,
     proc_self,

@@ -10,6 +10,7 @@
 
 use crate::fs::dentry::Path;
 use crate::fs::file::{FileOps, OpenFlags};
+use crate::fs::hugetlb::HugeSize;
 use crate::fs::page_cache::PageCache;
 use crate::fs::pipe::Fifo;
 use crate::fs::seals::Seals;
@@ -351,6 +352,11 @@ pub(crate) trait Inode: Send + Sync + Any {
 
     /// The seals of a file in memory.
     fn seals(&self) -> Option<&Seals> {
+        None
+    }
+
+    /// The size of its pages, if they are huge.
+    fn huge_pages(&self) -> Option<HugeSize> {
         None
     }
 

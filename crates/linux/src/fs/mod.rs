@@ -20,6 +20,7 @@ mod fd_table;
 mod file;
 mod fs_struct;
 mod hostfs;
+mod hugetlb;
 pub(crate) mod inet;
 mod inode;
 mod locks;
@@ -61,6 +62,7 @@ pub(crate) use file::{
     FileOps, IoctlAnswer, IoctlCaller, IoctlRequest, OpenFile, OpenFlags, PollEvents, Whence,
 };
 pub(crate) use fs_struct::FsStruct;
+pub(crate) use hugetlb::HugeSize;
 pub(crate) use inode::{DirEntry, InodeRef, NewKind, RenameMode, Touch, XattrMode};
 pub(crate) use locks::{Lock, LockKind, Space};
 pub(crate) use mount::MountFlags;

@@ -12,8 +12,9 @@ use crate::fs::dentry::{Dentry, Path};
 use crate::fs::devices;
 use crate::fs::file::{OpenFile, OpenFlags};
 use crate::fs::hostfs::HostFs;
+use crate::fs::hugetlb::{HugeFile, HugeSize};
 use crate::fs::inet::Network;
-use crate::fs::inode::{InodeRef, NewInode, NewKind};
+use crate::fs::inode::{Inode as _, InodeRef, NewInode, NewKind};
 use crate::fs::locks::LockTable;
 use crate::fs::memfs::{MemFs, MemFsOptions, MemInode};
 use crate::fs::mount::{Mount, MountFlags};
@@ -67,6 +68,9 @@ pub(crate) struct VfsConfig {
     /// Faults of the files below a host root, and the seed they are drawn from.
     pub(crate) faults: Option<(FileFaults, u64)>,
 }
+
+/// Device number of the files of huge pages.
+const HUGETLB_DEVICE: Device = Device::new(0, 11);
 
 /// The name space of a machine.
 pub(crate) struct Vfs {
@@ -334,7 +338,10 @@ impl Vfs {
 
     /// An open file of a file in memory.
     pub(crate) fn open_memory(&self, place: Path, flags: OpenFlags) -> Rc<OpenFile> {
-        let ops = Box::new(RegularFile::new(Arc::clone(place.inode())));
+        let ops = match place.inode().open(flags) {
+            Some(Ok(ops)) => ops,
+            _ => Box::new(RegularFile::new(Arc::clone(place.inode()))),
+        };
         OpenFile::new(ops, place, flags)
     }
 
@@ -404,6 +411,24 @@ impl Vfs {
         let dentry = Dentry::nameless(inode, text);
         let mount = Mount::pseudo(self.shm.file_system(), Arc::clone(&dentry));
         Ok(Path { mount, dentry })
+    }
+
+    /// As [`Self::nameless`], a file of huge pages.
+    ///
+    /// # Errors
+    /// None today.
+    pub(crate) fn nameless_huge(
+        &self,
+        text: Vec<u8>,
+        perm: u32,
+        (uid, gid): (u32, u32),
+        size: HugeSize,
+    ) -> Result<Path, Errno> {
+        let new = NewInode { what: NewKind::Regular, perm, uid, gid };
+        let file = HugeFile::new(self.shm.create_nameless(&new)?, size, HUGETLB_DEVICE);
+        let file_system = file.file_system();
+        let dentry = Dentry::nameless(file, text);
+        Ok(Path { mount: Mount::pseudo(file_system, Arc::clone(&dentry)), dentry })
     }
 
     /// Writes back everything.

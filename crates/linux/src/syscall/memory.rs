@@ -1,6 +1,6 @@
 //! Calls on the address space: thin, the memory manager judges the arguments.
 
-use crate::fs::{Ids, may_inspect};
+use crate::fs::{HugeSize, Ids, may_inspect};
 use crate::host::Mm;
 use crate::syscall::{Args, Entry, Support, SysResult, now, waits};
 use crate::task::pidfd::PidFd;
@@ -47,6 +47,10 @@ async fn sys_brk(task: &Rc<Task>, args: Args) -> SysResult {
     Ok(mm.brk(&caller, args.addr(0)).get())
 }
 
+/// `MAP_FIXED`
+const MAP_FIXED: u64 = 0x10;
+/// `MAP_FIXED_NOREPLACE`
+const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
 /// `MAP_ANONYMOUS`
 const MAP_ANONYMOUS: u64 = 0x20;
 
@@ -58,13 +62,28 @@ async fn sys_mmap(task: &Rc<Task>, args: Args) -> SysResult {
     }
     let flags = args.raw(3);
     let file = if flags & MAP_ANONYMOUS == 0 {
-        Some(task.files().get(args.int(4))?.for_mmap()?)
+        let file = task.files().get(args.int(4))?;
+        if let Some(size) = file.inode().huge_pages() {
+            return Err(no_huge_page(args, size).into());
+        }
+        Some(file.for_mmap()?)
     } else {
         None
     };
     let request =
         MmapRequest { addr: args.raw(0), len: args.raw(1), prot: args.raw(2), flags, file, offset };
     Ok(mm.mmap(&caller, request)?.get())
+}
+
+/// What mapping a file of huge pages answers: the pool is empty (`hugetlbfs_file_mmap`).
+fn no_huge_page(args: Args, size: HugeSize) -> Errno {
+    let placed = args.raw(3) & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0;
+    let is_aligned = |value: u64| value.is_multiple_of(size.bytes());
+    if args.raw(1) == 0 || !is_aligned(args.raw(5)) || placed && !is_aligned(args.raw(0)) {
+        return Errno::EINVAL;
+    }
+    // DIVERGENCE(hugetlb-noreserve): with MAP_NORESERVE Linux maps what is SIGBUS to touch.
+    Errno::ENOMEM
 }
 
 async fn sys_munmap(task: &Rc<Task>, args: Args) -> SysResult {

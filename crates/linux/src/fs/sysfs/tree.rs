@@ -4,6 +4,7 @@
 //! them.
 
 use super::{Entry, Text, Write};
+use crate::fs::hugetlb::HugeSize;
 use crate::fs::procfs::{cpu_list, cpu_mask};
 use crate::kernel::Kernel;
 use kilburn_addr::Errno;
@@ -96,9 +97,19 @@ fn memory_management(tree: &mut Tree) {
     let shmem = "always within_size advise [never] deny force";
     tree.setting(&format!("{thp}/shmem_enabled"), shmem, only!("never"));
     tree.constant(&format!("{thp}/hpage_pmd_size"), "2097152");
-    let pool = "kernel/mm/hugepages/hugepages-2048kB";
-    for count in ["free_hugepages", "nr_hugepages", "resv_hugepages", "surplus_hugepages"] {
-        tree.constant(&format!("{pool}/{count}"), "0");
+    for size in HugeSize::ALL {
+        let pool = format!("kernel/mm/hugepages/hugepages-{}kB", size.bytes() / 1024);
+        for count in ["free_hugepages", "resv_hugepages", "surplus_hugepages"] {
+            tree.constant(&format!("{pool}/{count}"), "0");
+        }
+        // A pool takes as many pages as it finds: none.
+        for count in ["nr_hugepages", "nr_hugepages_mempolicy", "nr_overcommit_hugepages"] {
+            let number = |_: &Kernel, text: &str| match text.parse::<u64>() {
+                Ok(_) => Ok(()),
+                Err(_) => Err(Errno::EINVAL),
+            };
+            tree.setting(&format!("{pool}/{count}"), "0", number);
+        }
     }
     let ksm = "kernel/mm/ksm";
     // DIVERGENCE(ksm): MADV_MERGEABLE marks areas, and nothing merges them: `run` stays 0.

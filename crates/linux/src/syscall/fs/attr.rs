@@ -199,6 +199,14 @@ fn sys_fallocate(task: &Rc<Task>, args: Args) -> SysResult {
     }
     let end = offset.checked_add(len).ok_or(Errno::EFBIG)? as u64;
     let inode = file.inode();
+    if inode.huge_pages().is_some() {
+        // The pool is empty, and so are holes.
+        return match mode & !KEEP_SIZE {
+            0 => Err(Errno::ENOSPC.into()),
+            PUNCH_HOLE => Ok(0),
+            _ => Err(Errno::EOPNOTSUPP.into()),
+        };
+    }
     let cache = inode.page_cache().ok_or(Errno::EOPNOTSUPP)?;
     match mode & !KEEP_SIZE {
         0 => {}

@@ -1,10 +1,9 @@
-//! epoll, eventfd, memfd, and other files that calls of their own make.
+//! epoll, eventfd, timerfd, and other files that calls of their own make.
 
 use super::poll::deadline_arg;
 use super::{block_until_return, file_arg, install, poll_mask, unblock_now};
 use crate::fs::{
-    Epoll, EventFd, F_SEAL_EXEC, F_SEAL_SEAL, Interest, Mode, OpenFile, OpenFlags, PollEvents,
-    Ready, Take, TimerFd,
+    Epoll, EventFd, Interest, Mode, OpenFile, OpenFlags, PollEvents, Ready, Take, TimerFd,
 };
 use crate::sched::wait::{Sleep, WaitSet, Wake};
 use crate::syscall::{Args, Entry, Support, SysError, SysResult, now, waits};
@@ -26,7 +25,6 @@ pub(super) const TABLE: &[Entry] = &[
     waits!(87, "timerfd_gettime", Support::Full, sys_timerfd_gettime),
     now(264, "name_to_handle_at", Support::Absent("file systems without handles"), no_handles),
     now(265, "open_by_handle_at", Support::Absent("file systems without handles"), no_handles),
-    waits!(279, "memfd_create", Support::Partial("no MFD_HUGETLB"), sys_memfd_create),
     waits!(441, "epoll_pwait2", Support::Full, sys_epoll_pwait2),
 ];
 
@@ -163,45 +161,6 @@ async fn wait_events(
             Wake::Interrupted => return Err(Errno::EINTR.into()),
         }
     }
-}
-
-async fn sys_memfd_create(task: &Rc<Task>, args: Args) -> SysResult {
-    const CLOEXEC: u32 = 1;
-    const ALLOW_SEALING: u32 = 2;
-    const HUGETLB: u32 = 4;
-    const NOEXEC_SEAL: u32 = 8;
-    const EXEC: u32 = 16;
-    const NAME_MAX: usize = 249;
-    let flags = args.uint(1);
-    // With MFD_HUGETLB the upper bits are the size of a page.
-    let sizes = if flags & HUGETLB != 0 { 0x3f << 26 } else { 0 };
-    let known = CLOEXEC | ALLOW_SEALING | HUGETLB | NOEXEC_SEAL | EXEC | sizes;
-    if flags & !known != 0 || flags & (EXEC | NOEXEC_SEAL) == EXEC | NOEXEC_SEAL {
-        return Err(Errno::EINVAL.into());
-    }
-    let name = match task.read_cstr(args.addr(0), NAME_MAX + 1).await {
-        Err(Errno::ENAMETOOLONG) => return Err(Errno::EINVAL.into()),
-        name => name?,
-    };
-    if flags & HUGETLB != 0 {
-        // The pool of huge pages is empty.
-        return Err(Errno::ENOMEM.into());
-    }
-    let text = [b"/memfd:" as &[u8], &name, b" (deleted)"].concat();
-    let creds = task.creds();
-    let perm = if flags & NOEXEC_SEAL != 0 { 0o666 } else { 0o777 };
-    let place = task.kernel().vfs().nameless(text, perm, creds.fsuid, creds.fsgid)?;
-    let seals = match flags & (ALLOW_SEALING | NOEXEC_SEAL) {
-        0 => F_SEAL_SEAL,
-        bits if bits & NOEXEC_SEAL != 0 => F_SEAL_EXEC,
-        _ => 0,
-    };
-    if let Some(own) = place.inode().seals() {
-        own.reset(seals);
-    }
-    let file = task.kernel().vfs().open_memory(place, OpenFlags::RDWR | OpenFlags::LARGEFILE);
-    let cloexec = if flags & CLOEXEC != 0 { OpenFlags::CLOEXEC } else { OpenFlags::empty() };
-    Ok(install(task, file, cloexec)?)
 }
 
 const CLOCK_REALTIME: i32 = 0;

@@ -10,6 +10,7 @@ mod epoll;
 mod inet;
 mod io;
 mod iov;
+mod memfd;
 mod mount;
 mod names;
 mod poll;
@@ -35,6 +36,7 @@ pub(crate) const TABLES: &[&[Entry]] = &[
     descriptors::TABLE,
     epoll::TABLE,
     io::TABLE,
+    memfd::TABLE,
     mount::TABLE,
     names::TABLE,
     poll::TABLE,
