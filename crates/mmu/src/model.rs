@@ -74,8 +74,9 @@ pub struct Model {
     walk_caches: WalkCaches,
     caches: Option<Caches>,
     history: History,
-    /// Address space of the last access, to see switches.
-    current: Option<u16>,
+    /// ASID of the last access, to see switches; [`NOBODY`] before the first.
+    current: u32,
+    /// `references` are what hits and walks add up to, and are not counted here.
     stats: ModelStats,
 }
 
@@ -90,6 +91,9 @@ struct Level {
     /// Most bytes ever translated at once.
     reach_peak: u64,
 }
+
+/// The ASID before the first access.
+const NOBODY: u32 = u32::MAX;
 
 /// Pages whose entries are found without a search: far more than a first level has entries, so that few share a place.
 const HINTS: usize = 1024;
@@ -194,7 +198,7 @@ impl Model {
             walk_caches: WalkCaches::new(&config.walk_caches),
             caches: config.caches.as_ref().map(Caches::new),
             history: History::default(),
-            current: None,
+            current: NOBODY,
             stats: ModelStats::default(),
             config,
         })
@@ -208,6 +212,9 @@ impl Model {
     /// What was done so far.
     pub fn stats(&self) -> ModelStats {
         let mut stats = self.stats.clone();
+        for count in &mut stats.accesses {
+            count.references = count.l1_hits + count.l2_hits + count.walks;
+        }
         if let Some(caches) = &self.caches {
             stats.caches = caches.stats();
         }
@@ -259,15 +266,13 @@ impl Model {
         va: VirtAddr,
         access: Access,
     ) -> Result<Mapping, ModelFault> {
-        if self.current != Some(space.asid) {
+        if self.current != u32::from(space.asid) {
             self.switch(space.asid);
         }
-        let counts = &mut self.stats.accesses[access as usize];
-        counts.references += 1;
         if let Some((leaf, span_shift)) = self.first[first_of(access)].lookup_hinted(space.asid, va)
             && tlb_array::permits(leaf.flags, access)
         {
-            counts.l1_hits += 1;
+            self.stats.accesses[access as usize].l1_hits += 1;
             let pfn = frame_within(leaf, span_shift, va);
             return Ok(Mapping { pfn, flags: leaf.flags, span_shift });
         }
@@ -317,7 +322,8 @@ impl Model {
 
     /// Another address space runs on: without ASIDs everything cached goes.
     fn switch(&mut self, asid: u16) {
-        let Some(before) = self.current.replace(asid) else { return };
+        let before = core::mem::replace(&mut self.current, u32::from(asid));
+        let Ok(before) = u16::try_from(before) else { return };
         self.stats.context_switches += 1;
         if self.config.asids == AsidUse::None {
             self.flush(Flush::Asid(before), Cause::ContextSwitch);
@@ -478,8 +484,8 @@ impl Model {
     /// The address space `asid` is no more: another may get its number.
     pub fn forget(&mut self, asid: u16) {
         self.history.forget(asid);
-        if self.current == Some(asid) {
-            self.current = None;
+        if self.current == u32::from(asid) {
+            self.current = NOBODY;
         }
     }
 

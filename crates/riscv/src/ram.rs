@@ -90,6 +90,10 @@ impl GuestRam {
             .no_reserve_swap()
             .map_anon()
             .map_err(|source| RamError::Host { bytes, source })?;
+        // A guest's accesses are scattered over all of it, so the host's own translations are what they
+        // wait for. A host without large pages refuses, and is as it was.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
         let frames = bytes / PAGE_SIZE;
         Ok(Self {
             map: map.into(),

@@ -21,11 +21,7 @@ pub(crate) const PAGES: u64 = 1 << 18;
 /// The rows of this file.
 pub fn rows() -> Vec<Row> {
     vec![
-        Row {
-            name: "map one page, in order",
-            goal_ns: Some(3.1),
-            contestants: || map(Sv::SV39),
-        },
+        Row { name: "map one page, in order", goal_ns: Some(3.1), contestants: || map(Sv::SV39) },
         Row {
             name: "map one page, in order, x86-64",
             goal_ns: Some(3.1),
