@@ -21,14 +21,13 @@ pub mod cache;
 pub mod cause;
 pub mod config;
 pub mod explain;
+mod level;
 pub mod preset;
 pub mod stats;
 mod tlb_array;
 mod walk_cache;
 
 use crate::mmu::{Flush, Mapping, Space};
-use alloc::boxed::Box;
-use alloc::vec::Vec;
 use cache::{Caches, Traffic};
 pub use cause::Cause;
 use cause::History;
@@ -40,8 +39,9 @@ use kilburn_paging::hardware::{
 };
 use kilburn_paging::walk::WalkFault;
 use kilburn_paging::{Entry, Leaf, LeafFlags, PhysMem};
+use level::{FirstLevel, Level};
 pub use stats::ModelStats;
-use tlb_array::{Cached, TlbArray};
+use tlb_array::Cached;
 use walk_cache::WalkCaches;
 
 /// Why an access has no translation.
@@ -67,8 +67,8 @@ pub struct StaleEntry {
 #[derive(Clone, Debug)]
 pub struct Model {
     config: ModelConfig,
-    /// The first levels: for data, for fetches.
-    first: [Level; 2],
+    /// For data, for fetches.
+    first: [FirstLevel; 2],
     /// May have no array: then every miss of the first level walks.
     second: Level,
     walk_caches: WalkCaches,
@@ -80,110 +80,8 @@ pub struct Model {
     stats: ModelStats,
 }
 
-/// One level: arrays for different page sizes, looked up at once.
-#[derive(Clone, Debug)]
-struct Level {
-    arrays: Vec<TlbArray>,
-    /// Where the last access to a page hit, by its number: looked at first.
-    hints: Box<[Hint; HINTS]>,
-    /// For each log2 of a page's bytes the array that keeps it, and in which size.
-    fits: [Option<Fit>; 64],
-    /// Most bytes ever translated at once.
-    reach_peak: u64,
-}
-
 /// The ASID before the first access.
 const NOBODY: u32 = u32::MAX;
-
-/// Pages whose entries are found without a search: far more than a first level has entries, so that few share a place.
-const HINTS: usize = 1024;
-
-#[derive(Clone, Copy, Debug)]
-struct Hint {
-    vpn: u64,
-    tag: u64,
-    slot: u32,
-    asid: u16,
-    array: u8,
-    span_shift: u8,
-}
-
-impl Hint {
-    /// No page has this number.
-    const NONE: Self = Self { vpn: u64::MAX, tag: 0, slot: 0, asid: 0, array: 0, span_shift: 0 };
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Fit {
-    array: u8,
-    shift: u8,
-}
-
-impl Level {
-    fn new(configs: &[config::TlbConfig], seed: u64) -> Self {
-        let array =
-            |(i, config): (usize, &config::TlbConfig)| TlbArray::new(config, seed + i as u64);
-        let arrays: Vec<TlbArray> = configs.iter().enumerate().map(array).collect();
-        // The array with the largest pages that are not larger.
-        let fit = |span_shift: usize| {
-            let fitting = |(array, held): (u8, &TlbArray)| {
-                Some(Fit { array, shift: held.fitting(span_shift as u32)? as u8 })
-            };
-            (0..).zip(&arrays).filter_map(fitting).max_by_key(|fit| fit.shift)
-        };
-        let fits = core::array::from_fn(fit);
-        Self { arrays, hints: Box::new([Hint::NONE; HINTS]), fits, reach_peak: 0 }
-    }
-
-    /// The leaf kept for `va` and the log2 of the bytes that it translates, made the most recent of its set; without a
-    /// search, so it may be there all the same.
-    #[inline(always)]
-    fn lookup_hinted(&mut self, asid: u16, va: VirtAddr) -> Option<(Leaf, u32)> {
-        let hint = &self.hints[va.vpn() as usize % HINTS];
-        if hint.vpn != va.vpn() || hint.asid != asid {
-            return None;
-        }
-        let leaf = self.arrays[usize::from(hint.array)].hit_at(hint.slot as usize, hint.tag)?;
-        Some((leaf, u32::from(hint.span_shift)))
-    }
-
-    /// The translation of `va`, made the most recent of its set.
-    fn search(&mut self, asid: u16, va: VirtAddr) -> Option<Cached> {
-        for (index, array) in (0..).zip(&mut self.arrays) {
-            if let Some(hit) = array.find(asid, va) {
-                self.hints[va.vpn() as usize % HINTS] = Hint {
-                    vpn: va.vpn(),
-                    tag: hit.tag,
-                    slot: hit.slot as u32,
-                    asid,
-                    array: index,
-                    span_shift: hit.cached.span_shift as u8,
-                };
-                return Some(hit.cached);
-            }
-        }
-        None
-    }
-
-    /// Keeps a translation of `va` in the array with the largest pages that are not larger.
-    fn insert(&mut self, asid: u16, va: VirtAddr, cached: Cached) {
-        let Some(Fit { array, shift }) = self.fits[cached.span_shift as usize % 64] else { return };
-        let (slot, tag) =
-            self.arrays[usize::from(array)].insert(asid, va, cached, u32::from(shift));
-        self.hints[va.vpn() as usize % HINTS] =
-            Hint { vpn: va.vpn(), tag, slot: slot as u32, asid, array, span_shift: shift };
-        self.reach_peak = self.reach_peak.max(self.reach());
-    }
-
-    /// Bytes translated now.
-    fn reach(&self) -> u64 {
-        self.arrays.iter().map(TlbArray::reach).sum()
-    }
-
-    fn flush(&mut self, what: Flush, gone: &mut impl FnMut(u64)) -> u64 {
-        self.arrays.iter_mut().map(|array| array.flush(what, gone)).sum()
-    }
-}
 
 impl Model {
     /// Hardware of this shape, with nothing cached.
@@ -193,7 +91,7 @@ impl Model {
     pub fn new(config: ModelConfig) -> Result<Self, ConfigError> {
         config.check()?;
         Ok(Self {
-            first: [Level::new(&config.l1_data, 11), Level::new(&config.l1_fetch, 1)],
+            first: [FirstLevel::new(&config.l1_data, 11), FirstLevel::new(&config.l1_fetch, 1)],
             second: Level::new(&config.l2, 21),
             walk_caches: WalkCaches::new(&config.walk_caches),
             caches: config.caches.as_ref().map(Caches::new),
@@ -219,7 +117,7 @@ impl Model {
             stats.caches = caches.stats();
         }
         stats.reach = self.reach();
-        stats.reach_peak = self.levels().map(|level| level.reach_peak);
+        stats.reach_peak = self.levels().map(Level::reach_peak);
         stats
     }
 
@@ -362,7 +260,7 @@ impl Model {
         let cached = self
             .levels()
             .into_iter()
-            .flat_map(|level| &level.arrays)
+            .flat_map(|level| level.arrays())
             .find_map(|array| array.peek(asid, va));
         // The other first level may hold it with the rights it has: then it was only not there.
         match cached {
@@ -462,7 +360,7 @@ impl Model {
             && format.reach(raw, 0) == span_shift
             && leaf.flags.contains(LeafFlags::USER | LeafFlags::ACCESSED)
             && leaf.flags.intersects(LeafFlags::RIGHTS)
-            && !self.second.arrays.iter().any(|array| array.peek(asid, next).is_some())
+            && !self.second.arrays().iter().any(|array| array.peek(asid, next).is_some())
         {
             self.stats.walks.prefetches += 1;
             self.second.insert(asid, next, Cached::whole(leaf, span_shift));
@@ -477,7 +375,7 @@ impl Model {
         count.requests += 1;
         count.l1_entries +=
             self.first.iter_mut().map(|level| level.flush(what, &mut gone)).sum::<u64>();
-        count.l2_entries += self.second.flush(what, &mut gone);
+        count.l2_entries += self.second.flush(what, &mut |_, dropped| gone(dropped.key));
         count.walk_cache_entries += self.walk_caches.flush(what);
     }
 
@@ -497,13 +395,13 @@ impl Model {
     /// The first level for fetches, for data, the second.
     fn levels(&self) -> [&Level; 3] {
         let [data, fetch] = &self.first;
-        [fetch, data, &self.second]
+        [fetch.level(), data.level(), &self.second]
     }
 
     /// Every entry held, in no meaningful order.
     pub fn entries(&self) -> impl Iterator<Item = ModelEntry> {
         ["L1 fetch", "L1 data", "L2"].into_iter().zip(self.levels()).flat_map(|(place, level)| {
-            level.arrays.iter().flat_map(move |array| array.entries(place))
+            level.arrays().iter().flat_map(move |array| array.entries(place))
         })
     }
 
@@ -518,6 +416,7 @@ impl Model {
     ) -> Result<(), StaleEntry> {
         const RIGHTS: LeafFlags = LeafFlags::RIGHTS.union(LeafFlags::USER);
         const USED: LeafFlags = LeafFlags::ACCESSED.union(LeafFlags::DIRTY);
+        debug_assert!(self.first.iter().all(FirstLevel::hints_agree), "a hint outlived its entry");
         let root = WalkStart::root(space.format, space.root);
         for entry in self.entries().filter(|entry| entry.is_global || entry.asid == space.asid) {
             let found = descend(mem, space.format, root, entry.start, |_| ());

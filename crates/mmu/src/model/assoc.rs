@@ -80,11 +80,17 @@ impl Assoc {
     /// Makes `slot` the most recently used of the set of `index`, which it is in.
     #[inline]
     pub(super) fn touch(&mut self, index: u64, slot: usize) {
+        if self.replacement == Replacement::Lru {
+            self.clock += 1;
+        }
+        self.touch_at(index, slot, self.clock);
+    }
+
+    /// As [`Self::touch`], at a time that the caller counts: then it counts all of them.
+    #[inline]
+    pub(super) fn touch_at(&mut self, index: u64, slot: usize, now: u64) {
         match self.replacement {
-            Replacement::Lru => {
-                self.clock += 1;
-                self.order[slot] = self.clock;
-            }
+            Replacement::Lru => self.order[slot] = now,
             Replacement::TreePlru => {
                 let set = index as usize & self.set_mask;
                 let (keep, turned) = self.turns[slot - set * self.ways];
@@ -94,16 +100,31 @@ impl Assoc {
         }
     }
 
+    /// `slot` was used at `then`, and perhaps later.
+    pub(super) fn used_at(&mut self, slot: usize, then: u64) {
+        if self.replacement == Replacement::Lru {
+            self.order[slot] = self.order[slot].max(then);
+        }
+    }
+
     /// The slot in the set of `index` that goes next: an empty one, if there is one.
     pub(super) fn victim(&mut self, index: u64) -> usize {
+        self.victim_by(index, |_, _| 0)
+    }
+
+    /// As [`Self::victim`], where some slots were used later than was told: when, by slot and tag.
+    pub(super) fn victim_by(&mut self, index: u64, later: impl Fn(usize, u64) -> u64) -> usize {
         let first = self.first(index);
         if let Some(empty) = self.tags[first..first + self.ways].iter().position(|&tag| tag == 0) {
             return first + empty;
         }
         let way = match self.replacement {
             Replacement::Lru => {
-                let ages = &self.order[first..first + self.ways];
-                (0..self.ways).min_by_key(|&way| ages[way]).unwrap_or(0)
+                let used = |&way: &usize| {
+                    let slot = first + way;
+                    self.order[slot].max(later(slot, self.tags[slot]))
+                };
+                (0..self.ways).min_by_key(used).unwrap_or(0)
             }
             Replacement::TreePlru => {
                 let tree = self.order[first / self.ways];
@@ -125,6 +146,12 @@ impl Assoc {
     pub(super) fn fill(&mut self, index: u64, slot: usize, tag: u64) {
         self.tags[slot] = tag;
         self.touch(index, slot);
+    }
+
+    /// As [`Self::fill`], at a time that the caller counts.
+    pub(super) fn fill_at(&mut self, index: u64, slot: usize, tag: u64, now: u64) {
+        self.tags[slot] = tag;
+        self.touch_at(index, slot, now);
     }
 
     pub(super) fn clear(&mut self, slot: usize) {

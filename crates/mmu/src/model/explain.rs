@@ -5,7 +5,8 @@
 
 use super::cache::CacheLook;
 use super::config::AdUpdate;
-use super::{Level, Model, ModelFault};
+use super::level::Level;
+use super::{Model, ModelFault};
 use crate::mmu::Space;
 use alloc::vec::Vec;
 use kilburn_addr::{Access, PhysAddr, VirtAddr};
@@ -73,13 +74,13 @@ impl Model {
         access: Access,
     ) -> ModelExplanation {
         let name = if access == Access::Exec { "L1 fetch" } else { "L1 data" };
-        let first = &self.first[super::first_of(access)];
+        let first = self.first[super::first_of(access)].level();
         let is_canonical = space.format.is_canonical(va);
         let looks = |level: &Level, place| -> Vec<TlbLook> {
-            level.arrays.iter().flat_map(|array| array.looks(place, space.asid, va)).collect()
+            level.arrays().iter().flat_map(|array| array.looks(place, space.asid, va)).collect()
         };
         let serves = |level: &Level| {
-            let cached = level.arrays.iter().find_map(|array| array.peek(space.asid, va));
+            let cached = level.arrays().iter().find_map(|array| array.peek(space.asid, va));
             is_canonical && cached.is_some_and(|cached| cached.permits(access))
         };
         let mut tlb = looks(first, name);

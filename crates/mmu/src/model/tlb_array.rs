@@ -20,7 +20,7 @@ use kilburn_paging::{Leaf, LeafFlags};
 
 /// Widest virtual address.
 const VA_BITS: u32 = 57;
-const VPN_SHIFT: u32 = 19;
+pub(super) const VPN_SHIFT: u32 = 19;
 const ASID_SHIFT: u32 = 3;
 const GLOBAL: u64 = 1 << 2;
 const SIZE_MASK: u64 = 3;
@@ -91,6 +91,28 @@ pub(super) struct Hit {
     pub(super) cached: Cached,
 }
 
+/// Where an entry was put.
+pub(super) struct Placed {
+    pub(super) slot: usize,
+    pub(super) tag: u64,
+    /// The tag that was there; 0: none.
+    pub(super) before: u64,
+}
+
+/// An entry that was dropped.
+pub(super) struct Dropped {
+    pub(super) slot: usize,
+    pub(super) tag: u64,
+    /// Its page in the history of misses.
+    pub(super) key: u64,
+}
+
+/// When an entry, by slot and tag, was used later than the array was told (0: it was not).
+pub(super) trait Later: Fn(usize, u64) -> u64 {}
+
+impl<F: Fn(usize, u64) -> u64> Later for F {}
+
+/// One array. Uses are at times that the caller counts.
 #[derive(Clone, Debug)]
 pub(super) struct TlbArray {
     assoc: Assoc,
@@ -112,12 +134,12 @@ pub(super) struct TlbArray {
 const FLAG_BITS: u32 = 16;
 
 #[inline]
-fn pack(leaf: Leaf) -> u64 {
+pub(super) fn pack(leaf: Leaf) -> u64 {
     leaf.pfn.get() << FLAG_BITS | u64::from(leaf.flags.bits())
 }
 
 #[inline]
-fn unpack(packed: u64) -> Leaf {
+pub(super) fn unpack(packed: u64) -> Leaf {
     Leaf { pfn: Pfn::new(packed >> FLAG_BITS), flags: LeafFlags::from_bits_retain(packed as u16) }
 }
 
@@ -148,12 +170,22 @@ impl TlbArray {
 
     /// The leaf in `slot`, made the most recent, if its tag is still `tag`.
     #[inline(always)]
-    pub(super) fn hit_at(&mut self, slot: usize, tag: u64) -> Option<Leaf> {
+    pub(super) fn hit_at(&mut self, slot: usize, tag: u64, now: u64) -> Option<Leaf> {
         if self.assoc.tag(slot) != tag {
             return None;
         }
-        self.assoc.touch(tag >> VPN_SHIFT, slot);
+        self.assoc.touch_at(tag >> VPN_SHIFT, slot, now);
         Some(unpack(self.leaves[slot]))
+    }
+
+    /// Tag and leaf in `slot`.
+    pub(super) fn held(&self, slot: usize) -> (u64, Leaf) {
+        (self.assoc.tag(slot), unpack(self.leaves[slot]))
+    }
+
+    /// The entry in `slot` was used at `then`, and perhaps later.
+    pub(super) fn used_at(&mut self, slot: usize, then: u64) {
+        self.assoc.used_at(slot, then);
     }
 
     #[inline]
@@ -175,9 +207,9 @@ impl TlbArray {
 
     /// The entry that translates `va`, made the most recent.
     #[inline]
-    pub(super) fn find(&mut self, asid: u16, va: VirtAddr) -> Option<Hit> {
+    pub(super) fn find(&mut self, asid: u16, va: VirtAddr, now: u64) -> Option<Hit> {
         let (slot, tag, shift) = self.position(asid, va)?;
-        self.assoc.touch(tag >> VPN_SHIFT, slot);
+        self.assoc.touch_at(tag >> VPN_SHIFT, slot, now);
         Some(Hit { slot, tag, cached: self.cached(slot, shift) })
     }
 
@@ -217,14 +249,16 @@ impl TlbArray {
     }
 
     /// Keeps `cached` as a translation of `1 << shift` bytes (a size that is held) around `va`. An entry for the same
-    /// page is replaced. Answers where it is, and its tag.
+    /// page is replaced.
     pub(super) fn insert(
         &mut self,
         asid: u16,
         va: VirtAddr,
         cached: Cached,
         shift: u32,
-    ) -> (usize, u64) {
+        now: u64,
+        later: impl Later,
+    ) -> Placed {
         let size = self.shifts[..self.sizes].iter().position(|&held| held == shift);
         let size = size.expect("a size that is held");
         let Cached { leaf, span_shift, origin } = cached;
@@ -237,18 +271,19 @@ impl TlbArray {
         let find =
             |kind: usize, tag| if live[kind] == 0 { None } else { self.assoc.find(index, tag) };
         let same = find(0, local).or_else(|| find(1, global));
-        let slot = same.unwrap_or_else(|| self.assoc.victim(index));
+        let slot = same.unwrap_or_else(|| self.assoc.victim_by(index, later));
         let start = VirtAddr::new(va.get() >> shift << shift);
         let pfn = super::frame_within(leaf, span_shift, start);
+        let before = self.assoc.tag(slot);
         self.count_out(slot);
         self.live[size][usize::from(is_global)] += 1;
         self.parts += usize::from(origin > shift);
         self.reach += 1 << shift;
         let tag = if is_global { global } else { local };
-        self.assoc.fill(index, slot, tag);
+        self.assoc.fill_at(index, slot, tag, now);
         self.leaves[slot] = pack(Leaf { pfn, ..leaf });
         self.origins[slot] = origin as u8;
-        (slot, tag)
+        Placed { slot, tag, before }
     }
 
     fn count_out(&mut self, slot: usize) {
@@ -261,8 +296,8 @@ impl TlbArray {
         }
     }
 
-    /// Drops entries; answers how many, and calls `gone` with the history key of each.
-    pub(super) fn flush(&mut self, what: Flush, gone: &mut impl FnMut(u64)) -> u64 {
+    /// Drops entries; answers how many, and calls `gone` for each.
+    pub(super) fn flush(&mut self, what: Flush, gone: &mut impl FnMut(Dropped)) -> u64 {
         match what {
             Flush::All => self.drop_where(gone, |_, _| true),
             Flush::Asid(asid) => self.drop_where(gone, |tag, _| is_of(tag, asid)),
@@ -270,7 +305,7 @@ impl TlbArray {
         }
     }
 
-    fn flush_range(&mut self, asid: u16, range: AddrRange, gone: &mut impl FnMut(u64)) -> u64 {
+    fn flush_range(&mut self, asid: u16, range: AddrRange, gone: &mut impl FnMut(Dropped)) -> u64 {
         if range.is_empty() || self.live.iter().all(|live| live[0] == 0) {
             return 0;
         }
@@ -300,7 +335,7 @@ impl TlbArray {
         asid: u16,
         first: u64,
         last: u64,
-        gone: &mut impl FnMut(u64),
+        gone: &mut impl FnMut(Dropped),
     ) -> u64 {
         let shifts = self.shifts;
         let page = |va: u64, shift: u32| (va << (64 - VA_BITS)) >> (64 - VA_BITS) >> shift;
@@ -311,7 +346,11 @@ impl TlbArray {
         })
     }
 
-    fn drop_where(&mut self, gone: &mut impl FnMut(u64), which: impl Fn(u64, u32) -> bool) -> u64 {
+    fn drop_where(
+        &mut self,
+        gone: &mut impl FnMut(Dropped),
+        which: impl Fn(u64, u32) -> bool,
+    ) -> u64 {
         if self.live == [[0; 2]; 3] {
             return 0;
         }
@@ -326,11 +365,11 @@ impl TlbArray {
         dropped
     }
 
-    fn drop_slot(&mut self, slot: usize, gone: &mut impl FnMut(u64)) {
+    fn drop_slot(&mut self, slot: usize, gone: &mut impl FnMut(Dropped)) {
         let (tag, origin) = (self.assoc.tag(slot), u32::from(self.origins[slot]));
         let shift = self.shifts[(tag & SIZE_MASK) as usize - 1];
         let va = VirtAddr::new(tag >> VPN_SHIFT << shift);
-        gone(history_key((tag >> ASID_SHIFT) as u16, va, origin));
+        gone(Dropped { slot, tag, key: history_key((tag >> ASID_SHIFT) as u16, va, origin) });
         self.count_out(slot);
         self.assoc.clear(slot);
     }
