@@ -260,7 +260,7 @@ impl Model {
         let cached = self
             .levels()
             .into_iter()
-            .flat_map(|level| level.arrays())
+            .flat_map(Level::arrays)
             .find_map(|array| array.peek(asid, va));
         // The other first level may hold it with the rights it has: then it was only not there.
         match cached {
