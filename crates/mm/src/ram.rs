@@ -84,6 +84,12 @@ impl PhysMem for BoxedRam {
     }
 
     fn write(&self, at: PhysAddr, from: &[u8]) {
+        if at.get().is_multiple_of(PAGE_SIZE) && from.len() == PAGE_SIZE as usize {
+            for (word, bytes) in self.frame(at.pfn()).iter().zip(from.as_chunks().0) {
+                word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
+            }
+            return;
+        }
         if at.get().is_multiple_of(8) && from.len().is_multiple_of(8) {
             for (at, bytes) in (at.get()..).step_by(8).zip(from.chunks_exact(8)) {
                 let word = u64::from_le_bytes(bytes.try_into().expect("8 bytes"));

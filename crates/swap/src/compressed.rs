@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!   a page of one repeated word   the word
-//!   a page that compresses        as many bytes as that takes
+//!   a page that compresses        as many bytes as that takes, in a buffer of a multiple of 64
 //!   any other                     the page
 //! ```
 
 use crate::PAGE;
 use kilburn_addr::Errno;
 use kilburn_mm::SwapArea;
+use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,8 +35,52 @@ enum Stored {
     #[default]
     Nothing,
     Same(u64),
-    Packed(Box<[u8]>),
-    Plain(Box<[u8; PAGE]>),
+    /// So many bytes at the beginning of a buffer.
+    Packed(Box<[u8]>, usize),
+    Plain(Box<[u8]>),
+}
+
+/// Buffers come in sizes this far apart.
+const CLASS: usize = 64;
+/// Bytes of buffers that wait to be used again, at most.
+const IDLE_MAX: usize = 8 << 20;
+/// Buffers made at once: one by one they would be cut out of the room that lz4's table had, and the heap would grow by a table for each page.
+const MADE_AT_ONCE: usize = 8;
+
+/// Buffers by size, to be used again: the allocator gives pages back to the kernel below as soon as they are free at its end, and to have them
+/// again takes as long as compressing them.
+struct Buffers {
+    /// By size in classes.
+    idle: Vec<Vec<Box<[u8]>>>,
+    /// Bytes of them all.
+    bytes: usize,
+}
+
+impl Buffers {
+    fn new() -> Self {
+        Self { idle: (0..=PAGE / CLASS).map(|_| Vec::new()).collect(), bytes: 0 }
+    }
+
+    /// A buffer of at least `len` bytes, at most a page; what it holds is undefined.
+    fn take(&mut self, len: usize) -> Box<[u8]> {
+        let class = len.div_ceil(CLASS);
+        let size = class * CLASS;
+        if let Some(buffer) = self.idle[class].pop() {
+            self.bytes -= size;
+            return buffer;
+        }
+        let make = || vec![0; size].into_boxed_slice();
+        self.idle[class].extend((1..MADE_AT_ONCE).map(|_| make()));
+        self.bytes += size * (MADE_AT_ONCE - 1);
+        make()
+    }
+
+    fn give(&mut self, buffer: Box<[u8]>) {
+        if self.bytes + buffer.len() <= IDLE_MAX {
+            self.bytes += buffer.len();
+            self.idle[buffer.len() / CLASS].push(buffer);
+        }
+    }
 }
 
 /// How well pages compress.
@@ -47,7 +92,7 @@ pub struct CompressedStats {
     pub same: u64,
     /// Those of them that did not compress.
     pub incompressible: u64,
-    /// Bytes of host memory the pages take.
+    /// Bytes of host memory the pages take: those of their buffers.
     pub bytes: u64,
 }
 
@@ -58,6 +103,7 @@ pub struct Compressed {
     shards: Vec<Mutex<Vec<Stored>>>,
     /// Contexts of zstd at rest: making one is dear.
     contexts: Mutex<Vec<Context>>,
+    buffers: Mutex<Buffers>,
     pages: AtomicU64,
     same: AtomicU64,
     incompressible: AtomicU64,
@@ -79,6 +125,7 @@ impl Compressed {
             slots,
             shards: (0..SHARDS).map(|_| shard()).collect(),
             contexts: Mutex::new(Vec::new()),
+            buffers: Mutex::new(Buffers::new()),
             pages: AtomicU64::new(0),
             same: AtomicU64::new(0),
             incompressible: AtomicU64::new(0),
@@ -118,24 +165,27 @@ impl Compressed {
         if let Some(word) = same_word(page) {
             return Ok(Stored::Same(word));
         }
-        let mut buffer = [0; PAGE];
+        // lz4 wants room for the worst case, or does not begin.
+        let mut room = [0; get_maximum_output_size(PAGE)];
         let packed = match self.compression {
-            Compression::Lz4 => {
-                lz4_flex::block::compress_into(page, &mut buffer[..COMPRESSED_MAX]).ok()
-            }
+            Compression::Lz4 => compress_into(page, &mut room).ok(),
             Compression::Zstd => self.with_context(|context| {
-                context.packer.compress_to_buffer(page, &mut buffer[..COMPRESSED_MAX]).ok()
+                context.packer.compress_to_buffer(page, &mut room[..COMPRESSED_MAX]).ok()
             })?,
         };
+        let packed = packed.filter(|&len| len <= COMPRESSED_MAX);
+        let from = packed.map_or(page.as_slice(), |len| &room[..len]);
+        let mut buffer = self.buffers.lock().take(from.len());
+        buffer[..from.len()].copy_from_slice(from);
         Ok(match packed {
-            Some(len) => Stored::Packed(buffer[..len].into()),
-            None => Stored::Plain(Box::new(*page)),
+            Some(len) => Stored::Packed(buffer, len),
+            None => Stored::Plain(buffer),
         })
     }
 
     fn unpack(&self, packed: &[u8], into: &mut [u8; PAGE]) -> Result<(), Errno> {
         let len = match self.compression {
-            Compression::Lz4 => lz4_flex::block::decompress_into(packed, into).ok(),
+            Compression::Lz4 => decompress_into(packed, into).ok(),
             Compression::Zstd => self.with_context(|context| {
                 context.unpacker.decompress_to_buffer(packed, into.as_mut_slice()).ok()
             })?,
@@ -150,7 +200,7 @@ impl Compressed {
                 count(&self.same, 1);
                 0
             }
-            Stored::Packed(bytes) => bytes.len(),
+            Stored::Packed(buffer, _) => buffer.len(),
             Stored::Plain(_) => {
                 count(&self.incompressible, 1);
                 PAGE
@@ -168,6 +218,9 @@ impl Compressed {
         self.count(&before, |count, by| {
             count.fetch_sub(by, Ordering::Relaxed);
         });
+        if let Stored::Packed(buffer, _) | Stored::Plain(buffer) = before {
+            self.buffers.lock().give(buffer);
+        }
     }
 }
 
@@ -194,9 +247,9 @@ impl SwapArea for Compressed {
                 }
                 Ok(())
             }
-            Stored::Packed(packed) => self.unpack(packed, into),
+            Stored::Packed(buffer, len) => self.unpack(&buffer[..*len], into),
             Stored::Plain(page) => {
-                into.copy_from_slice(page.as_slice());
+                into.copy_from_slice(page);
                 Ok(())
             }
         })
@@ -259,6 +312,44 @@ mod tests {
             round_trip(&area, &page);
             assert_eq!((area.stats().incompressible, area.stats().bytes), (1, PAGE as u64));
         }
+    }
+
+    /// Like the heap of a program: pointers, then nothing.
+    fn heap_like(page: &mut [u8; PAGE]) {
+        for (i, word) in page[..3000].as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            *word = (0x3f_8000_0000 + (i as u64 * 7919 & 0xfff0)).to_le_bytes();
+        }
+    }
+
+    #[test]
+    fn a_page_that_compresses_takes_less_and_its_buffer_is_used_again() {
+        for compression in BOTH {
+            let area = Compressed::new(compression, 8);
+            let mut page = [0; PAGE];
+            heap_like(&mut page);
+            round_trip(&area, &page);
+            let stats = area.stats();
+            assert_eq!(
+                (stats.pages, stats.same, stats.incompressible),
+                (1, 0, 0),
+                "{compression:?}"
+            );
+            assert!(stats.bytes < COMPRESSED_MAX as u64 && stats.bytes > 0, "{stats:?}");
+            let idle = area.buffers.lock().bytes;
+            area.discard(3);
+            assert_eq!(area.buffers.lock().bytes, idle + stats.bytes as usize);
+            round_trip(&area, &page);
+            assert_eq!(area.buffers.lock().bytes, idle);
+        }
+    }
+
+    #[test]
+    fn buffers_do_not_wait_for_ever() {
+        let mut buffers = Buffers::new();
+        for _ in 0..2 * IDLE_MAX / PAGE {
+            buffers.give(vec![0; PAGE].into_boxed_slice());
+        }
+        assert_eq!(buffers.bytes, IDLE_MAX);
     }
 
     #[test]
