@@ -317,7 +317,7 @@ mod tests {
     /// Like the heap of a program: pointers, then nothing.
     fn heap_like(page: &mut [u8; PAGE]) {
         for (i, word) in page[..3000].as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            *word = (0x3f_8000_0000 + (i as u64 * 7919 & 0xfff0)).to_le_bytes();
+            *word = (0x3f_8000_0000 + (i as u64 * 7919 % 0x1000 * 16)).to_le_bytes();
         }
     }
 
