@@ -213,6 +213,8 @@ fn reclaim_stats(kernel: &Kernel) -> ReclaimStats {
     ReclaimStats {
         policy: kernel.memory.policy_name(),
         swapped_in: vm.pswpin,
+        read_ahead: vm.swap_ra,
+        read_ahead_used: vm.swap_ra_hit,
         swapped_out: vm.pswpout,
         scanned: vm.pgscan_kswapd + vm.pgscan_direct + vm.pgscan_proactive,
         evicted: vm.pgsteal_kswapd + vm.pgsteal_direct + vm.pgsteal_proactive,

@@ -130,6 +130,10 @@ pub struct ReclaimStats {
     pub policy: &'static str,
     /// Read from swap.
     pub swapped_in: u64,
+    /// Of these, pages read before anybody needed them.
+    pub read_ahead: u64,
+    /// Of these again, pages that somebody needed then.
+    pub read_ahead_used: u64,
     /// Written to swap.
     pub swapped_out: u64,
     /// Looked at.

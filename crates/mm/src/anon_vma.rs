@@ -23,6 +23,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::ControlFlow;
+use core::sync::atomic::AtomicU64;
 use kilburn_addr::{AddrRange, PAGE_SHIFT, VirtAddr, VmFlags};
 use lock_api::Mutex;
 use once_cell::race::OnceBox;
@@ -36,6 +37,8 @@ pub struct AnonVma<H: Host> {
     links: Mutex<H::RawMutex, AnonLinks<H>>,
     /// Where it is known by number.
     registry: Option<Arc<AnonVmas<H>>>,
+    /// How its pages are read ahead in swap ([`crate::swap::readahead::VmaWindow`]).
+    pub(crate) swap_readahead: AtomicU64,
 }
 
 /// What is reached from an [`AnonVma`].
@@ -66,7 +69,9 @@ impl<H: Host> AnonVma<H> {
     ) -> Arc<Self> {
         let root = parent.as_ref().map(|parent| parent.root.as_ref().unwrap_or(parent).clone());
         let links = AnonLinks { areas: IntervalTree::default(), children: BTreeMap::new() };
-        let this = Arc::new(Self { id, parent, root, links: Mutex::new(links), registry });
+        let links = Mutex::new(links);
+        let swap_readahead = AtomicU64::new(0);
+        let this = Arc::new(Self { id, parent, root, links, registry, swap_readahead });
         if let Some(parent) = &this.parent {
             parent.links.lock().children.insert(id, Arc::downgrade(&this));
         }

@@ -375,7 +375,7 @@ impl<H: Host> AddressSpace<H> {
             }
         });
         result?;
-        for entry in self.swap_entries() {
+        for (_, entry) in self.swap_entries(0..=u64::MAX) {
             *walk.slots.entry(entry).or_default() += 1;
         }
         walk.promised += self.promised_pages();

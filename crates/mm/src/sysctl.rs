@@ -25,15 +25,18 @@ pub enum Sysctl {
     AdminReserveKbytes,
     /// KiB kept for the user in mode 2.
     UserReserveKbytes,
+    /// Binary logarithm of the pages that are read together from swap, at most.
+    PageCluster,
 }
 
 impl Sysctl {
-    const COUNT: usize = Self::UserReserveKbytes as usize + 1;
+    const COUNT: usize = Self::PageCluster as usize + 1;
 
     /// The largest value that may be set.
     const fn max(self) -> u64 {
         match self {
             Self::OvercommitMemory => 2,
+            Self::PageCluster => 31,
             Self::OvercommitRatio | Self::MaxMapCount => i32::MAX as u64,
             Self::OvercommitKbytes
             | Self::MmapMinAddr
@@ -45,6 +48,12 @@ impl Sysctl {
 
 /// Percent of memory that may be promised in mode 2 when nobody says otherwise.
 const DEFAULT_RATIO: u32 = 50;
+
+/// What `vm.page-cluster` is at first (Linux 6.18 mm/swap.c: `swap_setup`).
+fn page_cluster(config: &MemoryConfig) -> u64 {
+    let megabytes = config.frames.end.get().saturating_sub(config.frames.start.get()) >> 8;
+    if megabytes < 16 { 2 } else { 3 }
+}
 
 /// The current values, by [`Sysctl`].
 pub(crate) struct Tunables([AtomicU64; Sysctl::COUNT]);
@@ -69,12 +78,18 @@ impl Tunables {
             AtomicU64::new(u64::from(config.max_map_count)),
             AtomicU64::new(config.admin_reserve_kbytes),
             AtomicU64::new(config.user_reserve_kbytes),
+            AtomicU64::new(page_cluster(config)),
         ])
     }
 
     #[inline]
     fn get(&self, which: Sysctl) -> u64 {
         self.0[which as usize].load(Ordering::Relaxed)
+    }
+
+    /// `vm.page-cluster`.
+    pub(crate) fn page_cluster(&self) -> u32 {
+        self.get(Sysctl::PageCluster) as u32
     }
 
     fn set(&self, which: Sysctl, value: u64) {

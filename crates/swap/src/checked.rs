@@ -41,6 +41,10 @@ impl<A: SwapArea> SwapArea for Checked<A> {
         self.area.discard(slot);
     }
 
+    fn is_synchronous(&self) -> bool {
+        self.area.is_synchronous()
+    }
+
     fn take_wait_ns(&self) -> u64 {
         self.area.take_wait_ns()
     }

@@ -238,6 +238,10 @@ impl SwapArea for Compressed {
         self.slots
     }
 
+    fn is_synchronous(&self) -> bool {
+        true
+    }
+
     fn read(&self, slot: u32, into: &mut [u8; PAGE]) -> Result<(), Errno> {
         self.with_slot(slot, |stored| match stored {
             Stored::Nothing => Err(Errno::EIO),

@@ -79,6 +79,10 @@ impl<A: SwapArea> SwapArea for Encrypted<A> {
         self.area.discard(slot);
     }
 
+    fn is_synchronous(&self) -> bool {
+        self.area.is_synchronous()
+    }
+
     fn take_wait_ns(&self) -> u64 {
         self.area.take_wait_ns()
     }

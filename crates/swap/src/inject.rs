@@ -200,6 +200,10 @@ impl<A: SwapArea> SwapArea for Injected<A> {
         self.area.discard(slot);
     }
 
+    fn is_synchronous(&self) -> bool {
+        self.area.is_synchronous()
+    }
+
     fn take_wait_ns(&self) -> u64 {
         self.area.take_wait_ns() + self.faults.take_wait_ns()
     }

@@ -174,6 +174,10 @@ impl SwapArea for ZeroSwap {
         self.slots
     }
 
+    fn is_synchronous(&self) -> bool {
+        true
+    }
+
     fn read(&self, _: u32, into: &mut [u8; 4096]) -> Result<(), Errno> {
         into.fill(0);
         Ok(())

@@ -105,6 +105,7 @@ fn reclaim(out: &mut String, figures: &Figures) {
     row(out, "pages evicted", r.evicted, "");
     row(out, "pages written to swap", r.swapped_out, "");
     row(out, "pages read from swap", r.swapped_in, "");
+    row(out, "  of them read ahead", r.read_ahead, &format!("{} used then", r.read_ahead_used));
     row(out, "refaults", r.refaults, "came back that the policy remembered");
     row(out, "direct reclaims", r.direct, "by allocations, for themselves");
     row(out, "kswapd runs", r.kswapd, "");

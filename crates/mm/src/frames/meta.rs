@@ -81,6 +81,9 @@ const SWAP_CACHE: u32 = 1 << 8;
 /// it; who does not get it leaves the page as it is.
 const LOCKED: u32 = 1 << 9;
 
+/// The page was read from swap before anybody needed it (Linux `PG_readahead`).
+const READAHEAD: u32 = 1 << 13;
+
 /// Metadata of one frame.
 #[derive(Default)]
 pub(crate) struct FrameMeta {
@@ -309,10 +312,38 @@ impl FrameMeta {
         self.state.fetch_and(!SWAP_CACHE, Ordering::AcqRel);
     }
 
+    /// The page was read from swap before anybody needed it.
+    pub(crate) fn set_read_ahead(&self) {
+        self.state.fetch_or(READAHEAD, Ordering::Relaxed);
+    }
+
+    /// Somebody needs the page; whether it was read before that, and nobody needed it so far.
+    pub(crate) fn take_read_ahead(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & READAHEAD != 0
+            && self.state.fetch_and(!READAHEAD, Ordering::Relaxed) & READAHEAD != 0
+    }
+
+    /// A page of the swap cache, which the caller has locked and holds the only other reference to,
+    /// becomes page `index` of the shared memory `owner`; the swap cache's reference is that one's now.
+    pub(crate) fn turn_into_shmem(&self, owner: u32, index: u64) {
+        debug_assert_eq!(self.maps(), 0, "a page of shared memory is mapped by its file alone");
+        self.owner.store(owner, Ordering::Relaxed);
+        self.index.store(index, Ordering::Relaxed);
+        let gone = FrameState::MASK | DIRTY | SWAP_CACHE | READAHEAD;
+        let turn = |state: u32| Some(state & !gone | FrameState::Shmem as u32 | DIRTY_SHMEM);
+        let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Relaxed, turn);
+    }
+
     /// Number of whom the frame belongs to: an `AnonVma` or an `AddressSpace`.
     #[inline]
     pub(crate) fn owner(&self) -> u32 {
         self.owner.load(Ordering::Relaxed)
+    }
+
+    /// Says whose an anonymous page is that nobody mapped so far.
+    pub(crate) fn set_place(&self, owner: u32, index: u64) {
+        self.index.store(index, Ordering::Relaxed);
+        self.owner.store(owner, Ordering::Release);
     }
 
     /// Gives an anonymous frame to another `AnonVma` (Linux `folio_move_anon_rmap`).

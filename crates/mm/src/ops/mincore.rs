@@ -64,6 +64,10 @@ impl<H: Host> Mm<H> {
             mapping.for_each_cached(index..=index + (part.pages() - 1), |cached, _| {
                 found[(cached - index) as usize] = 1;
             });
+            // Shared memory that was read ahead is in the swap cache (Linux `filemap_get_incore_folio`).
+            for (cached, entry) in mapping.swap_entries(index..=index + (part.pages() - 1)) {
+                found[(cached - index) as usize] |= u8::from(self.memory().is_swap_cached(entry));
+            }
         }
     }
 }

@@ -15,11 +15,13 @@ use crate::Host;
 use crate::frames::FrameState;
 use crate::page_cache::page::PageRef;
 use crate::policy::{FirstUse, Shadow};
-use crate::swap::{NotBack, SwapEntry};
+use crate::swap::readahead::Together;
+use crate::swap::{NotBack, SwapEntry, Taken};
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 use core::sync::atomic::Ordering;
 use kilburn_addr::{Errno, Pfn};
+use kilburn_paging::PhysMem;
 
 impl<H: Host> AddressSpace<H> {
     /// Writes page `index`, which is dirty and which nobody maps, to the store.
@@ -125,29 +127,84 @@ impl<H: Host> AddressSpace<H> {
                 // Somebody else may have brought it back meanwhile.
                 return Ok(self.cached_page(index));
             };
-            let (pfn, shadow) = match self.memory.take_from_swap(entry) {
-                Ok(found) => found,
+            let mut together = Together::default();
+            let taken = match self.memory.take_from_swap(entry, &mut together) {
+                Ok(taken) => taken,
                 Err(NotBack::Stale) => continue,
                 Err(why) => return Err(why.into()),
             };
-            let mut pages = self.pages.lock();
-            if pages.value(index) != Some(Value::Swap(entry)) {
-                drop(pages);
-                self.memory.discard(pfn);
-                continue;
+            match taken {
+                Taken::Read(pfn, shadow) => {
+                    if let Some(page) = self.put_read_page(index, entry, pfn, shadow) {
+                        self.memory.read_ahead_cluster(entry, &mut together);
+                        return Ok(Some(page));
+                    }
+                }
+                Taken::Cached(cached) => {
+                    self.memory.note_cluster_use(cached.pfn());
+                    if let Some(page) = self.put_cached_page(index, entry, cached)? {
+                        return Ok(Some(page));
+                    }
+                }
             }
-            let meta = self.memory.meta(pfn);
-            meta.begin(FrameState::Shmem, self.id, index);
-            meta.get();
-            // Its slot is given up.
-            meta.set_dirty_shmem();
+        }
+    }
+
+    /// Puts a frame that holds what is in a slot in the place of page `index`, if that is the slot's;
+    /// the slot is given up.
+    fn put_read_page(
+        &self,
+        index: u64,
+        entry: SwapEntry,
+        pfn: Pfn,
+        shadow: Option<Shadow>,
+    ) -> Option<PageRef<'_, H>> {
+        let mut pages = self.pages.lock();
+        if pages.value(index) != Some(Value::Swap(entry)) {
+            drop(pages);
+            self.memory.discard(pfn);
+            return None;
+        }
+        let meta = self.memory.meta(pfn);
+        meta.begin(FrameState::Shmem, self.id, index);
+        meta.get();
+        // Its slot is given up.
+        meta.set_dirty_shmem();
+        pages.insert(index, pfn);
+        drop(pages);
+        self.uses().fetch_add(1, Ordering::Relaxed);
+        self.memory.swap_free(entry);
+        self.memory.note_arrival(pfn, FirstUse::Mapped, shadow);
+        Some(PageRef::from_held(&self.memory, pfn))
+    }
+
+    /// As [`Self::put_read_page`], for a page that is in the swap cache: its frame becomes the file's,
+    /// or a copy does while somebody else looks at it.
+    ///
+    /// # Errors
+    /// `ENOMEM` without a frame for the copy.
+    fn put_cached_page<'m>(
+        &'m self,
+        index: u64,
+        entry: SwapEntry,
+        cached: PageRef<'m, H>,
+    ) -> Result<Option<PageRef<'m, H>>, Errno> {
+        let pfn = cached.pfn();
+        let mut pages = self.pages.lock();
+        if pages.value(index) != Some(Value::Swap(entry)) {
+            return Ok(None);
+        }
+        if self.memory.move_to_shmem(pfn, self.id, index) {
             pages.insert(index, pfn);
             drop(pages);
-            self.uses().fetch_add(1, Ordering::Relaxed);
             self.memory.swap_free(entry);
-            self.memory.note_arrival(pfn, FirstUse::Mapped, shadow);
-            return Ok(Some(PageRef::from_held(&self.memory, pfn)));
+            return Ok(Some(cached));
         }
+        drop(pages);
+        let copy = self.memory.alloc()?;
+        self.memory.host().mem().copy(pfn, copy);
+        drop(cached);
+        Ok(self.put_read_page(index, entry, copy, None))
     }
 
     /// Forgets slots and shadows among `indices`: the pages are gone for good.
@@ -191,13 +248,13 @@ impl<H: Host> AddressSpace<H> {
         pages.values(indices).filter(swapped).count() as u64
     }
 
-    /// The slots of this file's pages, for checking.
-    pub(crate) fn swap_entries(&self) -> Vec<SwapEntry> {
+    /// Which of the pages `indices` are in swap, and where.
+    pub(crate) fn swap_entries(&self, indices: RangeInclusive<u64>) -> Vec<(u64, SwapEntry)> {
         let pages = self.pages.lock();
-        let slot = |(_, value)| match value {
-            Value::Swap(entry) => Some(entry),
+        let slot = |(index, value)| match value {
+            Value::Swap(entry) => Some((index, entry)),
             Value::Shadow(_) => None,
         };
-        pages.values(0..=u64::MAX).filter_map(slot).collect()
+        pages.values(indices).filter_map(slot).collect()
     }
 }

@@ -146,6 +146,10 @@ vm_events! {
     pswpin,
     /// Pages written to swap.
     pswpout,
+    /// Pages read from swap before they were needed.
+    swap_ra,
+    /// Of these, pages that somebody needed then.
+    swap_ra_hit,
     /// Pages kswapd looked at.
     pgscan_kswapd,
     /// Pages allocations looked at.

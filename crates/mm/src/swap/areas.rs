@@ -269,6 +269,9 @@ impl From<NotBack> for Errno {
 
 /// A page that several owners refer to, for its frame's metadata while none of them maps it.
 impl Owner {
+    /// A page of which is known only where it lies in swap.
+    pub(crate) const NOBODY: Self = Self { anon_vma: 0, index: 0 };
+
     /// The page at `index` of the line of owners that begins with `root`.
     pub(crate) fn of_line(root: u32, index: u64) -> Self {
         Self { anon_vma: root, index }

@@ -16,6 +16,7 @@
 //! swapoff.
 
 pub mod areas;
+pub(crate) mod readahead;
 pub(crate) mod slots;
 
 use crate::frames::FrameState;
@@ -31,6 +32,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kilburn_addr::{Errno, PAGE_SIZE, Pfn};
 use kilburn_paging::PhysMem;
 use lock_api::Mutex;
+use readahead::{ClusterWindow, Reading, Together};
 use slots::{Content, Freed, Slots};
 
 /// Most areas in use at once (Linux `MAX_SWAPFILES` is a little less, for entries that are no
@@ -67,6 +69,12 @@ pub trait SwapArea: Send + Sync {
     /// whoever caused them waits that long ([`Memory::take_io_wait_ns`]).
     fn take_wait_ns(&self) -> u64 {
         0
+    }
+
+    /// Whether a read takes no longer than a copy, so that nothing is won by reading neighbours with
+    /// it (Linux `SWP_SYNCHRONOUS_IO`).
+    fn is_synchronous(&self) -> bool {
+        false
     }
 
     /// How /proc/swaps names the kind of area: "file" or "partition".
@@ -109,6 +117,8 @@ pub(crate) struct Swap<H: Host> {
     pub(crate) cached: AtomicU64,
     /// Time that transfers took and nobody waited for yet.
     io_wait_ns: AtomicU64,
+    /// How pages of shared memory are read ahead.
+    cluster_window: ClusterWindow,
 }
 
 impl<H: Host> Default for Swap<H> {
@@ -120,6 +130,7 @@ impl<H: Host> Default for Swap<H> {
             free: AtomicU64::new(0),
             cached: AtomicU64::new(0),
             io_wait_ns: AtomicU64::new(0),
+            cluster_window: ClusterWindow::default(),
         }
     }
 }
@@ -314,23 +325,22 @@ impl<H: Host> Memory<H> {
         self.swap.free.load(Ordering::Relaxed) * 2 < self.swap.total.load(Ordering::Relaxed)
     }
 
-    /// The page of an entry, brought into the swap cache if need be; whether it had to be read.
-    ///
-    /// DIVERGENCE(no-swap-readahead): Linux reads the neighbours as well, but for memory-backed areas and a
-    /// page that one process refers to (`swap_vma_readahead`); here each page is read when it is needed.
+    /// The page of an entry, brought into the swap cache if need be, and how it came there.
     pub(crate) fn swap_in(
         &self,
         entry: SwapEntry,
         owner: Owner,
-    ) -> Result<(PageRef<'_, H>, bool), NotBack> {
+        together: &mut Together,
+    ) -> Result<(PageRef<'_, H>, Source), NotBack> {
         let active = self.swap_area(entry.area).ok_or(NotBack::Stale)?;
         loop {
             match self.look_up(&active, entry.slot)? {
-                LookUp::Cached(page) => return Ok((page, false)),
+                LookUp::Cached(page) => return Ok((page, Source::Cache)),
                 LookUp::Wait => drop(active.transfer.lock()),
                 LookUp::Ours(shadow) => {
-                    let page = self.read_slot(&active, entry, owner, shadow)?;
-                    return Ok((page, true));
+                    let how = (Reading::Needed, together);
+                    let page = self.read_slot(&active, entry, owner, shadow, how)?;
+                    return Ok((page, Source::Area));
                 }
             }
         }
@@ -363,8 +373,9 @@ impl<H: Host> Memory<H> {
         entry: SwapEntry,
         owner: Owner,
         shadow: Option<Shadow>,
+        (reading, together): (Reading, &mut Together),
     ) -> Result<PageRef<'_, H>, NotBack> {
-        let read = self.read_into_frame(active, entry.slot);
+        let read = self.read_into_frame(active, entry.slot, together);
         let mut slots = active.slots.lock();
         let (content, result) = match read {
             Ok(pfn) => {
@@ -372,6 +383,9 @@ impl<H: Host> Memory<H> {
                 // One reference is the swap cache's, one the caller's.
                 meta.begin(FrameState::Anon, owner.anon_vma, owner.index);
                 meta.begin_swap_cached(entry.area, entry.slot);
+                if reading == Reading::Ahead {
+                    meta.set_read_ahead();
+                }
                 self.swap.cached.fetch_add(1, Ordering::Relaxed);
                 meta.get();
                 (Content::Frame(self.frame_number(pfn)), Ok(pfn))
@@ -383,19 +397,28 @@ impl<H: Host> Memory<H> {
         self.after_free(active, entry.slot, freed);
         let pfn = result?;
         self.uses.anon.fetch_add(1, Ordering::Relaxed);
-        self.note_arrival(pfn, FirstUse::Mapped, shadow);
+        let first_use = match reading {
+            Reading::Needed => FirstUse::Mapped,
+            Reading::Ahead => FirstUse::Ahead,
+        };
+        self.note_arrival(pfn, first_use, shadow);
         Ok(PageRef::from_held(self, pfn))
     }
 
     /// A new frame that holds what is in the slot; its use is to be begun.
-    pub(crate) fn read_into_frame(&self, active: &Active<H>, slot: u32) -> Result<Pfn, NotBack> {
+    pub(crate) fn read_into_frame(
+        &self,
+        active: &Active<H>,
+        slot: u32,
+        together: &mut Together,
+    ) -> Result<Pfn, NotBack> {
         let pfn = self.alloc().map_err(|NoFrame| NotBack::NoFrame)?;
         let mut buffer = [0; PAGE_SIZE as usize];
         // Not held while allocating, which may evict to the same area.
         let transfer = active.transfer.lock();
         let read = active.area.read(slot, &mut buffer);
         drop(transfer);
-        self.note_io_wait(active.area.take_wait_ns());
+        self.note_io_wait(together.longer_ns(active.area.take_wait_ns()));
         if let Err(errno) = read {
             self.discard(pfn);
             self.vm_events.swap_read_errors.fetch_add(1, Ordering::Relaxed);
@@ -465,30 +488,66 @@ impl<H: Host> Memory<H> {
         self.after_free(&active, entry.slot, freed);
     }
 
-    /// A frame with the content of a slot, which the caller refers to and gives up then; the
-    /// frame's use is to be begun. What the policy remembers of the page comes along.
+    /// The content of a slot of shared memory, which the caller refers to and gives up then. Of a
+    /// page that was not read ahead what the policy remembers comes along.
     pub(crate) fn take_from_swap(
         &self,
         entry: SwapEntry,
-    ) -> Result<(Pfn, Option<Shadow>), NotBack> {
+        together: &mut Together,
+    ) -> Result<Taken<'_, H>, NotBack> {
         let active = self.swap_area(entry.area).ok_or(NotBack::Stale)?;
         loop {
             match self.look_up(&active, entry.slot)? {
-                LookUp::Cached(_) => {
-                    unreachable!("pages of shared memory have a cache of their own")
-                }
+                LookUp::Cached(page) => return Ok(Taken::Cached(page)),
                 LookUp::Wait => drop(active.transfer.lock()),
                 LookUp::Ours(shadow) => {
-                    let read = self.read_into_frame(&active, entry.slot);
+                    let read = self.read_into_frame(&active, entry.slot, together);
                     let content = match (&read, shadow) {
                         (Err(_), Some(shadow)) => Content::Shadow(shadow),
                         _ => Content::Nothing,
                     };
                     let freed = active.slots.lock().set_content(entry.slot, content);
                     self.after_free(&active, entry.slot, freed);
-                    return Ok((read?, shadow));
+                    return Ok(Taken::Read(read?, shadow));
                 }
             }
+        }
+    }
+
+    /// Makes a page of the swap cache page `index` of the shared memory `owner`, and its frame that
+    /// one's; nobody else holds it but the cache and the caller. Whether that is so.
+    pub(crate) fn move_to_shmem(&self, pfn: Pfn, owner: u32, index: u64) -> bool {
+        let meta = self.meta(pfn);
+        if !meta.try_lock() {
+            return false;
+        }
+        let moved = self.move_locked_to_shmem(pfn, owner, index);
+        meta.unlock();
+        moved
+    }
+
+    fn move_locked_to_shmem(&self, pfn: Pfn, owner: u32, index: u64) -> bool {
+        let meta = self.meta(pfn);
+        let Some((area, slot)) = meta.swap_slot() else { return false };
+        let Some(active) = self.swap_area(area) else { return false };
+        let mut slots = active.slots.lock();
+        if !meta.is_swap_cached() || meta.refs() != 2 || meta.maps() != 0 {
+            return false;
+        }
+        meta.turn_into_shmem(owner, index);
+        self.swap.cached.fetch_sub(1, Ordering::Relaxed);
+        let freed = slots.set_content(slot, Content::Nothing);
+        drop(slots);
+        self.after_free(&active, slot, freed);
+        self.uses.anon.fetch_sub(1, Ordering::Relaxed);
+        self.uses.shmem.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// A page of shared memory that was found in the swap cache is used.
+    pub(crate) fn note_cluster_use(&self, pfn: Pfn) {
+        if self.take_read_ahead(pfn) {
+            self.swap.cluster_window.note_hit();
         }
     }
 
@@ -525,6 +584,23 @@ impl<H: Host> Memory<H> {
     pub(crate) fn swapped_mms(&self) -> Vec<Arc<Mm<H>>> {
         self.swap.mms.lock().values().filter_map(Weak::upgrade).collect()
     }
+}
+
+/// Where a page was that is needed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Source {
+    /// In the swap cache.
+    Cache,
+    /// In the area alone.
+    Area,
+}
+
+/// The content of a slot of shared memory.
+pub(crate) enum Taken<'m, H: Host> {
+    /// In a frame whose use is to be begun.
+    Read(Pfn, Option<Shadow>),
+    /// In the swap cache, read ahead.
+    Cached(PageRef<'m, H>),
 }
 
 /// What was found of a slot.

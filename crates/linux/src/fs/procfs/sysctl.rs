@@ -186,6 +186,7 @@ pub(super) const FILES: &[SystemFile] = &[
     memory!("overcommit_kbytes", OvercommitKbytes),
     memory!("overcommit_memory", OvercommitMemory),
     memory!("overcommit_ratio", OvercommitRatio),
+    memory!("page-cluster", PageCluster),
     number(
         VM,
         "swappiness",
