@@ -9,6 +9,7 @@ use crate::ipc::shm::Segments;
 use crate::kernel_threads::KernelThreads;
 use crate::report::{ExitStatus, FaultStats, ProcessStats};
 use crate::sched::cpu::Cpus;
+use crate::sched::psi::Psi;
 use crate::sched::ready::ReadyQueue;
 use crate::signal::Signal;
 use crate::signal::info::SigInfo;
@@ -85,6 +86,7 @@ pub(crate) struct Kernel {
     random: RefCell<ChaCha12Rng>,
     pub(crate) shm: Segments,
     pub(crate) kernel_threads: KernelThreads,
+    pub(crate) psi: Psi,
     swap_devices: Vec<SwapDevice>,
     pub(crate) core_dumps: CoreSettings,
     /// Told of calls and signals, when somebody wants to know.
@@ -135,6 +137,7 @@ impl Kernel {
             paging: parts.paging,
             aslr: parts.aslr,
             vdso: parts.vdso,
+            psi: Psi::new(parts.cpus.count()),
             cpus: parts.cpus,
             counters: Counters::default(),
             vfs: parts.vfs,

@@ -11,33 +11,63 @@ use crate::kernel::Kernel;
 use crate::time::{Nanos, SECOND};
 use std::cell::Cell;
 
-/// `vm.dirty_writeback_centisecs`: how often the flusher looks.
-const FLUSH_INTERVAL: Nanos = 5 * SECOND;
+/// What hundredths of a second are counted in.
+const CENTISECOND: Nanos = SECOND / 100;
 
-/// When the flusher looks next.
-#[derive(Default)]
+/// When the flusher looks, and at what.
 pub(crate) struct KernelThreads {
-    next_flush: Cell<Nanos>,
+    last_flush: Cell<Nanos>,
+    /// `vm.dirty_writeback_centisecs`: how often the flusher looks; not above 0: never.
+    pub(crate) writeback_centisecs: Cell<i32>,
+    /// `vm.dirty_expire_centisecs`: from what age on it writes pages.
+    pub(crate) expire_centisecs: Cell<i32>,
+}
+
+impl Default for KernelThreads {
+    fn default() -> Self {
+        Self {
+            last_flush: Cell::new(0),
+            writeback_centisecs: Cell::new(500),
+            expire_centisecs: Cell::new(3000),
+        }
+    }
+}
+
+/// Hundredths of a second as nanoseconds; nothing for fewer than none.
+fn centiseconds(count: i32) -> Nanos {
+    Nanos::try_from(count).unwrap_or(0) * CENTISECOND
 }
 
 impl Kernel {
     /// Lets the kernel's own threads run that have something to do.
     #[inline]
     pub(crate) fn run_kernel_threads(&self) {
+        let now = self.now();
+        self.memory.note_time(now);
         if self.memory.is_kswapd_wanted() {
             self.cpus.enter_lazy_tlb();
             self.memory.balance();
-            // Nobody waits for what kswapd moved.
-            let _ = self.memory.take_io_wait_ns();
+            self.nobody_waits();
         }
-        if self.now() >= self.kernel_threads.next_flush.get() {
-            self.flush_if_due();
+        let interval = centiseconds(self.kernel_threads.writeback_centisecs.get());
+        let is_due = interval > 0 && now >= self.kernel_threads.last_flush.get() + interval;
+        if is_due || self.memory.is_flusher_wanted() {
+            self.flush(is_due);
         }
     }
 
-    fn flush_if_due(&self) {
-        self.kernel_threads.next_flush.set(self.now() + FLUSH_INTERVAL);
+    fn flush(&self, is_due: bool) {
         self.cpus.enter_lazy_tlb();
-        self.memory.write_back();
+        if is_due {
+            self.kernel_threads.last_flush.set(self.now());
+            self.memory.flush_old(centiseconds(self.kernel_threads.expire_centisecs.get()));
+        }
+        self.memory.flush_background();
+        self.nobody_waits();
+    }
+
+    /// For what the kernel's threads moved.
+    fn nobody_waits(&self) {
+        let _ = self.memory.take_io_wait();
     }
 }

@@ -11,6 +11,7 @@ use crate::frames::{FrameMeta, FrameState, Frames};
 use crate::host::Host;
 use crate::ids::AsidPool;
 use crate::page_cache::AddressSpace;
+use crate::page_cache::dirty::Dirtying;
 use crate::reclaim::{Reclaim, VmEvents};
 use crate::swap::Swap;
 use crate::sysctl::Tunables;
@@ -34,6 +35,7 @@ pub struct Memory<H: Host> {
     pub(crate) reclaim: Reclaim<H>,
     pub(crate) swap: Swap<H>,
     pub(crate) vm_events: VmEvents,
+    pub(crate) dirtying: Dirtying,
     /// Pages promised (Linux `vm_committed_as`).
     pub(crate) committed: AtomicI64,
     pub(crate) asids: Mutex<H::RawMutex, AsidPool>,
@@ -140,6 +142,7 @@ impl<H: Host> Memory<H> {
             reclaim: Reclaim::new(count, config.policy, config.swappiness),
             swap: Swap::default(),
             vm_events: VmEvents::default(),
+            dirtying: Dirtying::default(),
             host,
             tunables: Tunables::new(&config),
             config,

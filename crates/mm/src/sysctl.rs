@@ -1,12 +1,14 @@
 //! The settings of a [`Memory`] that change while it runs (`/proc/sys/vm`).
 //!
 //! [`Sysctl`] names one; [`Tunables`] holds them. What is fixed stays in [`MemoryConfig`].
-//! Source: Linux 6.18 mm/util.c: `overcommit_ratio_handler` and its neighbours.
+//! Source: Linux 6.18 mm/util.c: `overcommit_ratio_handler` and its neighbours; mm/page-writeback.c:
+//! `dirty_ratio_handler` and its.
 
 use crate::config::{CommitLimit, MemoryConfig, Overcommit};
 use crate::{Host, Memory};
+use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicU64, Ordering};
-use kilburn_addr::Errno;
+use kilburn_addr::{Errno, PAGE_SIZE};
 
 /// A setting of `/proc/sys/vm`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,21 +29,35 @@ pub enum Sysctl {
     UserReserveKbytes,
     /// Binary logarithm of the pages that are read together from swap, at most.
     PageCluster,
+    /// Percent of the memory that may be dirty from which on who dirties pages is slowed down; used when
+    /// `DirtyBytes` is 0.
+    DirtyRatio,
+    /// Bytes of dirty pages from which on who dirties more is slowed down.
+    DirtyBytes,
+    /// Percent of the memory that may be dirty from which on pages are written in the background; used
+    /// when `DirtyBackgroundBytes` is 0.
+    DirtyBackgroundRatio,
+    /// Bytes of dirty pages from which on they are written in the background.
+    DirtyBackgroundBytes,
 }
 
 impl Sysctl {
-    const COUNT: usize = Self::PageCluster as usize + 1;
+    const COUNT: usize = Self::DirtyBackgroundBytes as usize + 1;
 
-    /// The largest value that may be set.
-    const fn max(self) -> u64 {
+    /// The values that may be set.
+    const fn range(self) -> RangeInclusive<u64> {
         match self {
-            Self::OvercommitMemory => 2,
-            Self::PageCluster => 31,
-            Self::OvercommitRatio | Self::MaxMapCount => i32::MAX as u64,
+            Self::OvercommitMemory => 0..=2,
+            Self::PageCluster => 0..=31,
+            Self::OvercommitRatio | Self::MaxMapCount => 0..=i32::MAX as u64,
+            Self::DirtyRatio | Self::DirtyBackgroundRatio => 0..=100,
+            // Two pages (Linux `dirty_bytes_min`).
+            Self::DirtyBytes => 2 * PAGE_SIZE..=u64::MAX,
+            Self::DirtyBackgroundBytes => 1..=u64::MAX,
             Self::OvercommitKbytes
             | Self::MmapMinAddr
             | Self::AdminReserveKbytes
-            | Self::UserReserveKbytes => u64::MAX,
+            | Self::UserReserveKbytes => 0..=u64::MAX,
         }
     }
 }
@@ -79,11 +95,15 @@ impl Tunables {
             AtomicU64::new(config.admin_reserve_kbytes),
             AtomicU64::new(config.user_reserve_kbytes),
             AtomicU64::new(page_cluster(config)),
+            AtomicU64::new(20),
+            AtomicU64::new(0),
+            AtomicU64::new(10),
+            AtomicU64::new(0),
         ])
     }
 
     #[inline]
-    fn get(&self, which: Sysctl) -> u64 {
+    pub(crate) fn get(&self, which: Sysctl) -> u64 {
         self.0[which as usize].load(Ordering::Relaxed)
     }
 
@@ -129,19 +149,25 @@ impl<H: Host> Memory<H> {
         self.tunables.get(which)
     }
 
-    /// Changes a setting; it counts from the next call on. Of `OvercommitRatio` and
-    /// `OvercommitKbytes` the one set last counts, the other becomes 0.
+    /// Changes a setting; it counts from the next call on. Of a ratio and a number of bytes for the
+    /// same the one set last counts, the other becomes 0; for `DirtyRatio` and `DirtyBytes` only if
+    /// the value is another.
     ///
     /// # Errors
     /// `EINVAL` for a value out of range.
     pub fn set_sysctl(&self, which: Sysctl, value: u64) -> Result<(), Errno> {
-        if value > which.max() {
+        if !which.range().contains(&value) {
             return Err(Errno::EINVAL);
         }
+        let is_new = self.tunables.get(which) != value;
         self.tunables.set(which, value);
         match which {
             Sysctl::OvercommitRatio => self.tunables.set(Sysctl::OvercommitKbytes, 0),
             Sysctl::OvercommitKbytes => self.tunables.set(Sysctl::OvercommitRatio, 0),
+            Sysctl::DirtyRatio if is_new => self.tunables.set(Sysctl::DirtyBytes, 0),
+            Sysctl::DirtyBytes if is_new => self.tunables.set(Sysctl::DirtyRatio, 0),
+            Sysctl::DirtyBackgroundRatio => self.tunables.set(Sysctl::DirtyBackgroundBytes, 0),
+            Sysctl::DirtyBackgroundBytes => self.tunables.set(Sysctl::DirtyBackgroundRatio, 0),
             _ => {}
         }
         Ok(())

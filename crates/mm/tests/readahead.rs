@@ -154,9 +154,9 @@ fn who_jumps_about_soon_reads_what_is_needed_and_no_more() {
 fn a_window_is_waited_for_as_long_as_its_slowest_page() {
     let (memory, _) = machine(Kind::Slow);
     let mm = all_in_swap(&memory, 64);
-    let _ = memory.take_io_wait_ns();
+    let _ = memory.take_io_wait();
     assert_eq!(fault(&mm, 20), Ok(20));
-    assert_eq!(memory.take_io_wait_ns(), READ_NS);
+    assert_eq!(memory.take_io_wait(), IoWait { swap_ns: READ_NS, file_ns: 0 });
 }
 
 #[test]

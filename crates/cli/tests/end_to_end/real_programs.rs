@@ -39,6 +39,7 @@ cases! {
     memory_calls,
     memory_huge,
     memory_many_children,
+    memory_settings,
     proc_forms,
     proc_self,
     program_archives,

@@ -14,10 +14,6 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Pages of one file that may wait to be written back; more, and the writer writes them (Linux
-/// `balance_dirty_pages`).
-const DIRTY_PAGES_MAX: u64 = 1024;
-
 /// Operations of a regular file with a page cache.
 pub(crate) struct RegularFile {
     inode: InodeRef,
@@ -66,10 +62,6 @@ impl FileOps for RegularFile {
             }
             done => done?,
         };
-        if !cache.is_shmem() && cache.dirty_pages() > DIRTY_PAGES_MAX {
-            // Whoever asks with fsync is told of a failure.
-            let _ = self.inode.sync();
-        }
         self.inode.touch(Touch::MTIME | Touch::CTIME);
         if file.flags().intersects(OpenFlags::DSYNC | OpenFlags::SYNC) {
             file.sync()?;

@@ -6,6 +6,7 @@
 
 pub(crate) mod cpu;
 pub(crate) mod executor;
+pub(crate) mod psi;
 pub(crate) mod ready;
 pub(crate) mod wait;
 

@@ -21,6 +21,11 @@ impl ReadyQueue {
         Some(first)
     }
 
+    /// How many tasks can run.
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
     /// Whether no task can run.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.lock().is_empty()

@@ -1,14 +1,16 @@
 //! The loop every task's coroutine is: run user code, serve what stopped it, look after signals.
 
+use crate::kernel::Kernel;
 use crate::oom::NoMemory;
 use crate::sched::SysError;
+use crate::sched::psi::Stall;
 use crate::sched::wait::{Sleep, WaitSet};
 use crate::signal::Signal;
 use crate::signal::info::{SigInfo, code};
 use crate::syscall::{self, Args};
 use crate::task::limits::{Limit, UNLIMITED};
 use crate::task::{Resource, Task, add};
-use crate::time::SECOND;
+use crate::time::{Nanos, SECOND};
 use kilburn_addr::{Access, Errno, VirtAddr};
 use kilburn_mm::{Fault, SegvCode};
 use kilburn_riscv::{Regs, Trap};
@@ -100,7 +102,7 @@ async fn system_call(task: &Rc<Task>) {
     }
     kernel.count_syscall(number, result.is_err());
     kernel.note_page_tables();
-    wait_for_swap(task).await;
+    wait_for_storage(task).await;
     if result.is_ok() && syscall::EXECS.contains(&number) {
         // The registers are the new program's.
         return;
@@ -145,20 +147,46 @@ async fn page_fault(task: &Rc<Task>, addr: VirtAddr, access: Access) {
             task.fault_signal(fault, addr);
         }
     }
-    wait_for_swap(task).await;
+    wait_for_storage(task).await;
 }
 
-/// Lets others run for as long as the transfers took that the task caused.
-async fn wait_for_swap(task: &Rc<Task>) {
+/// Lets others run for as long as the transfers took that the task caused, and while too many pages
+/// are dirty of those it wrote to.
+async fn wait_for_storage(task: &Rc<Task>) {
     let kernel = task.kernel();
-    let wait_ns = kernel.memory.take_io_wait_ns();
+    let wait = kernel.memory.take_io_wait();
+    if wait.total_ns() > 0 {
+        let why = if wait.swap_ns > 0 { Stall::Swap } else { Stall::Io };
+        task.stall(why, wait.total_ns()).await;
+    }
+    let wait_ns = kernel.memory.throttle();
     if wait_ns > 0 {
-        let until = kernel.now() + wait_ns;
-        WaitSet::new(task).wait(Sleep::Killable, Some(until)).await;
+        task.stall(Stall::Io, wait_ns).await;
+    }
+}
+
+/// A task waits as long as this is there.
+struct Stalled {
+    kernel: Rc<Kernel>,
+    why: Stall,
+}
+
+impl Drop for Stalled {
+    fn drop(&mut self) {
+        self.kernel.psi.end(self.kernel.now(), self.why);
     }
 }
 
 impl Task {
+    /// Waits for so long, as pressure.
+    async fn stall(self: &Rc<Self>, why: Stall, wait_ns: Nanos) {
+        let kernel = self.kernel();
+        let until = kernel.now() + wait_ns;
+        kernel.psi.begin(kernel.now(), why);
+        let _stalled = Stalled { kernel: Rc::clone(kernel), why };
+        WaitSet::new(self).wait(Sleep::Killable, Some(until)).await;
+    }
+
     /// The signal that an access gets which cannot be resolved.
     pub(crate) fn fault_signal(&self, fault: Fault, addr: VirtAddr) {
         let addr = addr.get();

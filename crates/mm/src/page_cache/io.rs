@@ -111,6 +111,8 @@ impl<H: Host> AddressSpace<H> {
         self.memory.host().mem().write(to, from);
         self.memory.note_call_use(page.pfn());
         self.mark_dirty(piece.index);
+        drop(page);
+        self.write_own_if_too_many();
         Ok(())
     }
 }

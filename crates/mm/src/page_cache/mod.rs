@@ -2,7 +2,7 @@
 //!
 //! [`AddressSpace`] holds the pages of one file; a file with a [`BackingStore`] can read them
 //! again, shared memory (tmpfs, memfd, `MAP_SHARED | MAP_ANONYMOUS`) has only them. One concern a
-//! file: copying in and out (`io`), write-back (`writeback`) and whom its failures are told
+//! file: copying in and out (`io`), write-back (`writeback`), when it is due (`dirty`) and whom its failures are told
 //! (`errors`), truncation (`truncate`), the areas that map the file (`i_mmap`).
 //!
 //! | field        | guarded by                                                                |
@@ -12,6 +12,7 @@
 //! | `i_mmap`     | its own lock                                                              |
 //! | `invalidate` | shared from looking a page up until a table maps it; exclusive to truncate|
 
+pub(crate) mod dirty;
 mod errors;
 mod evict;
 pub(crate) mod i_mmap;
@@ -22,6 +23,7 @@ pub(crate) mod tree;
 mod truncate;
 mod writeback;
 
+pub use dirty::DirtyLimits;
 pub use errors::ErrorCursor;
 pub use store::BackingStore;
 
@@ -53,6 +55,8 @@ pub struct AddressSpace<H: Host> {
     pages: Mutex<H::RawMutex, PageTree>,
     /// Failures to write pages back.
     errors: ErrorSequence,
+    /// When the first of the pages became dirty that are.
+    dirty_since_ns: AtomicU64,
 }
 
 /// What is behind the cached pages.
@@ -123,6 +127,7 @@ impl<H: Host> AddressSpace<H> {
             i_mmap: Mutex::new(IMmap::default()),
             pages: Mutex::new(PageTree::default()),
             errors: ErrorSequence::default(),
+            dirty_since_ns: AtomicU64::new(0),
         });
         memory.register_mapping(id, Arc::downgrade(&this));
         this
@@ -267,7 +272,7 @@ impl<H: Host> AddressSpace<H> {
             Content::Store(store) => {
                 let mut buffer = [0; PAGE_SIZE as usize];
                 let read = store.read_page(index, &mut buffer);
-                self.memory.note_io_wait(store.take_wait_ns());
+                self.memory.note_file_wait(store.take_wait_ns());
                 read?;
                 Ok((self.add_page(index, &buffer, FirstUse::Mapped)?, Found::Read))
             }
@@ -363,7 +368,9 @@ impl<H: Host> AddressSpace<H> {
                 self.memory.meta(pfn).set_dirty_shmem();
             }
         } else if pages.set_dirty(index) {
-            self.memory.uses.dirty.fetch_add(1, Ordering::Relaxed);
+            let dirty = pages.dirty();
+            drop(pages);
+            self.note_dirtied(dirty);
         }
     }
 

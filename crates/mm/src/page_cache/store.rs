@@ -29,7 +29,7 @@ pub trait BackingStore: Send + Sync {
     fn sync(&self) -> Result<(), Errno>;
 
     /// Time that transfers took since this was last asked, in nanoseconds of the machine's time
-    /// ([`crate::Memory::take_io_wait_ns`]).
+    /// ([`crate::Memory::take_io_wait`]).
     fn take_wait_ns(&self) -> u64 {
         0
     }

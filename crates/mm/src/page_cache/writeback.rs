@@ -15,20 +15,11 @@ use kilburn_paging::PhysMem;
 const BATCH: usize = 256;
 
 impl<H: Host> Memory<H> {
-    /// Writes dirty pages of all files to their stores, as the flusher does; how many are dirty
-    /// still, as their stores failed.
-    pub fn write_back(&self) -> u64 {
-        if self.uses.dirty.load(Ordering::Relaxed) > 0 {
-            for (_, mapping) in self.all_mappings() {
-                // Who has the file open is told of a failure; the page stays dirty.
-                let _ = mapping.write_dirty(0..=u64::MAX);
-            }
-        }
-        self.uses.dirty.load(Ordering::Relaxed)
+    /// Counts that unused dentries and inodes were to be dropped: an embedder keeps them, in no frame.
+    pub fn note_drop_slab(&self) {
+        self.vm_events.drop_slab.fetch_add(1, Ordering::Relaxed);
     }
-}
 
-impl<H: Host> Memory<H> {
     /// Drops clean pages of files that nobody maps or uses (Linux 6.18 fs/drop_caches.c:
     /// `drop_pagecache_sb`).
     pub fn drop_page_cache(&self) {
@@ -108,7 +99,10 @@ impl<H: Host> AddressSpace<H> {
         let bytes = &mut buffer[..left.min(PAGE_SIZE) as usize];
         self.memory.host().mem().read(pfn.base(), bytes);
         let written = store.write_page(index, bytes);
-        self.memory.note_io_wait(store.take_wait_ns());
+        self.memory.note_file_wait(store.take_wait_ns());
+        if written.is_ok() {
+            self.memory.vm_events.nr_written.fetch_add(1, Ordering::Relaxed);
+        }
         // DIVERGENCE(failed-write-back-stays-dirty): Linux's file systems forget such a page, and its
         // content when it is evicted.
         written.inspect_err(|&errno| {

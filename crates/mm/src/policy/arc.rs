@@ -185,6 +185,10 @@ impl ReplacementPolicy for Arc {
         self.trim_ghosts();
     }
 
+    fn is_active(&self, page: PageId) -> bool {
+        usize::from(self.list[page.index()]) == AGAIN
+    }
+
     fn check(&self) -> Result<(), &'static str> {
         self.lists.check()?;
         self.ghosts.check()?;

@@ -96,6 +96,10 @@ impl<P: ReplacementPolicy> ReplacementPolicy for ByKind<P> {
         self.policies[policy].forget(Shadow::new(shadow.bits() >> 1));
     }
 
+    fn is_active(&self, page: PageId) -> bool {
+        self.policies[index(self.kind[page.index()])].is_active(page)
+    }
+
     fn set_capacity(&mut self, pages: u32) {
         for policy in &mut self.policies {
             policy.set_capacity(pages);

@@ -424,6 +424,13 @@ impl ReplacementPolicy for Mglru {
         }
     }
 
+    /// In one of the two youngest generations (Linux `lru_gen_is_active`).
+    fn is_active(&self, page: PageId) -> bool {
+        let list = self.list_of(page);
+        let kind = self.kind_of(page);
+        [self.max_seq, self.max_seq - 1].iter().any(|&seq| list == Self::list(kind, seq))
+    }
+
     fn check(&self) -> Result<(), &'static str> {
         self.lists.check()?;
         for kind in [PageKind::Anon, PageKind::File] {

@@ -298,6 +298,13 @@ pub trait ReplacementPolicy: Send {
         let _ = shadow;
     }
 
+    /// Whether `page`, known, counts as in use rather than as one of the next to go: on an active list, or on what comes
+    /// closest to one (meminfo `Active`). A policy that does not tell them apart has none that is.
+    fn is_active(&self, page: PageId) -> bool {
+        let _ = page;
+        false
+    }
+
     /// How many pages RAM holds for this policy from now on; policies that size their lists by it adapt.
     fn set_capacity(&mut self, pages: u32) {
         let _ = pages;

@@ -178,6 +178,10 @@ impl ReplacementPolicy for S3Fifo {
         self.trim_ghosts();
     }
 
+    fn is_active(&self, page: PageId) -> bool {
+        self.list(page) == MAIN
+    }
+
     fn check(&self) -> Result<(), &'static str> {
         self.lists.check()?;
         self.ghosts.check()?;

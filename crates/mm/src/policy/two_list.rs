@@ -293,6 +293,10 @@ impl ReplacementPolicy for TwoList {
         }
     }
 
+    fn is_active(&self, page: PageId) -> bool {
+        self.state[page.index()] & ACTIVE != 0
+    }
+
     fn check(&self) -> Result<(), &'static str> {
         self.lists.check()?;
         for list in 0..4 {

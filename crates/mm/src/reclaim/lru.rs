@@ -44,13 +44,17 @@ impl Lru {
         self.policy.as_ref().map_or(self.choice.name(), |policy| policy.name())
     }
 
+    pub(super) fn policy(&self) -> Option<&dyn ReplacementPolicy> {
+        self.policy.as_deref().map(|policy| policy as &dyn ReplacementPolicy)
+    }
+
     pub(super) fn replace(&mut self, policy: Box<dyn ReplacementPolicy>) {
         self.policy = Some(policy);
         self.locked.clear();
     }
 }
 
-fn kind_of(state: FrameState) -> Option<PageKind> {
+pub(super) fn kind_of(state: FrameState) -> Option<PageKind> {
     match state {
         FrameState::Anon | FrameState::Shmem => Some(PageKind::Anon),
         FrameState::File => Some(PageKind::File),

@@ -18,6 +18,7 @@
 
 mod anon;
 mod file;
+mod lists;
 mod lru;
 
 use crate::anon_vma::Alive;
@@ -30,6 +31,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use kilburn_addr::Pfn;
+pub use lists::LruCounts;
 use lock_api::Mutex;
 use lru::{Arrived, Lru};
 
@@ -142,6 +144,10 @@ macro_rules! vm_events {
 }
 
 vm_events! {
+    /// Pages of files that became dirty.
+    nr_dirtied,
+    /// Pages of files that were written to their store.
+    nr_written,
     /// Pages read from swap.
     pswpin,
     /// Pages written to swap.
@@ -180,6 +186,8 @@ vm_events! {
     pageoutrun,
     /// Times all clean pages of files were dropped on request.
     drop_pagecache,
+    /// Times all unused dentries and inodes were dropped on request.
+    drop_slab,
     /// Pages dropped whose owner had given up their content (MADV_FREE).
     pglazyfreed,
     /// Pages found locked.

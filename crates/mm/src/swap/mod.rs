@@ -66,7 +66,7 @@ pub trait SwapArea: Send + Sync {
     }
 
     /// Time that transfers took since this was last asked, in nanoseconds of the machine's time:
-    /// whoever caused them waits that long ([`Memory::take_io_wait_ns`]).
+    /// whoever caused them waits that long ([`Memory::take_io_wait`]).
     fn take_wait_ns(&self) -> u64 {
         0
     }
@@ -115,8 +115,10 @@ pub(crate) struct Swap<H: Host> {
     pub(crate) free: AtomicU64,
     /// Frames in the swap cache.
     pub(crate) cached: AtomicU64,
-    /// Time that transfers took and nobody waited for yet.
-    io_wait_ns: AtomicU64,
+    /// Time that transfers to and from swap took and nobody waited for yet.
+    wait_ns: AtomicU64,
+    /// As much of files.
+    pub(crate) file_wait_ns: AtomicU64,
     /// How pages of shared memory are read ahead.
     cluster_window: ClusterWindow,
 }
@@ -129,7 +131,8 @@ impl<H: Host> Default for Swap<H> {
             total: AtomicU64::new(0),
             free: AtomicU64::new(0),
             cached: AtomicU64::new(0),
-            io_wait_ns: AtomicU64::new(0),
+            wait_ns: AtomicU64::new(0),
+            file_wait_ns: AtomicU64::new(0),
             cluster_window: ClusterWindow::default(),
         }
     }
@@ -564,25 +567,49 @@ impl<H: Host> Memory<H> {
         }
     }
 
-    /// A transfer took so long.
+    /// A transfer to or from swap took so long.
     pub(crate) fn note_io_wait(&self, waited_ns: u64) {
         if waited_ns > 0 {
-            self.swap.io_wait_ns.fetch_add(waited_ns, Ordering::Relaxed);
+            self.swap.wait_ns.fetch_add(waited_ns, Ordering::Relaxed);
         }
     }
 
-    /// Time that transfers to and from swap and files took since this was last asked, in
-    /// nanoseconds. The content is there already: an embedder lets who caused them wait that long while others run.
-    pub fn take_io_wait_ns(&self) -> u64 {
-        match self.swap.io_wait_ns.load(Ordering::Relaxed) {
-            0 => 0,
-            _ => self.swap.io_wait_ns.swap(0, Ordering::Relaxed),
+    /// A transfer to or from a file took so long.
+    pub(crate) fn note_file_wait(&self, waited_ns: u64) {
+        if waited_ns > 0 {
+            self.swap.file_wait_ns.fetch_add(waited_ns, Ordering::Relaxed);
         }
+    }
+
+    /// Time that transfers to and from swap and files took since this was last asked. The content is
+    /// there already: an embedder lets who caused them wait that long while others run.
+    pub fn take_io_wait(&self) -> IoWait {
+        let take = |time: &AtomicU64| match time.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => time.swap(0, Ordering::Relaxed),
+        };
+        IoWait { swap_ns: take(&self.swap.wait_ns), file_ns: take(&self.swap.file_wait_ns) }
     }
 
     /// Address spaces that may have entries in swap.
     pub(crate) fn swapped_mms(&self) -> Vec<Arc<Mm<H>>> {
         self.swap.mms.lock().values().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// Time that transfers took, in nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct IoWait {
+    /// To and from swap.
+    pub swap_ns: u64,
+    /// To and from files.
+    pub file_ns: u64,
+}
+
+impl IoWait {
+    /// All of it.
+    pub fn total_ns(self) -> u64 {
+        self.swap_ns + self.file_ns
     }
 }
 

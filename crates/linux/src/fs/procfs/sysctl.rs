@@ -169,6 +169,28 @@ pub(super) const FILES: &[SystemFile] = &[
             if may { k.memory.set_sysctl(Sysctl::MmapMinAddr, value) } else { Err(Errno::EPERM) }
         }),
     ),
+    memory!("dirty_background_bytes", DirtyBackgroundBytes),
+    memory!("dirty_background_ratio", DirtyBackgroundRatio),
+    memory!("dirty_bytes", DirtyBytes),
+    number(
+        VM,
+        "dirty_expire_centisecs",
+        |k| Ok(format!("{}\n", k.kernel_threads.expire_centisecs.get()).into_bytes()),
+        Some(|k, text| {
+            k.kernel_threads.expire_centisecs.set(parse(text, 0..=i32::MAX)?);
+            Ok(())
+        }),
+    ),
+    memory!("dirty_ratio", DirtyRatio),
+    number(
+        VM,
+        "dirty_writeback_centisecs",
+        |k| Ok(format!("{}\n", k.kernel_threads.writeback_centisecs.get()).into_bytes()),
+        Some(|k, text| {
+            k.kernel_threads.writeback_centisecs.set(parse(text, i32::MIN..=i32::MAX)?);
+            Ok(())
+        }),
+    ),
     SystemFile {
         // There is a command in it and nothing to read.
         perm: 0o200,
@@ -211,8 +233,12 @@ pub(super) const FILES: &[SystemFile] = &[
 /// 1 and 3 drop clean pages of files; 2 alone, dentries and inodes, finds none that memory is
 /// counted for; 4 is to be silent (Linux 6.18 fs/drop_caches.c).
 fn drop_caches(kernel: &Kernel, text: &[u8]) -> Result<(), Errno> {
-    if parse(text, 1..=4)? & 1 != 0 {
+    let what = parse(text, 1..=4)?;
+    if what & 1 != 0 {
         kernel.memory.drop_page_cache();
+    }
+    if what & 2 != 0 {
+        kernel.memory.note_drop_slab();
     }
     Ok(())
 }

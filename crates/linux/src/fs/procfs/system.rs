@@ -6,9 +6,11 @@
 use super::file::Reading;
 use super::{Node, kconfig, sysctl, sysvipc};
 use crate::kernel::Kernel;
+use crate::sched::psi::Resource;
 use crate::syscall::system::{RELEASE, VERSION};
 use crate::time::{BOOT_REALTIME, SECOND, USER_HZ};
 use kilburn_addr::Errno;
+use kilburn_mm::LruCounts;
 use std::fmt::Write as _;
 
 /// The folder `/proc` itself, as the parent of others.
@@ -16,7 +18,7 @@ pub(super) const TOP: usize = 0;
 
 /// Folders, by path.
 pub(super) const DIRS: &[&str] =
-    &["", "sys", "sys/fs", "sys/kernel", "sys/kernel/random", "sys/vm", "sysvipc"];
+    &["", "sys", "sys/fs", "sys/kernel", "sys/kernel/random", "sys/vm", "sysvipc", "pressure"];
 
 /// A file outside the task folders.
 pub(super) struct SystemFile {
@@ -61,8 +63,21 @@ const TOP_FILES: &[SystemFile] = &[
     file("vmstat", vmstat),
 ];
 
+/// `/proc/pressure`.
+const PRESSURE: &[SystemFile] = &[
+    pressure("cpu", |k| Ok(k.psi.text(k.now(), Resource::Cpu).into_bytes())),
+    pressure("io", |k| Ok(k.psi.text(k.now(), Resource::Io).into_bytes())),
+    pressure("memory", |k| Ok(k.psi.text(k.now(), Resource::Memory).into_bytes())),
+];
+
+/// A file of pressure. What is written would ask to be told of pressure (`psi_trigger_create`).
+const fn pressure(name: &'static str, text: Text) -> SystemFile {
+    let write: Option<Write> = Some(|_, _| Err(Errno::EOPNOTSUPP));
+    SystemFile { dir: "pressure", name, perm: 0o666, reading: Reading::Sequence, text, write }
+}
+
 /// All files.
-const TABLES: &[&[SystemFile]] = &[TOP_FILES, sysctl::FILES, sysvipc::FILES];
+const TABLES: &[&[SystemFile]] = &[TOP_FILES, PRESSURE, sysctl::FILES, sysvipc::FILES];
 
 fn all() -> impl Iterator<Item = &'static SystemFile> {
     TABLES.iter().copied().flatten()
@@ -251,10 +266,15 @@ fn version(_: &Kernel) -> Result<Vec<u8>, Errno> {
     Ok(format!("Linux version {RELEASE} {VERSION}\n").into_bytes())
 }
 
-/// Pages by use. Lines about lists of active and inactive pages, and about locked ones, are
-/// absent: nobody keeps these lists.
+/// Pages by list, as the replacement policy has them.
+fn lru_counts(kernel: &Kernel) -> LruCounts {
+    let mms: Vec<_> = kernel.all_tasks().iter().filter_map(|task| task.mm()).collect();
+    kernel.memory.lru_counts(mms.iter().map(|mm| &**mm))
+}
+
+/// Pages by use.
 fn meminfo(kernel: &Kernel) -> Result<Vec<u8>, Errno> {
-    let counts = kernel.memory.counts();
+    let (counts, lists) = (kernel.memory.counts(), lru_counts(kernel));
     let file = counts.cached.saturating_sub(counts.shmem);
     let available = counts.free + file.saturating_sub(counts.mapped);
     let mut out = String::new();
@@ -265,11 +285,19 @@ fn meminfo(kernel: &Kernel) -> Result<Vec<u8>, Errno> {
         ("Buffers", 0),
         ("Cached", counts.cached),
         ("SwapCached", counts.swap_cached),
+        ("Active", lists.active_anon + lists.active_file),
+        ("Inactive", lists.inactive_anon + lists.inactive_file),
+        ("Active(anon)", lists.active_anon),
+        ("Inactive(anon)", lists.inactive_anon),
+        ("Active(file)", lists.active_file),
+        ("Inactive(file)", lists.inactive_file),
+        ("Unevictable", lists.unevictable),
+        ("Mlocked", lists.unevictable),
         ("SwapTotal", counts.swap_total),
         ("SwapFree", counts.swap_free),
         ("Dirty", counts.dirty),
         ("Writeback", 0),
-        ("AnonPages", counts.anon),
+        ("AnonPages", kernel.memory.mapped_anon_pages()),
         ("Mapped", counts.mapped),
         ("Shmem", counts.shmem),
         ("KReclaimable", 0),
@@ -301,17 +329,30 @@ fn meminfo(kernel: &Kernel) -> Result<Vec<u8>, Errno> {
 }
 
 fn vmstat(kernel: &Kernel) -> Result<Vec<u8>, Errno> {
-    let counts = kernel.memory.counts();
+    let (counts, lists) = (kernel.memory.counts(), lru_counts(kernel));
+    let dirty = kernel.memory.dirty_limits();
     let faults = kernel.counters.faults.borrow();
     let mut out = String::new();
     for (name, value) in [
         ("nr_free_pages", counts.free),
-        ("nr_anon_pages", counts.anon),
+        ("nr_mlock", lists.unevictable),
+        ("nr_inactive_anon", lists.inactive_anon),
+        ("nr_active_anon", lists.active_anon),
+        ("nr_inactive_file", lists.inactive_file),
+        ("nr_active_file", lists.active_file),
+        ("nr_unevictable", lists.unevictable),
+        ("nr_anon_pages", kernel.memory.mapped_anon_pages()),
         ("nr_mapped", counts.mapped),
-        ("nr_file_pages", counts.cached),
+        // The swap cache counts as one of a file.
+        ("nr_file_pages", counts.cached + counts.swap_cached),
         ("nr_dirty", counts.dirty),
+        // A page is written at once.
+        ("nr_writeback", 0),
         ("nr_shmem", counts.shmem),
         ("nr_page_table_pages", counts.page_tables),
+        ("nr_swapcached", counts.swap_cached),
+        ("nr_dirty_threshold", dirty.limit),
+        ("nr_dirty_background_threshold", dirty.background),
         ("pgpgin", 0),
         ("pgpgout", 0),
         ("pgfault", faults.total),

@@ -182,7 +182,7 @@ fn node_meminfo(kernel: &Kernel) -> String {
         ("Dirty", counts.dirty),
         ("FilePages", counts.cached),
         ("Mapped", counts.mapped),
-        ("AnonPages", counts.anon),
+        ("AnonPages", kernel.memory.mapped_anon_pages()),
         ("Shmem", counts.shmem),
         ("PageTables", counts.page_tables),
     ];
