@@ -258,6 +258,7 @@ fn pages_of_shared_memory_are_read_with_those_beside_them_in_the_area() {
     let stat = memory.vm_stat();
     // Page 0 after page 20 is a jump: a window of 4, and then 4 again, as it is aligned.
     assert_eq!((stat.pswpin, stat.swap_ra, stat.swap_ra_hit), (64, 55, 55));
+    assert_eq!(mm.stats().major, 9);
     let counts = memory.counts();
     assert_eq!((counts.shmem, counts.swap_cached, counts.swap_free), (64, 0, 4096));
 }

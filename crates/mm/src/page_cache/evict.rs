@@ -10,7 +10,7 @@
 //! ```
 
 use super::tree::Value;
-use super::{AddressSpace, Content};
+use super::{AddressSpace, Content, Found};
 use crate::Host;
 use crate::frames::FrameState;
 use crate::page_cache::page::PageRef;
@@ -112,20 +112,24 @@ impl<H: Host> AddressSpace<H> {
     pub(crate) fn existing_page(&self, index: u64) -> Result<Option<PageRef<'_, H>>, Errno> {
         match self.cached_page(index) {
             Some(page) => Ok(Some(page)),
-            None => self.page_from_swap(index),
+            None => Ok(self.page_from_swap(index)?.map(|(page, _)| page)),
         }
     }
 
-    /// Page `index` of shared memory if it is in swap, brought back.
+    /// Page `index` of shared memory if it is in swap, brought back, and whether it had to be read: not
+    /// when it had been read ahead.
     ///
     /// # Errors
     /// `EIO` when it cannot be read, `ENOMEM` without a frame.
-    pub(super) fn page_from_swap(&self, index: u64) -> Result<Option<PageRef<'_, H>>, Errno> {
+    pub(super) fn page_from_swap(
+        &self,
+        index: u64,
+    ) -> Result<Option<(PageRef<'_, H>, Found)>, Errno> {
         loop {
             let found = self.pages.lock().value(index);
             let Some(Value::Swap(entry)) = found else {
                 // Somebody else may have brought it back meanwhile.
-                return Ok(self.cached_page(index));
+                return Ok(self.cached_page(index).map(|page| (page, Found::Cached)));
             };
             let mut together = Together::default();
             let taken = match self.memory.take_from_swap(entry, &mut together) {
@@ -137,13 +141,13 @@ impl<H: Host> AddressSpace<H> {
                 Taken::Read(pfn, shadow) => {
                     if let Some(page) = self.put_read_page(index, entry, pfn, shadow) {
                         self.memory.read_ahead_cluster(entry, &mut together);
-                        return Ok(Some(page));
+                        return Ok(Some((page, Found::Read)));
                     }
                 }
                 Taken::Cached(cached) => {
                     self.memory.note_cluster_use(cached.pfn());
                     if let Some(page) = self.put_cached_page(index, entry, cached)? {
-                        return Ok(Some(page));
+                        return Ok(Some((page, Found::Cached)));
                     }
                 }
             }

@@ -277,7 +277,7 @@ impl<H: Host> AddressSpace<H> {
                 Ok((self.add_page(index, &buffer, FirstUse::Mapped)?, Found::Read))
             }
             Content::Shmem(_) => match self.page_from_swap(index)? {
-                Some(page) => Ok((page, Found::Read)),
+                Some(found) => Ok(found),
                 None => Ok((self.add_page(index, &[], FirstUse::Mapped)?, Found::Cached)),
             },
         }

@@ -127,22 +127,23 @@ mod tests {
             let expected = LruCounts { inactive_anon: 50, unevictable: 10, ..expected };
             assert_eq!(counts(&memory, &mm), expected, "{builtin}");
             // Some pages are used all the time, the others once.
+            let mut any_active = false;
             for page in 40..400 {
                 mm.poke(base + (page << 12), 1).expect("room");
                 for used in 10..40 {
                     mm.poke(base + (used << 12), 2).expect("room");
                 }
+                let (lists, all) = (counts(&memory, &mm), memory.counts());
+                let listed = lists.active_anon + lists.inactive_anon + lists.unevictable;
+                assert_eq!((listed, lists.unevictable), (all.anon + all.shmem, 10), "{builtin}");
+                assert_eq!(lists.active_file + lists.inactive_file, 0);
+                any_active |= lists.active_anon > 0;
             }
-            let (lists, all) = (counts(&memory, &mm), memory.counts());
-            assert_eq!(lists.unevictable, 10, "{builtin}");
-            let listed = lists.active_anon + lists.inactive_anon + lists.unevictable;
-            assert_eq!(listed, all.anon + all.shmem, "{builtin}");
-            assert_eq!(lists.active_file + lists.inactive_file, 0);
             let tells_apart = matches!(
                 builtin,
                 Builtin::TwoList | Builtin::Mglru | Builtin::Arc | Builtin::S3Fifo
             );
-            assert_eq!(lists.active_anon > 0, tells_apart, "{builtin}: {lists:?}");
+            assert_eq!(any_active, tells_apart, "{builtin}");
             memory.check(&[&mm], &[file.cache()]).expect("consistent");
         }
     }
