@@ -1,8 +1,10 @@
 //! Dirty pages: how many there may be, who writes them, and when.
 
+use kilburn_addr::Errno;
 use kilburn_mm::testing::*;
 use kilburn_mm::*;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const PAGE: u64 = 4096;
 const SECOND: u64 = 1_000_000_000;
@@ -103,6 +105,53 @@ fn pages_are_written_when_their_file_has_been_dirty_for_long() {
     memory.note_time(61 * SECOND);
     memory.flush_old(30 * SECOND);
     assert_eq!(memory.counts().dirty, 0);
+}
+
+#[test]
+fn a_store_that_fails_is_asked_again_a_second_later() {
+    let memory = TestHost::memory(1024);
+    memory.note_time(SECOND);
+    let store = FailingStore::default();
+    let file = AddressSpace::new(&memory, Box::new(store.clone()), 1000 * PAGE);
+    let pages = memory.dirty_limits().background + 1;
+    file.write_at(0, &vec![1; (pages * PAGE) as usize]).expect("room");
+    let tries = |at: u64| {
+        memory.note_time(at);
+        file.write_at(0, &[2]).expect("there");
+        memory.throttle();
+        memory.flush_background();
+        store.0.load(Ordering::Relaxed)
+    };
+    assert_eq!(tries(SECOND), pages);
+    assert_eq!(tries(2 * SECOND - 1), pages);
+    assert_eq!(tries(2 * SECOND), 2 * pages);
+    assert_eq!(memory.counts().dirty, pages);
+    memory.note_time(9 * SECOND);
+    file.truncate(0).expect("shrunk");
+}
+
+/// A store that takes nothing, and counts what it is given.
+#[derive(Clone, Default)]
+struct FailingStore(Arc<AtomicU64>);
+
+impl BackingStore for FailingStore {
+    fn read_page(&self, _: u64, into: &mut [u8; 4096]) -> Result<(), Errno> {
+        into.fill(0);
+        Ok(())
+    }
+
+    fn write_page(&self, _: u64, _: &[u8]) -> Result<(), Errno> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Err(Errno::EIO)
+    }
+
+    fn set_size(&self, _: u64) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), Errno> {
+        Ok(())
+    }
 }
 
 #[test]

