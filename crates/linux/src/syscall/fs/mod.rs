@@ -11,6 +11,7 @@ mod inet;
 mod io;
 mod iov;
 mod memfd;
+mod messages;
 mod mount;
 mod names;
 mod poll;
@@ -42,6 +43,7 @@ pub(crate) const TABLES: &[&[Entry]] = &[
     poll::TABLE,
     query::TABLE,
     socket::TABLE,
+    messages::TABLE,
     swap::TABLE,
     transfer::TABLE,
     userfaultfd::TABLE,

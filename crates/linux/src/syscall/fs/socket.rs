@@ -92,7 +92,7 @@ fn open_socket(task: &Task, socket: Rc<UnixSocket>, flags: OpenFlags) -> Result<
     install(task, file, flags)
 }
 
-fn socket_arg(task: &Task, args: Args) -> Result<(Rc<OpenFile>, Rc<UnixSocket>), Errno> {
+pub(super) fn socket_arg(task: &Task, args: Args) -> Result<(Rc<OpenFile>, Rc<UnixSocket>), Errno> {
     let file = file_arg(task, args, 0)?;
     let socket = file.ops_as::<SocketFile>().ok_or(Errno::ENOTSOCK)?.0.clone();
     Ok((file, socket))
@@ -509,7 +509,7 @@ async fn files_sent(task: &Rc<Task>, header: &Header) -> Result<Vec<Rc<OpenFile>
     if files.len() > SCM_MAX_FD { Err(Errno::EINVAL) } else { Ok(files) }
 }
 
-async fn sys_sendmsg(task: &Rc<Task>, args: Args) -> SysResult {
+pub(super) async fn sys_sendmsg(task: &Rc<Task>, args: Args) -> SysResult {
     if let Some((file, socket)) = inet::socket_arg(task, args)? {
         return inet::send_message(task, (&file, &socket), args).await;
     }
@@ -580,7 +580,7 @@ fn control_received(
     (control, truncated)
 }
 
-async fn sys_recvmsg(task: &Rc<Task>, args: Args) -> SysResult {
+pub(super) async fn sys_recvmsg(task: &Rc<Task>, args: Args) -> SysResult {
     if let Some((file, socket)) = inet::socket_arg(task, args)? {
         return inet::receive_message(task, (&file, &socket), args).await;
     }
