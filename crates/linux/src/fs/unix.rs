@@ -111,6 +111,8 @@ pub(crate) struct UnixSocket {
     peer_cred: Cell<PeerCred>,
     /// `SO_PASSCRED`.
     pub(crate) pass_cred: Cell<bool>,
+    /// For the next call that asks (`sk_err`).
+    error: Cell<Option<Errno>>,
     queue: WaitQueue,
 }
 
@@ -129,6 +131,7 @@ impl UnixSocket {
             owner: Cell::new(owner),
             peer_cred: Cell::default(),
             pass_cred: Cell::new(false),
+            error: Cell::new(None),
             queue: WaitQueue::new(),
         })
     }
@@ -255,10 +258,21 @@ impl UnixSocket {
         self.inbox.borrow().iter().map(|message| message.bytes.len() - message.start).sum()
     }
 
+    /// Keeps `errno` for the next call that asks.
+    pub(crate) fn fail(&self, errno: Errno) {
+        self.error.set(Some(errno));
+        self.queue.wake_all();
+    }
+
+    /// Takes the pending error (`SO_ERROR`).
+    pub(crate) fn take_error(&self) -> Option<Errno> {
+        self.error.take()
+    }
+
     /// Sends to `to`, or to the peer. A stream may take only part.
     ///
     /// # Errors
-    /// EPIPE, ENOTCONN, ECONNREFUSED, EMSGSIZE; EAGAIN when there is no room.
+    /// The pending error; EPIPE, ENOTCONN, ECONNREFUSED, EMSGSIZE; EAGAIN when there is no room.
     pub(crate) fn send(
         &self,
         to: Option<&Rc<Self>>,
@@ -266,6 +280,12 @@ impl UnixSocket {
         files: Vec<Rc<OpenFile>>,
         cred: PeerCred,
     ) -> Result<usize, Errno> {
+        // Streams look for an end first (unix_stream_sendmsg), the others for an error.
+        if self.kind != SocketKind::Stream
+            && let Some(errno) = self.take_error()
+        {
+            return Err(errno);
+        }
         if self.write_shut.get() {
             return Err(Errno::EPIPE);
         }
@@ -318,6 +338,13 @@ impl UnixSocket {
     pub(crate) fn receive(&self, into: &mut [u8], peek: Peek) -> Result<Received, Errno> {
         if self.is_listening() {
             return Err(Errno::EINVAL);
+        }
+        // Of a stream all bytes that came before the error are read first.
+        let is_empty = self.inbox.borrow().is_empty();
+        if (is_empty || self.kind != SocketKind::Stream)
+            && let Some(errno) = self.take_error()
+        {
+            return Err(errno);
         }
         let mut inbox = self.inbox.borrow_mut();
         let Some(first) = inbox.front_mut() else {
@@ -441,25 +468,46 @@ impl UnixSocket {
         if peer.is_none_or(|peer| peer.used() * 4 <= BUFFER_BYTES * 3) {
             ready |= PollEvents::WRITABLE;
         }
+        if self.error.get().is_some() {
+            ready |= PollEvents::ERR;
+        }
         ready
     }
 
-    /// The last descriptor went.
+    /// The last descriptor went (`unix_release_sock`).
     fn close(&self) {
+        // Dropped at the end: it may hold files, whose closing comes back here.
+        let inbox = self.inbox.take();
+        self.leave(if inbox.is_empty() { Leaving::AllRead } else { Leaving::Unread });
+        if let Some((waiting, _)) = self.backlog.take() {
+            for socket in waiting {
+                socket.leave(Leaving::Unread);
+                drop(socket.inbox.take());
+            }
+        }
+    }
+
+    /// Tells the peer that nobody is here any more.
+    fn leave(&self, how: Leaving) {
         let peer = self.peer.take().upgrade();
         if let Some(peer) = peer.filter(|_| self.kind.is_connected_kind()) {
             peer.read_shut.set(true);
             peer.write_shut.set(true);
+            if how == Leaving::Unread {
+                peer.error.set(Some(Errno::ECONNRESET));
+            }
             peer.queue.wake_all();
         }
-        if let Some((waiting, _)) = self.backlog.take() {
-            for socket in waiting {
-                socket.close();
-            }
-        }
-        let inbox = self.inbox.take();
-        drop(inbox);
     }
+}
+
+/// What a socket leaves behind when it goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Leaving {
+    /// Nothing: its peer finds an end.
+    AllRead,
+    /// Messages that nobody read, or a connection that nobody accepted: its peer finds ECONNRESET.
+    Unread,
 }
 
 /// Bytes of a stream: across messages, but not past one that brought files or another sender.

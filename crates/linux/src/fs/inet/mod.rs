@@ -186,7 +186,8 @@ impl InetSocket {
         }
     }
 
-    fn fail(&self, errno: Errno) {
+    /// Keeps `errno` for the next call that asks (`sk_err`).
+    pub(crate) fn fail(&self, errno: Errno) {
         self.error.set(Some(errno));
         self.queue.wake_all();
     }

@@ -660,7 +660,8 @@ async fn sys_getsockopt(task: &Rc<Task>, args: Args) -> SysResult {
     let number = |n: u32| n.to_le_bytes().to_vec();
     let value = match args.int(2) {
         SO_TYPE => number(socket.kind().number()),
-        SO_ERROR | SO_REUSEADDR | SO_PROTOCOL => number(0),
+        SO_ERROR => number(socket.take_error().map_or(0, |errno| errno.number().into())),
+        SO_REUSEADDR | SO_PROTOCOL => number(0),
         SO_SNDBUF | SO_RCVBUF => number(BUFFER_BYTES as u32),
         SO_PASSCRED => number(u32::from(socket.pass_cred.get())),
         SO_ACCEPTCONN => number(u32::from(socket.is_listening())),
