@@ -2,7 +2,7 @@
 
 use crate::kilburn::{Outcome, kilburn_in, run, skip};
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -107,10 +107,10 @@ int main(int argc, char **argv)
 }
 "#;
 
-/// What the program prints with these options of `kilburn run`.
-fn talk(options: &[&str], arguments: &[String]) -> Option<Outcome> {
+/// What `program` prints with these options of `kilburn run`.
+fn talk(program: &str, options: &[&str], arguments: &[String]) -> Option<Outcome> {
     let work = tempfile::tempdir().expect("a folder");
-    std::fs::write(work.path().join("talk.c"), PROGRAM).expect("written");
+    std::fs::write(work.path().join("talk.c"), program).expect("written");
     let mut command = Command::new("riscv64-linux-gnu-gcc");
     command.args(["-O1", "-static", "-o", "talk", "talk.c"]).current_dir(work.path());
     if command.output().is_err() {
@@ -154,7 +154,7 @@ fn programs_reach_the_hosts_network_when_asked_to() {
         }
     });
     let arguments = [&ports[..], &["outside".to_owned()]].concat();
-    let Some(found) = talk(&["--net=host"], &arguments) else { return };
+    let Some(found) = talk(PROGRAM, &["--net=host"], &arguments) else { return };
     assert_eq!(
         found.stdout,
         "connect ok\nsend 5\nreceive 5 hello\npeer 10.0.2.2 1\nport 1\nagain EISCONN\nlisten EINVAL\n\
@@ -175,7 +175,7 @@ fn without_being_asked_to_nothing_leaves_the_machine() {
     udp.set_nonblocking(true).expect("possible");
     let ports = [tcp.local_addr(), udp.local_addr(), tcp.local_addr()]
         .map(|addr| addr.expect("bound").port().to_string());
-    let Some(found) = talk(&[], &ports) else { return };
+    let Some(found) = talk(PROGRAM, &[], &ports) else { return };
     assert_eq!(
         found.stdout,
         "connect ENETUNREACH\nmessage ENETUNREACH\nnobody there ENETUNREACH\n\
@@ -183,4 +183,88 @@ fn without_being_asked_to_nothing_leaves_the_machine() {
     );
     assert!(tcp.accept().is_err(), "somebody connected");
     assert!(udp.recv_from(&mut [0; 10]).is_err(), "a message came");
+}
+
+/// Asks the name server at the host's loopback for both kinds of addresses of a name, as programs
+/// do: glibc sends the two questions with one sendmmsg.
+const RESOLVER: &str = r#"
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <resolv.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static void look_up(const char *name)
+{
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *all;
+    int answer = getaddrinfo(name, "80", &hints, &all), families[] = { AF_INET, AF_INET6 };
+    char text[100];
+    printf("%s: %s\n", name, answer ? gai_strerror(answer) : "found");
+    /* Their order is that of what the host can reach. */
+    for (int i = 0; i < 2 && !answer; i++)
+        for (struct addrinfo *one = all; one; one = one->ai_next)
+            if (one->ai_family == families[i]) {
+                getnameinfo(one->ai_addr, one->ai_addrlen, text, sizeof text, NULL, 0, NI_NUMERICHOST);
+                printf("%s\n", text);
+            }
+}
+
+int main(int argc, char **argv)
+{
+    res_init();
+    _res.nscount = 1;
+    _res.nsaddr_list[0].sin_family = AF_INET;
+    _res.nsaddr_list[0].sin_port = htons(atoi(argv[1]));
+    inet_pton(AF_INET, "10.0.2.2", &_res.nsaddr_list[0].sin_addr);
+    look_up("known.test");
+    look_up("unknown.test");
+    return 0;
+}
+"#;
+
+/// The answer to a question about names: `known.test` has an address of each kind.
+fn answer_of_name_server(question: &[u8]) -> Vec<u8> {
+    const NAME: &[u8] = b"\x05known\x04test\0";
+    const NAME_AT: usize = 12;
+    let name_end = NAME_AT + NAME.len();
+    let is_known = question.get(NAME_AT..name_end) == Some(NAME);
+    let zero = question[NAME_AT..].iter().position(|byte| *byte == 0).expect("a name ends");
+    let kind = NAME_AT + zero + 1;
+    let address = match &question[kind..kind + 2] {
+        [0, 1] => Ipv4Addr::new(192, 0, 2, 7).octets().to_vec(),
+        [0, 28] => "2001:db8::7".parse::<Ipv6Addr>().expect("an address").octets().to_vec(),
+        other => panic!("asked for {other:?}"),
+    };
+    let mut answer = question[..2].to_vec();
+    // An answer, with recursion; no error, or no such name. One question, the answers, no more.
+    answer.extend([0x81, if is_known { 0x80 } else { 0x83 }]);
+    answer.extend([0, 1, 0, u8::from(is_known), 0, 0, 0, 0]);
+    answer.extend_from_slice(&question[NAME_AT..kind + 4]);
+    if is_known {
+        // The name as in the question, kind and class as asked, a minute to live.
+        answer.extend([0xc0, NAME_AT as u8]);
+        answer.extend_from_slice(&question[kind..kind + 4]);
+        answer.extend([0, 0, 0, 60, 0, address.len() as u8]);
+        answer.extend(address);
+    }
+    answer
+}
+
+#[test]
+fn names_are_asked_of_the_hosts_name_server() {
+    let server = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let port = server.local_addr().expect("bound").port().to_string();
+    thread::spawn(move || {
+        let mut bytes = [0; 512];
+        while let Ok((n, from)) = server.recv_from(&mut bytes) {
+            let _ = server.send_to(&answer_of_name_server(&bytes[..n]), from);
+        }
+    });
+    let Some(found) = talk(RESOLVER, &["--net=host"], &[port]) else { return };
+    assert_eq!(
+        found.stdout,
+        "known.test: found\n192.0.2.7\n2001:db8::7\nunknown.test: Name or service not known\n",
+        "{}",
+        found.stderr
+    );
 }

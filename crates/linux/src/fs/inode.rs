@@ -189,12 +189,20 @@ pub(crate) trait Inode: Send + Sync + Any {
         }
     }
 
-    /// Writes back what is only in memory: contents and attributes.
+    /// Hands what is only in the machine's memory to the store: contents and attributes.
+    ///
+    /// # Errors
+    /// What the store answers.
+    fn write_back(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// [`Self::write_back`], and waits until the store has made it durable.
     ///
     /// # Errors
     /// What the store answers.
     fn sync(&self) -> Result<(), Errno> {
-        Ok(())
+        self.write_back()
     }
 
     /// The last writer closed the file: a store outside the machine gets the bytes now.
@@ -378,12 +386,20 @@ pub(crate) trait FileSystem: Send + Sync {
     /// What the store answers.
     fn statfs(&self) -> Result<Kstatfs, Errno>;
 
-    /// Writes back everything.
+    /// Hands everything to the store that is only in the machine's memory.
+    ///
+    /// # Errors
+    /// The first failure; the rest is still tried.
+    fn write_back(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// [`Self::write_back`], and waits until all is durable.
     ///
     /// # Errors
     /// The first failure; the rest is still tried.
     fn sync(&self) -> Result<(), Errno> {
-        Ok(())
+        self.write_back()
     }
 
     /// The machine ends, or memory is short: forgets cached inodes nobody uses.

@@ -57,7 +57,7 @@ impl FileOps for RegularFile {
             // Memory may be full of what other files have not written back.
             Err(Errno::ENOMEM) if !cache.is_shmem() => {
                 // Whoever has one that fails open is told.
-                let _ = self.inode.file_system().sync();
+                let _ = self.inode.file_system().write_back();
                 cache.write_at(pos, from)?
             }
             done => done?,

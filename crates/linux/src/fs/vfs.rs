@@ -431,25 +431,23 @@ impl Vfs {
         Ok(Path { mount: Mount::pseudo(file_system, Arc::clone(&dentry)), dentry })
     }
 
-    /// Writes back everything.
+    /// Writes back everything and waits until it is durable.
     ///
     /// # Errors
     /// The first failure; the rest is still tried.
     pub(crate) fn sync(&self) -> Result<(), Errno> {
-        let mounts = self.mounts();
-        let mut first = Ok(());
-        for mount in mounts {
-            first = first.and(mount.file_system.sync());
-        }
-        first
+        self.mounts().iter().fold(Ok(()), |first, mount| first.and(mount.file_system.sync()))
     }
 
-    /// The machine ended: writes back, and gives back all memory that files hold.
+    /// The machine ended: writes back, and gives back all memory that files hold. The host's kernel
+    /// has the bytes then, as after any program's end.
     ///
     /// # Errors
     /// The first failure to write back.
     pub(crate) fn shutdown(&self) -> Result<(), Errno> {
-        let result = self.sync();
+        let mounts = self.mounts();
+        let written = |mount: &Arc<Mount>| mount.file_system.write_back();
+        let result = mounts.iter().fold(Ok(()), |first, mount| first.and(written(mount)));
         for mount in self.mounts.clear() {
             mount.file_system.drop_caches();
         }

@@ -332,9 +332,9 @@ impl Inode for HostInode {
         cache.truncate(size)
     }
 
-    fn sync(&self) -> Result<(), Errno> {
+    fn write_back(&self) -> Result<(), Errno> {
         if let Some(cache) = self.cache.get() {
-            cache.sync(0..u64::MAX)?;
+            cache.write_back(0..u64::MAX)?;
         }
         if self.handle.take_wrote() {
             self.settle();
@@ -344,8 +344,13 @@ impl Inode for HostInode {
         Ok(())
     }
 
+    fn sync(&self) -> Result<(), Errno> {
+        self.write_back()?;
+        self.cache.get().map_or(Ok(()), |cache| cache.sync(0..u64::MAX))
+    }
+
     fn writer_closed(&self) -> Result<(), Errno> {
-        self.sync()
+        self.write_back()
     }
 
     fn about_to_open(&self, access: Access) -> Result<(), Errno> {
@@ -509,7 +514,7 @@ impl Inode for HostInode {
 
 impl Drop for HostInode {
     fn drop(&mut self) {
-        if self.sync().is_err() {
+        if self.write_back().is_err() {
             self.fs.count_lost_write();
         }
         self.fs.forget(self.key);

@@ -20,7 +20,7 @@ mod inode;
 
 use crate::config::FileFaults;
 use crate::fs::clock::Clock;
-use crate::fs::inode::{FileSystem, InodeRef};
+use crate::fs::inode::{FileSystem, Inode as _, InodeRef};
 use crate::fs::page_cache::PageCaches;
 use crate::fs::stat::{Device, Kstatfs};
 use cap_std::ambient_authority;
@@ -151,8 +151,10 @@ impl HostFs {
         }
     }
 
-    fn living(&self) -> Vec<Arc<HostInode>> {
-        self.inodes.lock().by_key.values().filter_map(Weak::upgrade).collect()
+    /// Calls `what` for every inode in use; answers the first failure.
+    fn for_living(&self, what: impl Fn(&HostInode) -> Result<(), Errno>) -> Result<(), Errno> {
+        let living: Vec<_> = self.inodes.lock().by_key.values().filter_map(Weak::upgrade).collect();
+        living.iter().fold(Ok(()), |first, inode| first.and(what(inode)))
     }
 
     fn count_lost_write(&self) {
@@ -200,13 +202,12 @@ impl FileSystem for HostFs {
         })
     }
 
+    fn write_back(&self) -> Result<(), Errno> {
+        self.for_living(HostInode::write_back)
+    }
+
     fn sync(&self) -> Result<(), Errno> {
-        use crate::fs::inode::Inode;
-        let mut first = Ok(());
-        for inode in self.living() {
-            first = first.and(inode.sync());
-        }
-        first
+        self.for_living(HostInode::sync)
     }
 
     fn drop_caches(&self) {
