@@ -6,10 +6,14 @@
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Instant;
 
 /// docs/programs.toml.
@@ -90,6 +94,9 @@ pub(crate) struct Args {
     /// Seconds until the real kernel's run of a program counts as hung.
     #[arg(long, default_value_t = 1800)]
     timeout: u64,
+    /// Programs that run at a time; the page says so, as its seconds suffer.
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
 }
 
 /// Runs the programs of docs/programs.toml here and on the real kernel.
@@ -98,18 +105,21 @@ pub(crate) fn run(repository: &Path, args: &Args) -> Result<()> {
     let list = fs::read_to_string(&list).with_context(|| list.display().to_string())?;
     let list: List = toml::from_str(&list).context("docs/programs.toml")?;
     let chosen = |program: &&Program| args.only.as_ref().is_none_or(|o| o.is_match(&program.name));
+    let chosen: Vec<&Program> = list.program.iter().filter(chosen).collect();
     let mut page = HEAD.to_owned();
     let mut unexplained = Vec::new();
-    for program in list.program.iter().filter(chosen) {
-        eprintln!("{} ...", program.name);
-        let run = Run::of(program, args).with_context(|| program.name.clone())?;
-        let row = run.row(program);
-        eprint!("{row}");
-        page.push_str(&row);
+    for (program, run) in chosen.iter().zip(run_all(&chosen, args)?) {
+        page.push_str(&run.row(program));
         if !run.same() && program.differs.is_none() {
-            eprintln!("{}", difference(&run.here, &run.there));
             unexplained.push(program.name.clone());
         }
+    }
+    if args.jobs > 1 {
+        let _ = writeln!(
+            page,
+            "\n{} ran at a time, so the seconds are longer than they need be.",
+            args.jobs
+        );
     }
     if args.only.is_none() {
         fs::write(repository.join("docs/programs.md"), page).context("docs/programs.md")?;
@@ -118,6 +128,34 @@ pub(crate) fn run(repository: &Path, args: &Args) -> Result<()> {
         return Ok(());
     }
     bail!("differ from the real kernel: {}", unexplained.join(", "))
+}
+
+/// Runs the programs, `args.jobs` at a time; answers in their order.
+fn run_all(programs: &[&Program], args: &Args) -> Result<Vec<Run>> {
+    let next = AtomicUsize::new(0);
+    let done: Mutex<BTreeMap<usize, Run>> = Mutex::default();
+    let work = || -> Result<()> {
+        while let Some((at, program)) =
+            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, programs.get(at)?)))
+        {
+            eprintln!("{} ...", program.name);
+            let run = Run::of(program, args).with_context(|| program.name.clone())?;
+            eprint!("{}", run.row(program));
+            if !run.same() {
+                eprintln!("{}", difference(&run.here, &run.there));
+            }
+            done.lock().expect("no thread panics with it").insert(at, run);
+        }
+        Ok(())
+    };
+    thread::scope(|scope| -> Result<()> {
+        let workers: Vec<_> = (0..args.jobs.max(1)).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            worker.join().expect("a worker does not panic")?;
+        }
+        Ok(())
+    })?;
+    Ok(done.into_inner().expect("all threads ended").into_values().collect())
 }
 
 /// A program's run here and there.
