@@ -88,6 +88,23 @@ pub(crate) fn debian_root() -> Option<PathBuf> {
     root
 }
 
+/// Compiles `source`, a C program, to `folder/name`, with these options beside `-O1`; false after
+/// saying that there is no compiler.
+pub(crate) fn compile(folder: &Path, name: &str, source: &str, options: &[&str]) -> bool {
+    const COMPILER: &str = "riscv64-linux-gnu-gcc";
+    if Command::new(COMPILER).arg("--version").output().is_err() {
+        skip("riscv64-linux-gnu-gcc is not installed (Debian package gcc-riscv64-linux-gnu)");
+        return false;
+    }
+    let from = folder.join(format!("{name}.c"));
+    std::fs::write(&from, source).expect("written");
+    let mut command = Command::new(COMPILER);
+    command.arg("-O1").args(options).arg("-o").arg(folder.join(name)).arg(&from);
+    let outcome = run(command, b"");
+    assert_eq!(outcome.status, 0, "{name}: {}", outcome.stderr);
+    true
+}
+
 /// Says that this test is skipped, past the test harness that hides what passing tests print.
 ///
 /// # Panics

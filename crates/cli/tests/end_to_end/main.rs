@@ -6,6 +6,7 @@
 //! - [`shells`]: real shells again: input, seeds, figures, confinement.
 //! - [`pressure`]: programs that need more memory than the machine has; [`remote`]: swap in stores
 //!   reached by URL; [`faults`]: files that fail on purpose.
+//! - [`net`]: the host's network. [`repeats`]: one seed, one run, however threads race.
 //! - [`tour`]: the built-in tour, determinism, figures. [`bad_input`]: what must be refused.
 //! - [`elf`]: tiny hand-made executables, so that those two need nothing installed.
 //!
@@ -26,5 +27,6 @@ mod net;
 mod pressure;
 mod real_programs;
 mod remote;
+mod repeats;
 mod shells;
 mod tour;

@@ -1,9 +1,8 @@
 //! `--net`: without it nothing leaves the machine, with it programs reach the host's network.
 
-use crate::kilburn::{Outcome, kilburn_in, run, skip};
+use crate::kilburn::{Outcome, compile, kilburn_in};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -110,15 +109,9 @@ int main(int argc, char **argv)
 /// What `program` prints with these options of `kilburn run`.
 fn talk(program: &str, options: &[&str], arguments: &[String]) -> Option<Outcome> {
     let work = tempfile::tempdir().expect("a folder");
-    std::fs::write(work.path().join("talk.c"), program).expect("written");
-    let mut command = Command::new("riscv64-linux-gnu-gcc");
-    command.args(["-O1", "-static", "-o", "talk", "talk.c"]).current_dir(work.path());
-    if command.output().is_err() {
-        skip("riscv64-linux-gnu-gcc is not installed (Debian package gcc-riscv64-linux-gnu)");
+    if !compile(work.path(), "talk", program, &["-w", "-static"]) {
         return None;
     }
-    let compiled = run(command, b"");
-    assert!(work.path().join("talk").exists(), "{}", compiled.stderr);
     let mut line = vec!["run".to_owned()];
     line.extend(options.iter().map(|option| (*option).to_owned()));
     line.push("./talk".into());
