@@ -436,7 +436,11 @@ impl Vfs {
     /// # Errors
     /// The first failure; the rest is still tried.
     pub(crate) fn sync(&self) -> Result<(), Errno> {
-        self.mounts().iter().fold(Ok(()), |first, mount| first.and(mount.file_system.sync()))
+        let mut first = Ok(());
+        for mount in self.mounts() {
+            first = first.and(mount.file_system.sync());
+        }
+        first
     }
 
     /// The machine ended: writes back, and gives back all memory that files hold. The host's kernel
@@ -445,9 +449,10 @@ impl Vfs {
     /// # Errors
     /// The first failure to write back.
     pub(crate) fn shutdown(&self) -> Result<(), Errno> {
-        let mounts = self.mounts();
-        let written = |mount: &Arc<Mount>| mount.file_system.write_back();
-        let result = mounts.iter().fold(Ok(()), |first, mount| first.and(written(mount)));
+        let mut result = Ok(());
+        for mount in self.mounts() {
+            result = result.and(mount.file_system.write_back());
+        }
         for mount in self.mounts.clear() {
             mount.file_system.drop_caches();
         }

@@ -154,7 +154,11 @@ impl HostFs {
     /// Calls `what` for every inode in use; answers the first failure.
     fn for_living(&self, what: impl Fn(&HostInode) -> Result<(), Errno>) -> Result<(), Errno> {
         let living: Vec<_> = self.inodes.lock().by_key.values().filter_map(Weak::upgrade).collect();
-        living.iter().fold(Ok(()), |first, inode| first.and(what(inode)))
+        let mut first = Ok(());
+        for inode in living {
+            first = first.and(what(&inode));
+        }
+        first
     }
 
     fn count_lost_write(&self) {
