@@ -62,10 +62,10 @@ pub fn lines(title: &str, x_name: &str, y_name: &str, series: &[Series]) -> Stri
     svg
 }
 
-fn head(svg: &mut String, title: &str, height: f64) -> fmt::Result {
+fn head(svg: &mut String, title: &str, (width, height): (f64, f64)) -> fmt::Result {
     writeln!(
         svg,
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" viewBox=\"0 0 {WIDTH} {height}\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
          font-family=\"sans-serif\" font-size=\"12\" fill=\"#222\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
          <text x=\"{LEFT}\" y=\"28\" font-size=\"15\" font-weight=\"bold\">{}</text>",
@@ -86,7 +86,9 @@ fn draw_lines(
         |value: f64, low: i32, high: i32| (value.log10() - f64::from(low)) / f64::from(high - low);
     let x = |value: f64| LEFT + (RIGHT - LEFT) * along(value, x_low, x_high);
     let y = |value: f64| BOTTOM - (BOTTOM - TOP) * along(value, y_low, y_high);
-    head(svg, title, HEIGHT)?;
+    let longest = series.iter().map(|one| one.name.chars().count()).max().unwrap_or(0);
+    let width = WIDTH.max(RIGHT + 60.0 + 7.0 * longest as f64);
+    head(svg, title, (width, HEIGHT))?;
     for decade in x_low..=x_high {
         let at = x(10_f64.powi(decade));
         writeln!(
@@ -167,7 +169,7 @@ fn draw_ratios(svg: &mut String, title: &str, bars: &[(String, f64)]) -> fmt::Re
     let x = |value: f64| {
         NAMES + (END - NAMES) * (value.log10() - f64::from(low)) / f64::from(high - low)
     };
-    head(svg, title, height)?;
+    head(svg, title, (WIDTH, height))?;
     for decade in low..=high {
         let at = x(10_f64.powi(decade));
         let colour = if decade == 0 { "#444" } else { "#ddd" };
