@@ -261,6 +261,9 @@ impl FileOps for SysFile {
         let Entry::File(_, Some(write)) = self.fs.entry(self.at)? else {
             return Err(Errno::EIO);
         };
+        if from.is_empty() {
+            return Ok(0);
+        }
         let text = str::from_utf8(from).map_err(|_| Errno::EINVAL)?;
         write(&*self.fs.kernel()?, text.strip_suffix('\n').unwrap_or(text))?;
         Ok(from.len())

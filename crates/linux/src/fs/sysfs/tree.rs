@@ -103,13 +103,19 @@ fn memory_management(tree: &mut Tree) {
             tree.constant(&format!("{pool}/{count}"), "0");
         }
         // A pool takes as many pages as it finds: none.
-        for count in ["nr_hugepages", "nr_hugepages_mempolicy", "nr_overcommit_hugepages"] {
+        for count in ["nr_hugepages", "nr_hugepages_mempolicy"] {
             let number = |_: &Kernel, text: &str| match text.parse::<u64>() {
                 Ok(_) => Ok(()),
                 Err(_) => Err(Errno::EINVAL),
             };
             tree.setting(&format!("{pool}/{count}"), "0", number);
         }
+        // DIVERGENCE(hugetlb): no pages beyond the pool either. Of 1 GiB Linux refuses them as well.
+        let overcommit: Write = match size {
+            HugeSize::Mib2 => only!("0"),
+            HugeSize::Gib1 => |_, _| Err(Errno::EINVAL),
+        };
+        tree.setting(&format!("{pool}/nr_overcommit_hugepages"), "0", overcommit);
     }
     let ksm = "kernel/mm/ksm";
     // DIVERGENCE(ksm): MADV_MERGEABLE marks areas, and nothing merges them: `run` stays 0.

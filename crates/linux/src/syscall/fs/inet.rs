@@ -318,6 +318,9 @@ struct Got {
     from: Option<SocketAddr>,
 }
 
+/// No datagram is larger.
+const DATAGRAM_MAX: usize = 1 << 16;
+
 async fn receive(
     task: &Rc<Task>,
     (file, socket): (&OpenFile, &Rc<InetSocket>),
@@ -330,7 +333,8 @@ async fn receive(
     let peek = if flags & MSG_PEEK != 0 { Peek::Yes } else { Peek::No };
     let stream = socket.protocol() == Protocol::Tcp;
     let want = to.left().min(4 << 20) as usize;
-    let usable = to.writable(task, want).await;
+    // A datagram that cannot be handed over is gone; a stream keeps its bytes.
+    let usable = if stream { to.writable(task, want).await } else { want.min(DATAGRAM_MAX) };
     if usable == 0 && want > 0 {
         return Err(Errno::EFAULT.into());
     }
@@ -366,7 +370,10 @@ async fn receive(
     }
     // Asked to, TCP throws the bytes away instead of copying them.
     if !(stream && flags & MSG_TRUNC != 0) {
-        to.copy_out(task, &bytes[..done.bytes]).await;
+        let copied = to.copy_out(task, &bytes[..done.bytes]).await;
+        if copied < done.bytes {
+            return Err(Errno::EFAULT.into());
+        }
     }
     Ok(done)
 }

@@ -9,7 +9,6 @@ use super::inet;
 use super::socket::{Header, MSG_DONTWAIT, socket_arg, sys_recvmsg, sys_sendmsg};
 use crate::fs::UnixSocket;
 use crate::fs::inet::InetSocket;
-
 use crate::syscall::time::Timespec;
 use crate::syscall::{Args, Entry, Support, SysError, SysResult, waits};
 use crate::task::Task;

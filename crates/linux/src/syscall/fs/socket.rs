@@ -396,13 +396,15 @@ async fn receive(
 ) -> Result<Received, crate::syscall::SysError> {
     let peek = if flags & MSG_PEEK != 0 { Peek::Yes } else { Peek::No };
     let want = to.left().min(BUFFER_BYTES as u64) as usize;
-    let usable = to.writable(task, want).await;
+    // A message that cannot be handed over is gone; a stream keeps its bytes.
+    let stream = socket.kind() == SocketKind::Stream;
+    let usable = if stream { to.writable(task, want).await } else { want };
     if usable == 0 && want > 0 {
         return Err(Errno::EFAULT.into());
     }
     let mut bytes = vec![0; usable];
     let wait = flags & MSG_DONTWAIT == 0 && !file.is_nonblocking();
-    let whole = flags & MSG_WAITALL != 0 && socket.kind() == SocketKind::Stream && peek == Peek::No;
+    let whole = flags & MSG_WAITALL != 0 && stream && peek == Peek::No;
     let mut done: Option<Received> = None;
     loop {
         let so_far = done.as_ref().map_or(0, |received| received.bytes);
@@ -414,7 +416,10 @@ async fn receive(
                     received.files.splice(0..0, before.files);
                 }
                 if !whole || ended || received.bytes == usable {
-                    to.copy_out(task, &bytes[..received.bytes]).await;
+                    let copied = to.copy_out(task, &bytes[..received.bytes]).await;
+                    if copied < received.bytes {
+                        return Err(Errno::EFAULT.into());
+                    }
                     return Ok(received);
                 }
                 done = Some(received);
