@@ -60,6 +60,7 @@ cases! {
     shell_redirections,
     shell_subshells,
     shell_wait_and_signals,
+    sockets_bad_buffers,
     sockets_many_messages,
     tasks_core_dump,
     tasks_pidfd,
