@@ -205,7 +205,7 @@ impl fmt::Debug for Seen {
 
 impl<H: Host> Mm<H> {
     fn check_areas(&self, walk: &mut Walk) -> Result<(), Violation> {
-        let state = self.state.read();
+        let state = self.mmap_read_lock();
         state.areas.check().or_else(|detail| violation(GAPS_ARE_EXACT, detail))?;
         let mut vm = VmPages::default();
         for vma in state.areas.iter() {
@@ -240,7 +240,7 @@ impl<H: Host> Mm<H> {
     }
 
     fn check_tables(&self, walk: &mut Walk) -> Result<(), Violation> {
-        let state = self.state.read();
+        let state = self.mmap_read_lock();
         let guard = self.lock_tables();
         walk.frames.entry(self.root()).or_default().held += 1;
         let mut tables = 1;

@@ -66,7 +66,7 @@ pub struct DumpArea {
 impl<H: Host> Mm<H> {
     /// All areas by address, and what of them is to be dumped.
     pub fn dump_areas(&self, filter: DumpFilter) -> Vec<DumpArea> {
-        let state = self.state.read();
+        let state = self.mmap_read_lock();
         let area = |vma: VmaRef<'_, H>| DumpArea {
             range: vma.range,
             flags: vma.flags,

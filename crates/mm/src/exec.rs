@@ -56,12 +56,12 @@ const STACK_EXPAND: u64 = 131_072;
 impl<H: Host> Mm<H> {
     /// Notes the layout fields.
     pub fn set_layout_fields(&self, fields: ExecLayout) {
-        self.state.write().exec = fields;
+        self.mmap_write_lock().exec = fields;
     }
 
     /// The layout fields.
     pub fn layout_fields(&self) -> ExecLayout {
-        self.state.read().exec.clone()
+        self.mmap_read_lock().exec.clone()
     }
 
     /// Makes the `[stack]` area below `top`: `used` bytes for strings, at least a page, and room
@@ -76,7 +76,7 @@ impl<H: Host> Mm<H> {
         used: u64,
         exec: StackExec,
     ) -> Result<AddrRange, Errno> {
-        let mut state = self.state.write();
+        let mut state = self.mmap_write_lock();
         let state = &mut *state;
         let mut flags = DATA_FLAGS | VmFlags::GROWSDOWN | VmFlags::ACCOUNT | state.def_flags;
         if exec == StackExec::Yes {
@@ -115,7 +115,7 @@ impl<H: Host> Mm<H> {
     /// # Errors
     /// `ENOMEM`
     pub fn unmapped_area(&self, len: u64) -> Result<VirtAddr, Errno> {
-        self.place(&self.state.read(), len)
+        self.place(&self.mmap_read_lock(), len)
     }
 
     fn place(&self, state: &State<H>, len: u64) -> Result<VirtAddr, Errno> {
@@ -146,7 +146,7 @@ impl<H: Host> Mm<H> {
         pages: &[Pfn],
         flags: VmFlags,
     ) -> Result<VirtAddr, Errno> {
-        let mut state = self.state.write();
+        let mut state = self.mmap_write_lock();
         let len = (pages.len() as u64) << PAGE_SHIFT;
         let at = match at {
             Some(at) => at,

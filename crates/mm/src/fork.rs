@@ -39,7 +39,7 @@ impl<H: Host> Mm<H> {
     pub fn fork(&self, caller: &Caller) -> Result<Arc<Self>, Errno> {
         let memory = self.memory();
         self.make_room_for_tables();
-        let state = self.state.write();
+        let state = self.mmap_write_lock();
         let child = Self::with_state(
             memory,
             *self.layout(),
@@ -101,7 +101,7 @@ impl<H: Host> Mm<H> {
         };
         let flags = copy.flags;
         // Linked before its pages are there, so that truncation finds them.
-        let mut child_state = child.state.write();
+        let mut child_state = child.mmap_write_lock();
         let plan = child_state.areas.plan_insert(copy, Neighbours::None);
         child_state.areas.commit_insert(plan, &mut Links(child));
         child_state.vm.add(flags, pages);
@@ -212,7 +212,7 @@ impl<H: Host> Mm<H> {
     /// Everything is unmapped: pages, tables, areas, promises.
     pub(crate) fn exit_mmap(&mut self) {
         let (areas, all) = {
-            let state = self.state.get_mut();
+            let state = self.state_mut();
             let areas = core::mem::take(&mut state.areas);
             let first = areas.iter().next().map_or(VirtAddr::ZERO, VmaRef::start);
             let last = areas.before(VirtAddr::MAX).map_or(first, VmaRef::end);

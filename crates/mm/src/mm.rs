@@ -23,7 +23,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kilburn_addr::{AddrRange, Errno, PAGE_SHIFT, Pfn, VirtAddr, VmFlags};
 use kilburn_paging::{Entry, Format, Leaf, PhysMem, TableSource, Tables};
-use lock_api::{Mutex, RwLock};
+use lock_api::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// An address space: areas, tables, counts. Dropping the last `Arc` is exit_mmap: everything is
 /// unmapped and every frame given back, the root table as soon as nobody holds its [`Pgd`].
@@ -33,7 +33,7 @@ pub struct Mm<H: Host> {
     layout: Layout,
     id: u64,
     pgd: Arc<Pgd<H>>,
-    pub(crate) state: RwLock<H::RawRwLock, State<H>>,
+    state: RwLock<H::RawRwLock, State<H>>,
     table_lock: Mutex<H::RawMutex, ()>,
     pub(crate) rss: Rss,
     pub(crate) events: Events,
@@ -157,6 +157,23 @@ impl<H: Host> Mm<H> {
         if !self.is_swapped.swap(true, Ordering::Relaxed) {
             self.memory.swap.mms.lock().insert(self.id, self.weak());
         }
+    }
+
+    /// Holds the areas still; others may read them, too (Linux `mmap_read_lock`).
+    #[inline]
+    pub(crate) fn mmap_read_lock(&self) -> RwLockReadGuard<'_, H::RawRwLock, State<H>> {
+        self.state.read()
+    }
+
+    /// Nobody else reads or changes the areas (Linux `mmap_write_lock`).
+    #[inline]
+    pub(crate) fn mmap_write_lock(&self) -> RwLockWriteGuard<'_, H::RawRwLock, State<H>> {
+        self.state.write()
+    }
+
+    /// The areas, when nobody else has the address space.
+    pub(crate) fn state_mut(&mut self) -> &mut State<H> {
+        self.state.get_mut()
     }
 
     pub(crate) fn weak(&self) -> Weak<Self> {

@@ -90,7 +90,7 @@ impl<H: Host> Mm<H> {
             table_pages: get(&self.table_pages),
             table_pages_peak: get(&self.table_pages_peak),
             hiwater_rss: self.rss.peak(),
-            hiwater_vm: self.state.read().vm.peak,
+            hiwater_vm: self.mmap_read_lock().vm.peak,
         }
     }
 }

@@ -20,7 +20,7 @@ impl<H: Host> Mm<H> {
     }
 
     fn expand_stack_locked(&self, caller: &Caller, addr: VirtAddr) -> Result<(), Errno> {
-        let mut state = self.state.write();
+        let mut state = self.mmap_write_lock();
         let state = &mut *state;
         let vma = state.areas.find(addr).ok_or(Errno::EFAULT)?;
         if vma.start() <= addr {

@@ -229,7 +229,7 @@ impl<H: Host> Mm<H> {
             Access::Write => VmFlags::WRITE,
             Access::Read | Access::Exec => VmFlags::READ,
         };
-        let state = self.state.read();
+        let state = self.mmap_read_lock();
         let mut at = range.start();
         while at < range.end() {
             let vma = state.areas.containing(at).ok_or(Errno::ENOMEM)?;

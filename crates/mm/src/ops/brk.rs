@@ -19,7 +19,7 @@ pub(crate) const DATA_FLAGS: VmFlags = VmFlags::READ
 impl<H: Host> Mm<H> {
     /// Moves the end of the heap; answers where it is then, which is where it was on failure.
     pub fn brk(&self, caller: &Caller, addr: VirtAddr) -> VirtAddr {
-        let mut state = self.state.write();
+        let mut state = self.mmap_write_lock();
         let before = state.exec.brk;
         let Some(grown) = self.move_brk(caller, &mut state, addr) else { return before };
         state.exec.brk = addr;
@@ -148,7 +148,7 @@ impl<H: Host> Mm<H> {
         if len == 0 {
             return Ok(());
         }
-        let mut state = self.state.write();
+        let mut state = self.mmap_write_lock();
         let range = AddrRange::with_len(addr, len).ok_or(Errno::ENOMEM)?;
         self.check_brk_limits(caller, &state, range)?;
         self.unmap_locked(&mut state, range)?;

@@ -128,7 +128,7 @@ impl<H: Host> Mm<H> {
         let mut at = range.start();
         while at < range.end() {
             // Each area in turn: advice on pages may let the lock go.
-            let mut state = self.state.write();
+            let mut state = self.mmap_write_lock();
             let vma = state.areas.find(at).filter(|vma| vma.start() < range.end());
             let Some(vma) = vma else { return Err(Errno::ENOMEM) };
             if at < vma.start() {

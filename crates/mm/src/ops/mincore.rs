@@ -25,7 +25,7 @@ impl<H: Host> Mm<H> {
         let mut left = len.div_ceil(PAGE_SIZE);
         let mut at = addr;
         while left > 0 {
-            let state = self.state.read();
+            let state = self.mmap_read_lock();
             let vma = state.areas.containing(at).ok_or(Errno::ENOMEM)?;
             let in_area = (vma.end().get() - at.get()) >> PAGE_SHIFT;
             let pages = left.min(in_area).min(CHUNK_PAGES);

@@ -48,7 +48,7 @@ impl<H: Host> Mm<H> {
     /// As munlock(2).
     pub fn munlock(&self, addr: VirtAddr, len: u64) -> Result<(), Errno> {
         let (start, len) = whole_pages(addr, len);
-        self.apply_lock_flags(&mut self.state.write(), start, len, VmFlags::empty())
+        self.apply_lock_flags(&mut self.mmap_write_lock(), start, len, VmFlags::empty())
     }
 
     /// Locks the whole address space, as it is, as it becomes, or both.
@@ -61,7 +61,7 @@ impl<H: Host> Mm<H> {
             return Err(Errno::EINVAL);
         }
         may_lock_at_all(caller)?;
-        let mut state = self.state.write();
+        let mut state = self.mmap_write_lock();
         let limit = caller.rlimits.memlock >> PAGE_SHIFT;
         let current = flags & MCL_CURRENT != 0;
         if current && state.vm.total > limit && !caller.can_lock {
@@ -81,7 +81,7 @@ impl<H: Host> Mm<H> {
     /// # Errors
     /// None today; as munlockall(2).
     pub fn munlockall(&self) -> Result<(), Errno> {
-        self.apply_lockall(&mut self.state.write(), 0);
+        self.apply_lockall(&mut self.mmap_write_lock(), 0);
         Ok(())
     }
 
@@ -95,7 +95,7 @@ impl<H: Host> Mm<H> {
     ) -> Result<(), Errno> {
         may_lock_at_all(caller)?;
         let (start, len) = whole_pages(addr, len);
-        let mut state = self.state.write();
+        let mut state = self.mmap_write_lock();
         let limit = caller.rlimits.memlock >> PAGE_SHIFT;
         let mut locked = (len >> PAGE_SHIFT) + state.vm.locked;
         if locked > limit && !caller.can_lock {

@@ -143,7 +143,7 @@ impl<H: Host> Mm<H> {
         if raw.contains(MapFlags::HUGETLB) {
             return Err(huge_error(&request));
         }
-        let mut state = self.state.write();
+        let mut state = self.mmap_write_lock();
         check(&state.areas)?;
         let mapping = self.validate(caller, &state, request, raw)?;
         let (range, flags) = (mapping.range, mapping.flags);

@@ -43,7 +43,7 @@ impl<H: Host> Mm<H> {
             .and_then(Prot::from_bits)
             .filter(|prot| known.contains(*prot))
             .ok_or(Errno::EINVAL)?;
-        let mut state = self.state.write();
+        let mut state = self.mmap_write_lock();
         let range = grown_range(&state, range, grows)?;
         self.protect_areas(caller, &mut state, range, prot)
     }

@@ -72,7 +72,7 @@ impl<H: Host> Mm<H> {
         let pages = |len: u64| VirtAddr::new(len).page_up().map_or(0, VirtAddr::get);
         let (old_len, new_len) = (pages(old_len), pages(new_len));
         let remap = Remap { addr: old, old_len, new_len, flags, new_addr };
-        let mut state = self.state.write();
+        let mut state = self.mmap_write_lock();
         self.check_params(&state, &remap)?;
         let (at, more) = if flags & FIXED != 0 && old_len == new_len {
             (self.move_all(caller, &mut state, remap)?, None)

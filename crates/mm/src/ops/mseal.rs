@@ -19,7 +19,7 @@ impl<H: Host> Mm<H> {
         }
         let len = VirtAddr::new(len).page_up().ok_or(Errno::EINVAL)?.get();
         let range = AddrRange::with_len(addr, len).ok_or(Errno::EINVAL)?;
-        let mut state = self.state.write();
+        let mut state = self.mmap_write_lock();
         if !is_mapped(&state, range) {
             return Err(Errno::ENOMEM);
         }

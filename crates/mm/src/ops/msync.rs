@@ -23,7 +23,7 @@ impl<H: Host> Mm<H> {
         let mut at = addr;
         let mut gaps = Ok(());
         while at < end {
-            let state = self.state.read();
+            let state = self.mmap_read_lock();
             let vma = state.areas.find(at).ok_or(Errno::ENOMEM)?;
             if at < vma.start() {
                 if flags == MS_ASYNC || vma.start() >= end {

@@ -16,7 +16,7 @@ impl<H: Host> Mm<H> {
     /// `ENOMEM` when an area would become two and there are too many; `EPERM` for sealed areas.
     pub fn munmap(&self, addr: VirtAddr, len: u64) -> Result<(), Errno> {
         let range = self.unmap_range(addr, len)?;
-        self.unmap_locked(&mut self.state.write(), range)
+        self.unmap_locked(&mut self.mmap_write_lock(), range)
     }
 
     /// The pages of a range that user space may unmap.

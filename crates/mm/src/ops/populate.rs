@@ -22,7 +22,7 @@ impl<H: Host> Mm<H> {
     /// # Errors
     /// `ENOMEM` for a gap or without memory, `EFAULT` for a page that cannot be had.
     pub(super) fn populate(&self, range: AddrRange, on_error: OnError) -> Result<(), Errno> {
-        self.populate_locked(&self.state.read(), range, on_error)
+        self.populate_locked(&self.mmap_read_lock(), range, on_error)
     }
 
     /// As [`Self::populate`], with `mmap_lock` held.

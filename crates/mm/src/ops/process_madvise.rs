@@ -56,7 +56,7 @@ impl<H: Host> Mm<H> {
     /// Takes the private pages of an address space whose last task is dying, before it goes
     /// (process_mrelease(2), the OOM reaper). Shared pages stay: they would not be freed.
     pub fn reap(&self) {
-        let state = self.state.read();
+        let state = self.mmap_read_lock();
         for vma in state.areas.iter() {
             let kept = VmFlags::PFNMAP | VmFlags::HUGETLB;
             if !vma.flags.intersects(kept)

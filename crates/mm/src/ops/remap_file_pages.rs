@@ -26,7 +26,7 @@ impl<H: Host> Mm<H> {
             return Err(Errno::EINVAL);
         }
         let request = {
-            let state = self.state.read();
+            let state = self.mmap_read_lock();
             let vma = shared_at(&state, start, end)?;
             let mut raw = MapFlags::from_bits_truncate(flags) & MapFlags::NONBLOCK;
             raw |= MapFlags::FIXED | MapFlags::POPULATE;

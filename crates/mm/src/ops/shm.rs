@@ -51,7 +51,7 @@ impl<H: Host> Mm<H> {
             Reserve::EachPage if !never => Promise::EachPage,
             _ => Promise::Whole(size.div_ceil(PAGE_SIZE)),
         };
-        let total_vm = self.state.read().vm.total;
+        let total_vm = self.mmap_read_lock().vm.total;
         AddressSpace::new_shared_anon(memory, caller, total_vm, size, promise)
     }
 
@@ -89,7 +89,7 @@ impl<H: Host> Mm<H> {
         if !addr.is_page_aligned() {
             return Err(Errno::EINVAL);
         }
-        let mut state = self.state.write();
+        let mut state = self.mmap_write_lock();
         let mut first = state.areas.find(addr);
         while first.is_some_and(|vma| !is_piece_at(vma, addr)) {
             first = first.and_then(|vma| state.areas.find(vma.end()));

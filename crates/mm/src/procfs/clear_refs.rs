@@ -55,7 +55,7 @@ impl<H: Host> Mm<H> {
             self.rss.reset_peak();
             return;
         }
-        let state = self.state.read();
+        let state = self.mmap_read_lock();
         for vma in state.areas.iter() {
             if what.concerns(vma) && !vma.flags.contains(VmFlags::PFNMAP) {
                 self.forget_use(vma);

@@ -18,13 +18,13 @@ impl<H: Host> Mm<H> {
     /// # Errors
     /// What `out` answers.
     pub fn write_maps(&self, out: &mut dyn Write) -> fmt::Result {
-        let state = self.state.read();
+        let state = self.mmap_read_lock();
         state.areas.iter().try_for_each(|vma| write_header(out, &state, vma))
     }
 
     /// Calls `each` with the range and flags of every area, by address.
     pub fn for_each_area(&self, mut each: impl FnMut(AddrRange, VmFlags)) {
-        for vma in self.state.read().areas.iter() {
+        for vma in self.mmap_read_lock().areas.iter() {
             each(vma.range, vma.flags);
         }
     }

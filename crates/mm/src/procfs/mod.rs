@@ -68,7 +68,7 @@ pub struct Usage {
 impl<H: Host> Mm<H> {
     /// The fields of /proc/PID/statm (Linux `task_statm`).
     pub fn statm(&self) -> Statm {
-        let state = self.state.read();
+        let state = self.mmap_read_lock();
         let shared = self.rss.get(RssKind::File) + self.rss.get(RssKind::Shmem);
         Statm {
             size: state.vm.total,
@@ -81,7 +81,7 @@ impl<H: Host> Mm<H> {
 
     /// The memory lines of /proc/PID/status (Linux `task_mem`).
     pub fn status(&self) -> MmStatus {
-        let state = self.state.read();
+        let state = self.mmap_read_lock();
         let vm = &state.vm;
         let exec = vm.exec << PAGE_SHIFT;
         let text = state.exec.text_bytes().min(exec);

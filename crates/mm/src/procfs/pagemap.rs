@@ -35,7 +35,7 @@ impl<H: Host> Mm<H> {
     /// Fills `entries` with what pagemap says of the pages from page number `first` on.
     pub fn pagemap(&self, first: u64, entries: &mut [u64], show: ShowFrames) {
         entries.fill(0);
-        let _state = self.state.read();
+        let _state = self.mmap_read_lock();
         let start = VirtAddr::from_vpn(first).filter(|start| self.in_task(*start, 1));
         let Some(start) = start else { return };
         let room = self.layout().task_size().get() - start.get();

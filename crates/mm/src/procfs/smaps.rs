@@ -41,7 +41,7 @@ impl<H: Host> Mm<H> {
     /// # Errors
     /// What `out` answers.
     pub fn write_smaps(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        let state = self.state.read();
+        let state = self.mmap_read_lock();
         for vma in state.areas.iter() {
             let sizes = self.sizes_of(vma);
             write_header(out, &state, vma)?;
@@ -60,7 +60,7 @@ impl<H: Host> Mm<H> {
     /// # Errors
     /// What `out` answers.
     pub fn write_smaps_rollup(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        let state = self.state.read();
+        let state = self.mmap_read_lock();
         let mut all = Sizes::default();
         let (mut start, mut end) = (0, 0);
         for (i, vma) in state.areas.iter().enumerate() {
@@ -77,7 +77,7 @@ impl<H: Host> Mm<H> {
 
     /// RSS, PSS and USS, from a walk over the tables.
     pub fn usage(&self) -> Usage {
-        let state = self.state.read();
+        let state = self.mmap_read_lock();
         let mut all = Sizes::default();
         for vma in state.areas.iter() {
             all.add(&self.sizes_of(vma));

@@ -80,7 +80,7 @@ impl<H: Host> Memory<H> {
 impl<H: Host> Mm<H> {
     /// Adds the frames of pages in locked areas to `found`.
     fn collect_locked(&self, found: &mut Vec<Pfn>) {
-        let state = self.state.read();
+        let state = self.mmap_read_lock();
         if state.vm.locked == 0 {
             return;
         }

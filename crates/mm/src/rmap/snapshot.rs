@@ -179,7 +179,7 @@ impl<H: Host> AnonVma<H> {
 impl<H: Host> Mm<H> {
     /// Calls `each` with the range and file of every area that maps one.
     pub fn for_each_mapped_file(&self, mut each: impl FnMut(AddrRange, &Arc<dyn MappedFile<H>>)) {
-        for vma in self.state.read().areas.iter() {
+        for vma in self.mmap_read_lock().areas.iter() {
             if let Some(file) = vma.file {
                 each(vma.range, file);
             }
@@ -188,13 +188,13 @@ impl<H: Host> Mm<H> {
 
     /// What lies behind `addr`; `None` outside of all areas.
     pub fn mapped_at(&self, addr: VirtAddr) -> Option<Mapped<H>> {
-        let state = self.state.read();
+        let state = self.mmap_read_lock();
         let vma = state.areas.containing(addr)?;
         Some(vma.file.map_or(Mapped::Anon, |file| Mapped::File(file.clone())))
     }
 
     /// Whom private pages at `addr` belong to; `None` as long as there never was one.
     pub fn anon_vma_at(&self, addr: VirtAddr) -> Option<Arc<AnonVma<H>>> {
-        self.state.read().areas.containing(addr)?.anon_vma.get().cloned()
+        self.mmap_read_lock().areas.containing(addr)?.anon_vma.get().cloned()
     }
 }

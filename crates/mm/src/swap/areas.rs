@@ -215,7 +215,7 @@ impl<H: Host> Memory<H> {
 impl<H: Host> Mm<H> {
     /// Brings all pages back that are in area `number` (Linux `unuse_mm`).
     fn bring_home(&self, number: u8) -> Result<(), Errno> {
-        let state = self.state.read();
+        let state = self.mmap_read_lock();
         let all = AddrRange::new(VirtAddr::ZERO, self.layout().task_size()).unwrap_or_default();
         let mut from = all.start();
         loop {

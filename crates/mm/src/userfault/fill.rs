@@ -119,7 +119,7 @@ fn fill_range<H: Host>(
     while done < range.len() {
         let va = VirtAddr::new(range.start().get() + done);
         let filled = fetch(mm, range, done, content, &mut bytes).and_then(|()| {
-            let state = mm.state.read();
+            let state = mm.mmap_read_lock();
             let vma = target(&state, range, content)?;
             mm.fill_page(&state, vma, va, content, &bytes)
         });
@@ -142,7 +142,7 @@ fn fetch<H: Host>(
 ) -> Result<(), Errno> {
     let Content::Copy { current, caller, source } = content else { return Ok(()) };
     // A target that cannot be filled is found out before a source that cannot be read.
-    target(&mm.state.read(), range, content)?;
+    target(&mm.mmap_read_lock(), range, content)?;
     *bytes = vec![0; PAGE_SIZE as usize];
     let from = source.checked_add(done).ok_or(Errno::EFAULT)?;
     current.read(caller, from, bytes).map_err(|_| Errno::EFAULT)

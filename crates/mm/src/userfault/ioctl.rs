@@ -153,7 +153,7 @@ impl<H: Host> Userfaultfd<H> {
     fn refuse_wp(&self, to: u64, len: u64) -> Result<u64, Errno> {
         let mm = self.mm.upgrade().ok_or(Errno::ESRCH)?;
         let range = mm.userfault_range(to, len)?;
-        let state = mm.state.read();
+        let state = mm.mmap_read_lock();
         let vma = state.areas.containing(range.start()).ok_or(Errno::ENOENT)?;
         let watched = vma.range.contains_range(range) && vma.userfault().is_some();
         Err(if watched { Errno::EINVAL } else { Errno::ENOENT })

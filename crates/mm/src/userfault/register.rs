@@ -40,7 +40,7 @@ impl<H: Host> Userfaultfd<H> {
         }
         let mm = self.mm.upgrade().ok_or(Errno::ENOMEM)?;
         let range = mm.userfault_range(start, len)?;
-        let mut state = mm.state.write();
+        let mut state = mm.mmap_write_lock();
         let mut found = false;
         for vma in state.areas.overlapping(range) {
             found = true;
@@ -78,7 +78,7 @@ impl<H: Host> Userfaultfd<H> {
     pub fn unregister(self: &Arc<Self>, start: u64, len: u64) -> Result<(), Errno> {
         let mm = self.mm.upgrade().ok_or(Errno::ENOMEM)?;
         let range = mm.userfault_range(start, len)?;
-        let mut state = mm.state.write();
+        let mut state = mm.mmap_write_lock();
         let mut found = false;
         for vma in state.areas.overlapping(range) {
             found = true;
@@ -169,7 +169,7 @@ impl<H: Host> Mm<H> {
 
     /// No area is `watcher`'s any more. Whole areas are never split, so this cannot fail.
     pub(super) fn detach_userfault(&self, watcher: &Arc<Userfaultfd<H>>) {
-        let mut state = self.state.write();
+        let mut state = self.mmap_write_lock();
         let state = &mut *state;
         let mut at = VirtAddr::ZERO;
         while let Some(vma) = state.areas.find(at) {

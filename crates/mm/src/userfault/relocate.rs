@@ -31,7 +31,7 @@ impl<H: Host> Userfaultfd<H> {
         mode: FillMode,
     ) -> Result<u64, Errno> {
         let mm = self.mm.upgrade().ok_or(Errno::ESRCH)?;
-        let state = mm.state.read();
+        let state = mm.mmap_read_lock();
         let source = state.areas.containing(from.start()).ok_or(Errno::ENOENT)?;
         let target = state.areas.containing(to.start()).ok_or(Errno::ENOENT)?;
         self.check_areas((source, from), (target, to))?;
