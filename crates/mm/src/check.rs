@@ -6,6 +6,7 @@
 
 use crate::accounting::{RssDelta, RssKind, VmPages};
 use crate::frames::FrameState;
+use crate::memcg::MemcgId;
 use crate::pte::{self, SwapPte};
 use crate::swap::SwapEntry;
 use crate::swap::slots::Content;
@@ -41,6 +42,7 @@ const COUNTS_ADD_UP: &str = "counts-add-up";
 const RSS_IS_TRUE: &str = "rss-is-true";
 const GAPS_ARE_EXACT: &str = "gaps-are-exact";
 const WAYS_BACK: &str = "ways-back-lead-there";
+const CHARGES_ADD_UP: &str = "charges-add-up";
 const NO_STALE_DATA: &str = "no-stale-data";
 
 fn violation<T>(invariant: &'static str, detail: String) -> Result<T, Violation> {
@@ -103,6 +105,7 @@ impl<H: Host> Memory<H> {
         }
         self.check_swap(&walk)?;
         self.check_reclaim().or_else(|what| violation(COUNTS_ADD_UP, what.into()))?;
+        self.check_memcgs()?;
         self.check_frames(walk)
     }
 
@@ -142,6 +145,44 @@ impl<H: Host> Memory<H> {
         ensure(counted == (total, free, cached), COUNTS_ADD_UP, || {
             format!("{free} of {total} slots are free, {cached} in the cache, counted {counts:?}")
         })
+    }
+
+    /// What each group is charged is what a walk over all frames and slots finds of it and of those
+    /// below it.
+    fn check_memcgs(&self) -> Result<(), Violation> {
+        let mut found: BTreeMap<MemcgId, (u64, u64)> = BTreeMap::new();
+        for (pfn, meta) in self.frames.iter() {
+            let content = meta.kind().is_some();
+            ensure(content || meta.memcg().is_root(), CHARGES_ADD_UP, || {
+                format!("{pfn:?} {:?} is charged to {:?}", meta.state(), meta.memcg())
+            })?;
+            found.entry(meta.memcg()).or_default().0 += 1;
+        }
+        for active in self.swap.areas.lock().by_number.clone().into_iter().flatten() {
+            let slots = active.slots.lock();
+            for slot in (0..slots.len()).filter(|&slot| slots.is_used(slot)) {
+                found.entry(slots.memcg(slot)).or_default().1 += 1;
+            }
+        }
+        found.remove(&MemcgId::ROOT);
+        let memcgs = self.all_memcgs();
+        let mut counted: BTreeMap<MemcgId, (u64, u64)> = BTreeMap::new();
+        for (id, own) in found {
+            let memcg = memcgs.iter().find(|memcg| memcg.id() == id);
+            ensure(memcg.is_some(), CHARGES_ADD_UP, || format!("{own:?} charged to no group"))?;
+            for above in memcg.into_iter().flat_map(|memcg| memcg.and_above()) {
+                let sum = counted.entry(above.id()).or_default();
+                *sum = (sum.0 + own.0, sum.1 + own.1);
+            }
+        }
+        for memcg in memcgs {
+            let usage = (memcg.memory().usage(), memcg.swap().usage());
+            let walked = counted.get(&memcg.id()).copied().unwrap_or_default();
+            ensure(usage == walked, CHARGES_ADD_UP, || {
+                format!("{memcg:?} is charged {usage:?} pages and slots, {walked:?} found")
+            })?;
+        }
+        Ok(())
     }
 
     fn check_frames(&self, walk: Walk) -> Result<(), Violation> {

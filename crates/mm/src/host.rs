@@ -4,6 +4,7 @@
 //! simulator, a trace replayer and a kernel each bring their own memory and locks. Neighbours:
 //! [`crate::Memory`] owns the host; every [`crate::Mm`] reaches it through there.
 
+use crate::memcg::MemcgId;
 use kilburn_addr::{AddrRange, VirtAddr};
 use kilburn_paging::{Format, Leaf, PhysMem};
 
@@ -33,6 +34,12 @@ pub trait Host: Send + Sync + Sized + 'static {
     /// because hardware walks the tables itself.
     fn pte_set(&self, asid: u16, va: VirtAddr, leaf: Leaf) {
         let _ = (asid, va, leaf);
+    }
+
+    /// The group of who runs now on this thread (Linux `current`'s): pages of files that come to be,
+    /// and new address spaces, are charged to it. The default knows no groups.
+    fn current_memcg(&self) -> MemcgId {
+        MemcgId::ROOT
     }
 
     /// A random number for address-space layout, from the host's seeded generator.

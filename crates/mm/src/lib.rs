@@ -49,7 +49,7 @@
 //!         |
 //!         pages            AddressSpace::pages: the page tree. Nothing is allocated under it
 //!         registry         Memory::mappings, Memory::asids, lazy_roots, the numbers of AnonVmas, of areas of
-//!         |                swap, and of address spaces in swap
+//!         |                swap, of address spaces in swap, and of groups. The last comes after `lru`
 //!         |  userfaults    Mm::userfaults, then Userfaultfd::waiting
 //!         swap slots       Active::slots: the swap map and cache of one area
 //!         lru              Reclaim::lru: the policy. It asks for accessed bits: locks above are
@@ -92,6 +92,7 @@ pub mod host;
 mod ids;
 pub mod layout;
 pub mod mappable;
+pub mod memcg;
 pub mod memory;
 pub mod mm;
 pub mod ops;
@@ -126,6 +127,9 @@ pub use fault::{Fault, FaultDone, FaultKind, SegvCode};
 pub use host::{FlushReason, FlushScope, Host, TlbFlush};
 pub use layout::{Arch, Direction, Layout};
 pub use mappable::{DeviceFault, FileIdentity, Mappable, MappedFile};
+pub use memcg::counter::PageCounter;
+pub use memcg::stat::MemcgPages;
+pub use memcg::{Memcg, MemcgEvent, MemcgId, MemcgVmStat};
 pub use memory::{Memory, MemoryCounts};
 pub use mm::Mm;
 pub use ops::mmap::{FileForMap, MmapRequest};

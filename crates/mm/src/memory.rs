@@ -10,6 +10,7 @@ use crate::config::{MemoryConfig, MemoryError};
 use crate::frames::{FrameMeta, FrameState, Frames};
 use crate::host::Host;
 use crate::ids::AsidPool;
+use crate::memcg::Memcgs;
 use crate::page_cache::AddressSpace;
 use crate::page_cache::dirty::Dirtying;
 use crate::reclaim::{Reclaim, VmEvents};
@@ -35,6 +36,7 @@ pub struct Memory<H: Host> {
     pub(crate) reclaim: Reclaim<H>,
     pub(crate) swap: Swap<H>,
     pub(crate) vm_events: VmEvents,
+    pub(crate) memcgs: Memcgs<H>,
     pub(crate) dirtying: Dirtying,
     /// Pages promised (Linux `vm_committed_as`).
     pub(crate) committed: AtomicI64,
@@ -142,6 +144,7 @@ impl<H: Host> Memory<H> {
             reclaim: Reclaim::new(count, config.policy, config.swappiness),
             swap: Swap::default(),
             vm_events: VmEvents::default(),
+            memcgs: Memcgs::default(),
             dirtying: Dirtying::default(),
             host,
             tunables: Tunables::new(&config),
@@ -263,6 +266,7 @@ impl<H: Host> Memory<H> {
 
     /// Gives a frame back that was allocated and never used.
     pub(crate) fn discard(&self, pfn: Pfn) {
+        self.uncharge_frame(self.meta(pfn));
         self.poison(pfn);
         self.frames.free_frame(pfn);
     }
@@ -293,6 +297,7 @@ impl<H: Host> Memory<H> {
             }
             if meta.state() == FrameState::Anon && !meta.is_known() {
                 debug_assert_eq!(meta.maps(), 0, "a mapped frame is freed");
+                self.uncharge_frame(meta);
                 anon += 1;
                 self.poison(pfn);
                 return true;
@@ -323,6 +328,7 @@ impl<H: Host> Memory<H> {
             }
         }
         .fetch_sub(1, Ordering::Relaxed);
+        self.uncharge_frame(meta);
         self.poison(pfn);
         self.frames.free_frame(pfn);
     }

@@ -20,7 +20,7 @@ use crate::userfault::Userfaultfd;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use kilburn_addr::{AddrRange, Errno, PAGE_SHIFT, Pfn, VirtAddr, VmFlags};
 use kilburn_paging::{Entry, Format, Leaf, PhysMem, TableSource, Tables};
 use lock_api::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -46,6 +46,8 @@ pub struct Mm<H: Host> {
     pub(crate) userfaults: Mutex<H::RawMutex, Vec<Weak<Userfaultfd<H>>>>,
     /// Whether swap knows that there may be entries of its own here.
     is_swapped: AtomicBool,
+    /// Number of the group its pages are charged to ([`crate::MemcgId`]).
+    pub(crate) memcg: AtomicU16,
 }
 
 /// What `mmap_lock` guards.
@@ -91,6 +93,8 @@ impl<H: Host> Mm<H> {
         let root_level = memory.host().format().levels() - 1;
         memory.meta(root).begin(FrameState::Table, 0, u64::from(root_level));
         memory.uses.tables.fetch_add(1, Ordering::Relaxed);
+        let memcg = memory.host().current_memcg();
+        memory.enter_memcg(memcg);
         Ok(Arc::new_cyclic(|this| Self {
             this: this.clone(),
             memory: memory.clone(),
@@ -106,6 +110,7 @@ impl<H: Host> Mm<H> {
             counted_tables: AtomicU64::new(0),
             userfaults: Mutex::new(Vec::new()),
             is_swapped: AtomicBool::new(false),
+            memcg: AtomicU16::new(memcg.to_bits()),
         }))
     }
 
@@ -323,6 +328,7 @@ impl<H: Host> Drop for Mm<H> {
     /// exit_mmap (Linux 6.18 mm/mmap.c): all areas go, with their pages and tables.
     fn drop(&mut self) {
         self.exit_mmap();
+        self.memory.leave_memcg(self.memcg());
         if *self.is_swapped.get_mut() {
             self.memory.swap.mms.lock().remove(&self.id);
         }

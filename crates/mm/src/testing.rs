@@ -11,8 +11,8 @@ use crate::layout::{Arch, Layout};
 use crate::ops::mmap::{FileForMap, MmapRequest};
 use crate::page_cache::BackingStore;
 use crate::{
-    AddressSpace, BoxedRam, Caller, FileIdentity, Host, MappedFile, Memory, MemoryConfig, Mm,
-    SwapArea, TlbFlush,
+    AddressSpace, BoxedRam, Caller, FileIdentity, Host, MappedFile, MemcgId, Memory, MemoryConfig,
+    Mm, SwapArea, TlbFlush,
 };
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -32,6 +32,8 @@ pub struct TestHost {
     format: Sv,
     random: AtomicU64,
     flushes: Mutex<Vec<TlbFlush>>,
+    /// The group new address spaces and pages of files are charged to.
+    pub current_memcg: Mutex<MemcgId>,
 }
 
 impl Host for TestHost {
@@ -52,6 +54,10 @@ impl Host for TestHost {
         self.flushes.lock().push(*flush);
     }
 
+    fn current_memcg(&self) -> MemcgId {
+        *self.current_memcg.lock()
+    }
+
     fn random_u64(&self) -> u64 {
         self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
     }
@@ -65,6 +71,7 @@ impl TestHost {
             format: Sv::SV39,
             random: AtomicU64::new(1),
             flushes: Mutex::new(Vec::new()),
+            current_memcg: Mutex::default(),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::policy::FirstUse;
 use crate::rmap::Links;
 use crate::{Host, Mm, VmaRef, pte};
 use core::sync::atomic::Ordering;
-use kilburn_addr::{Pfn, VirtAddr};
+use kilburn_addr::{Pfn, VirtAddr, VmFlags};
 use kilburn_paging::walk::entry_addr;
 use kilburn_paging::{Entry, Format, Leaf, LeafFlags};
 
@@ -15,7 +15,7 @@ impl<H: Host> Mm<H> {
     pub(super) fn anon_fault(&self, site: &Site<'_, H>) -> Result<FaultDone, Fault> {
         if site.is_write() {
             self.prepare_anon_vma(site.state, site.vma);
-            let pfn = self.memory().alloc_zeroed()?;
+            let pfn = self.memory().alloc_zeroed_for(self.memcg())?;
             return self.map_new_anon(site, pfn, FaultKind::DemandZero);
         }
         // Reads share one frame of zeros, which belongs to nobody and is not counted.
@@ -63,6 +63,9 @@ impl<H: Host> Mm<H> {
         let anon_vma = vma.anon_vma.get().expect("prepared before a private page is made");
         self.memory().meta(pfn).begin_anon_mapped(anon_vma.id(), vma.page_index(va));
         self.memory().uses.anon.fetch_add(1, Ordering::Relaxed);
+        if vma.flags.contains(VmFlags::DROPPABLE) {
+            self.memory().mark_lazy_free(pfn);
+        }
         self.memory().note_arrival(pfn, FirstUse::Mapped, None);
     }
 

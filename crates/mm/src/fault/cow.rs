@@ -136,7 +136,8 @@ impl<H: Host> Mm<H> {
         source: Option<PageRef<'_, H>>,
     ) -> Result<FaultDone, Fault> {
         let zero = was.pfn == self.memory().zero_frame();
-        let copy = if zero { self.memory().alloc_zeroed()? } else { self.memory().alloc()? };
+        let (memory, memcg) = (self.memory(), self.memcg());
+        let copy = if zero { memory.alloc_zeroed_for(memcg)? } else { memory.alloc_for(memcg)? };
         if !zero {
             self.mem().copy(was.pfn, copy);
         }

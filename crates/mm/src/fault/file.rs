@@ -103,7 +103,7 @@ impl<H: Host> Mm<H> {
     /// `do_cow_fault`: a private copy at once.
     fn cow_fault(&self, site: &Site<'_, H>, mapping: &AddressSpace<H>) -> Result<FaultDone, Fault> {
         let (page, found) = mapping.page(site.index()).map_err(Fault::from_errno)?;
-        let copy = self.memory().alloc()?;
+        let copy = self.memory().alloc_for(self.memcg())?;
         self.mem().copy(page.pfn(), copy);
         let done = self.map_new_anon(site, copy, FaultKind::FileCow)?;
         Ok(FaultDone { major: found == Found::Read, ..done })
@@ -140,7 +140,7 @@ impl<H: Host> Mm<H> {
         let ours = self.memory().frames.contains(pfn) && !site.vma.flags.contains(VmFlags::PFNMAP);
         if private_write && ours {
             self.prepare_anon_vma(site.state, site.vma);
-            let copy = self.memory().alloc()?;
+            let copy = self.memory().alloc_for(self.memcg())?;
             self.mem().copy(pfn, copy);
             return self.map_new_anon(site, copy, FaultKind::FileCow);
         }

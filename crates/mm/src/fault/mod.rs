@@ -252,6 +252,10 @@ impl<H: Host> Mm<H> {
             resolved => resolved,
         }?;
         self.events.count(done.kind);
+        let memcg = self.memcg();
+        if !memcg.is_root() {
+            self.memory().note_memcg_fault(memcg, done.major);
+        }
         if done.major {
             self.events.major.fetch_add(1, Ordering::Relaxed);
         }

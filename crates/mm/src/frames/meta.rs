@@ -14,8 +14,11 @@
 //! | Shmem  | PTEs + 1 (cache) + pins   | `AddressSpace`   | page offset       | -              |
 //! | Kernel | 1 + PTEs                  | -                | -                 | -              |
 //!
-//! `maps` counts the page-table entries that map the frame (Linux `_mapcount + 1`).
+//! `maps` counts the page-table entries that map the frame (Linux `_mapcount + 1`). The upper half of
+//! `state` is the number of the group the frame is charged to.
 
+use crate::memcg::MemcgId;
+use crate::policy::PageKind;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What a frame is used for.
@@ -84,6 +87,10 @@ const LOCKED: u32 = 1 << 9;
 /// The page was read from swap before anybody needed it (Linux `PG_readahead`).
 const READAHEAD: u32 = 1 << 13;
 
+/// The group the frame is charged to (Linux `memcg_data`).
+const MEMCG_SHIFT: u32 = 16;
+const MEMCG: u32 = 0xffff << MEMCG_SHIFT;
+
 /// Metadata of one frame.
 #[derive(Default)]
 pub(crate) struct FrameMeta {
@@ -105,13 +112,15 @@ impl FrameMeta {
         FrameState::from_bits(self.state.load(Ordering::Relaxed))
     }
 
-    /// Begins a use of a frame just allocated: one reference, no mapping, not exclusive.
+    /// Begins a use of a frame just allocated: one reference, no mapping, not exclusive. Who is
+    /// charged for it stays.
     #[inline]
     pub(crate) fn begin(&self, state: FrameState, owner: u32, index: u64) {
         self.owner.store(owner, Ordering::Relaxed);
         self.index.store(index, Ordering::Relaxed);
         self.maps.store(0, Ordering::Relaxed);
-        self.state.store(state as u32, Ordering::Relaxed);
+        let memcg = self.state.load(Ordering::Relaxed) & MEMCG;
+        self.state.store(state as u32 | memcg, Ordering::Relaxed);
         self.refs.store(1, Ordering::Release);
     }
 
@@ -121,8 +130,34 @@ impl FrameMeta {
         self.owner.store(anon_vma, Ordering::Relaxed);
         self.index.store(index, Ordering::Relaxed);
         self.maps.store(1, Ordering::Relaxed);
-        self.state.store(FrameState::Anon as u32 | EXCLUSIVE, Ordering::Relaxed);
+        let memcg = self.state.load(Ordering::Relaxed) & MEMCG;
+        self.state.store(FrameState::Anon as u32 | EXCLUSIVE | memcg, Ordering::Relaxed);
         self.refs.store(1, Ordering::Release);
+    }
+
+    /// The group a frame just allocated is charged to.
+    pub(crate) fn set_memcg(&self, memcg: MemcgId) {
+        let bits = u32::from(memcg.to_bits()) << MEMCG_SHIFT;
+        let state = self.state.load(Ordering::Relaxed);
+        self.state.store(state & !MEMCG | bits, Ordering::Relaxed);
+    }
+
+    /// The group the frame is charged to; the root: none.
+    #[inline]
+    pub(crate) fn memcg(&self) -> MemcgId {
+        MemcgId::from_bits((self.state.load(Ordering::Relaxed) >> MEMCG_SHIFT) as u16)
+    }
+
+    /// What stands behind the page, for who chooses which goes; `None`: it cannot go. What may be
+    /// dropped needs no swap, as a file's pages do not (Linux `folio_is_file_lru`).
+    pub(crate) fn kind(&self) -> Option<PageKind> {
+        let state = self.state.load(Ordering::Relaxed);
+        match FrameState::from_bits(state) {
+            FrameState::Anon if state & LAZY_FREE != 0 => Some(PageKind::File),
+            FrameState::Anon | FrameState::Shmem => Some(PageKind::Anon),
+            FrameState::File => Some(PageKind::File),
+            _ => None,
+        }
     }
 
     /// The frame is being given back.

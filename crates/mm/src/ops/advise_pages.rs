@@ -122,7 +122,7 @@ impl<H: Host> Mm<H> {
                         }
                         meta.take_dirty();
                     }
-                    meta.set_lazy_free();
+                    self.memory().mark_lazy_free(leaf.pfn);
                 }
                 changed |= guard
                     .update(at, |leaf| Leaf { flags: leaf.flags - forgotten, ..leaf })

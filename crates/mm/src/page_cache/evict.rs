@@ -205,7 +205,7 @@ impl<H: Host> AddressSpace<H> {
             return Ok(Some(cached));
         }
         drop(pages);
-        let copy = self.memory.alloc()?;
+        let copy = self.memory.alloc_for(self.memory.meta(pfn).memcg())?;
         self.memory.host().mem().copy(pfn, copy);
         drop(cached);
         Ok(self.put_read_page(index, entry, copy, None))

@@ -342,12 +342,13 @@ impl<H: Host> AddressSpace<H> {
     }
 
     fn filled_frame(&self, bytes: &[u8]) -> Result<Pfn, NoFrame> {
+        let whose = self.memory.host().current_memcg();
         if bytes.len() == PAGE_SIZE as usize {
-            let pfn = self.memory.alloc()?;
+            let pfn = self.memory.alloc_for(whose)?;
             self.memory.host().mem().write(pfn.base(), bytes);
             Ok(pfn)
         } else {
-            let pfn = self.memory.alloc_zeroed()?;
+            let pfn = self.memory.alloc_zeroed_for(whose)?;
             self.memory.host().mem().write(pfn.base(), bytes);
             Ok(pfn)
         }

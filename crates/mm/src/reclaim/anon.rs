@@ -121,15 +121,16 @@ impl<H: Host> Memory<H> {
         debug_assert!(left > 0);
     }
 
-    /// Drops a page whose content its owner gave up, unless it was written since. `None`: it was, and
-    /// is like any other.
+    /// Drops a page whose content its owner gave up, unless it was written since; that of a droppable
+    /// area even then. `None`: it was, and is like any other.
     fn drop_lazy(&self, pfn: Pfn, alive: &mut Alive<H>) -> Option<Outcome<H>> {
         let meta = self.meta(pfn);
         let mut written = meta.is_dirty();
         let mut locked = false;
         self.for_each_mapping(pfn, alive, |mapping| {
             locked |= mapping.area.contains(VmFlags::LOCKED);
-            written |= mapping.leaf.flags.contains(LeafFlags::DIRTY);
+            let droppable = mapping.area.contains(VmFlags::DROPPABLE);
+            written |= mapping.leaf.flags.contains(LeafFlags::DIRTY) && !droppable;
             if locked || written {
                 return ControlFlow::Break(());
             }
@@ -138,7 +139,7 @@ impl<H: Host> Memory<H> {
                 return ControlFlow::Continue(());
             };
             mm.flush_page(mapping.va, FlushReason::Reclaim);
-            if leaf.flags.contains(LeafFlags::DIRTY) {
+            if leaf.flags.contains(LeafFlags::DIRTY) && !droppable {
                 // Hardware was faster.
                 mapping.guard.set_leaf(mapping.at, mapping.va, leaf);
                 written = true;
@@ -156,6 +157,9 @@ impl<H: Host> Memory<H> {
         }
         if meta.maps() == 0 && meta.refs() == 1 {
             self.vm_events.pglazyfreed.fetch_add(1, Ordering::Relaxed);
+            if let Some(memcg) = self.memcg(meta.memcg()) {
+                memcg.count(|vm| &vm.pglazyfreed);
+            }
             return Some(Outcome::Gone(Home::Nowhere));
         }
         Some(Outcome::Kept(PutBack::Later))

@@ -60,7 +60,7 @@ impl<H: Host> Memory<H> {
         if !meta.is_dirty_shmem() && self.is_zeroed(pfn) && mapping.remove_untouched(index, pfn) {
             return Outcome::Gone(Home::Nowhere);
         }
-        let Some(entry) = self.take_slot(Content::Busy) else {
+        let Some(entry) = self.take_slot(Content::Busy, meta.memcg()) else {
             return Outcome::Kept(PutBack::Later);
         };
         self.swap_duplicate(entry);

@@ -5,7 +5,7 @@
 //! all pages lie where Linux puts new ones: they are inactive.
 
 use super::lru::kind_of;
-use crate::policy::{PageId, PageKind};
+use crate::policy::PageKind;
 use crate::{Host, Memory, Mm};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
@@ -60,10 +60,10 @@ impl<H: Host> Memory<H> {
     /// Active pages, but for those in `locked`, which is sorted.
     fn active_counts(&self, locked: &[Pfn]) -> LruCounts {
         let mut counts = LruCounts::default();
-        let lru = self.reclaim.lru.lock();
-        let Some(policy) = lru.policy() else { return counts };
+        let mut lru = self.reclaim.lru.lock();
         for (pfn, meta) in self.frames.iter() {
-            let active = meta.is_known() && policy.is_active(PageId(self.frame_number(pfn)));
+            let frame = self.frame_number(pfn);
+            let active = meta.is_known() && lru.instances.is_active(frame, meta.memcg());
             if !active || locked.binary_search(&pfn).is_ok() {
                 continue;
             }
@@ -79,7 +79,7 @@ impl<H: Host> Memory<H> {
 
 impl<H: Host> Mm<H> {
     /// Adds the frames of pages in locked areas to `found`.
-    fn collect_locked(&self, found: &mut Vec<Pfn>) {
+    pub(crate) fn collect_locked(&self, found: &mut Vec<Pfn>) {
         let state = self.mmap_read_lock();
         if state.vm.locked == 0 {
             return;

@@ -7,10 +7,12 @@
 //! policy is next asked.
 
 use super::Outcome;
+use super::instances::Instances;
 use crate::anon_vma::Alive;
 use crate::frames::FrameState;
+use crate::memcg::MemcgId;
 use crate::policy::{
-    AccessedBits, Arrival, Builtin, FirstUse, PageId, PageKind, PolicyConfig, PutBack, References,
+    AccessedBits, Arrival, Builtin, FirstUse, PageId, PageKind, PutBack, References,
     ReplacementPolicy, Shadow,
 };
 use crate::{Host, Memory};
@@ -27,29 +29,37 @@ pub(super) struct Arrived {
     shadow: Option<Shadow>,
 }
 
+/// From whom pages are taken.
+pub(crate) enum Scope {
+    /// From everybody.
+    Machine,
+    /// From these groups.
+    Memcgs(Vec<MemcgId>),
+}
+
+impl Scope {
+    pub(super) fn contains(&self, memcg: MemcgId) -> bool {
+        match self {
+            Self::Machine => true,
+            Self::Memcgs(memcgs) => memcgs.contains(&memcg),
+        }
+    }
+}
+
 /// The policy, made when it is first needed, and the pages it is not told of.
 pub(super) struct Lru {
-    choice: Builtin,
-    policy: Option<Box<dyn ReplacementPolicy>>,
+    pub(super) instances: Instances,
     /// Frames of pages found locked.
     locked: Vec<u32>,
 }
 
 impl Lru {
-    pub(super) fn new(choice: Builtin) -> Self {
-        Self { choice, policy: None, locked: Vec::new() }
-    }
-
-    pub(super) fn name(&self) -> &'static str {
-        self.policy.as_ref().map_or(self.choice.name(), |policy| policy.name())
-    }
-
-    pub(super) fn policy(&self) -> Option<&dyn ReplacementPolicy> {
-        self.policy.as_deref().map(|policy| policy as &dyn ReplacementPolicy)
+    pub(super) fn new(choice: Builtin, frames: u64) -> Self {
+        Self { instances: Instances::new(choice, frames), locked: Vec::new() }
     }
 
     pub(super) fn replace(&mut self, policy: Box<dyn ReplacementPolicy>) {
-        self.policy = Some(policy);
+        self.instances.replace(policy);
         self.locked.clear();
     }
 }
@@ -87,47 +97,72 @@ impl<H: Host> Memory<H> {
     #[cold]
     fn add_arrival(&self, pfn: Pfn, first_use: FirstUse, shadow: Option<Shadow>) {
         if shadow.is_some() {
-            let events = &self.vm_events;
-            match self.meta(pfn).state() {
-                FrameState::File => &events.workingset_refault_file,
-                _ => &events.workingset_refault_anon,
-            }
-            .fetch_add(1, Ordering::Relaxed);
+            self.count_refault(pfn);
         }
         let frame = self.frame_number(pfn);
         self.reclaim.arrivals.lock().push(Arrived { frame, first_use, shadow });
     }
 
+    fn count_refault(&self, pfn: Pfn) {
+        let events = &self.vm_events;
+        let meta = self.meta(pfn);
+        let memcg = self.memcg(meta.memcg());
+        match meta.state() {
+            FrameState::File => {
+                events.workingset_refault_file.fetch_add(1, Ordering::Relaxed);
+                memcg.inspect(|memcg| memcg.count(|vm| &vm.workingset_refault_file));
+            }
+            _ => {
+                events.workingset_refault_anon.fetch_add(1, Ordering::Relaxed);
+                memcg.inspect(|memcg| memcg.count(|vm| &vm.workingset_refault_anon));
+            }
+        }
+    }
+
+    /// The content of an anonymous page may be dropped from now on while nobody writes it, or even
+    /// then if its area is droppable: it needs no swap to go.
+    pub(crate) fn mark_lazy_free(&self, pfn: Pfn) {
+        let meta = self.meta(pfn);
+        meta.set_lazy_free();
+        self.reclaim.any_lazy_free.store(true, Ordering::Relaxed);
+        if meta.is_known() {
+            self.forget_page(pfn);
+            self.note_arrival(pfn, FirstUse::Ahead, None);
+        }
+    }
+
     /// A read or write call used a page of a file.
     #[inline]
     pub(crate) fn note_call_use(&self, pfn: Pfn) {
-        if self.meta(pfn).is_known() {
-            let page = PageId(self.frame_number(pfn));
-            if let Some(policy) = &mut self.reclaim.lru.lock().policy {
-                policy.mark_accessed(page);
-            }
+        let meta = self.meta(pfn);
+        if meta.is_known() {
+            let frame = self.frame_number(pfn);
+            self.reclaim.lru.lock().instances.mark_accessed(frame, meta.memcg());
         }
+    }
+
+    /// Whether the policy thinks that a page is in use.
+    pub(crate) fn is_active(&self, pfn: Pfn) -> bool {
+        let meta = self.meta(pfn);
+        let frame = self.frame_number(pfn);
+        meta.is_known() && self.reclaim.lru.lock().instances.is_active(frame, meta.memcg())
     }
 
     /// A frame the policy may know is being freed, or evicted without having been asked.
     #[cold]
     pub(crate) fn forget_page(&self, pfn: Pfn) {
-        let page = PageId(self.frame_number(pfn));
+        let frame = self.frame_number(pfn);
         let mut lru = self.reclaim.lru.lock();
         // Another policy may have been set meanwhile, which does not know it.
         if self.meta(pfn).is_known() {
             self.meta(pfn).clear_known();
-            if let Some(policy) = &mut lru.policy {
-                policy.remove(page);
-            }
+            lru.instances.remove(frame, self.meta(pfn).memcg());
         }
     }
 
     /// A page that the policy remembers will not come back.
     pub(crate) fn forget_shadow(&self, shadow: Shadow) {
-        if let Some(policy) = &mut self.reclaim.lru.lock().policy {
-            policy.forget(shadow);
-        }
+        self.reclaim.lru.lock().instances.forget(shadow);
     }
 
     /// Memory is short for the first time: the policy hears of every page there is.
@@ -136,11 +171,7 @@ impl<H: Host> Memory<H> {
             return;
         }
         let mut lru = self.reclaim.lru.lock();
-        if lru.policy.is_none() {
-            let pages = self.frames.total() as u32;
-            let config = PolicyConfig { pages, capacity: pages, seed: 0 };
-            lru.policy = Some(lru.choice.for_reclaim(config));
-        }
+        lru.instances.arm();
         self.reclaim.is_armed.store(true, Ordering::Relaxed);
         drop(lru);
         self.announce_all();
@@ -150,7 +181,7 @@ impl<H: Host> Memory<H> {
     pub(super) fn announce_all(&self) {
         let mut arrivals = self.reclaim.arrivals.lock();
         for (pfn, meta) in self.frames.iter() {
-            if kind_of(meta.state()).is_some() {
+            if meta.kind().is_some() {
                 let frame = self.frame_number(pfn);
                 arrivals.push(Arrived { frame, first_use: FirstUse::Mapped, shadow: None });
             }
@@ -161,7 +192,9 @@ impl<H: Host> Memory<H> {
     /// not locked any more.
     fn hand_over(&self, lru: &mut Lru, held: &mut Vec<Pfn>) {
         let arrived = core::mem::take(&mut *self.reclaim.arrivals.lock());
-        let Some(policy) = &mut lru.policy else { return };
+        if !lru.instances.is_armed() {
+            return;
+        }
         for Arrived { frame, first_use, shadow } in arrived {
             let pfn = self.frame_at(frame);
             let meta = self.meta(pfn);
@@ -174,60 +207,63 @@ impl<H: Host> Memory<H> {
                     continue;
                 }
             }
-            let kind = kind_of(meta.state()).filter(|_| there && !meta.is_known());
+            let kind = meta.kind().filter(|_| there && !meta.is_known());
             let Some(kind) = kind else {
                 if let Some(shadow) = shadow {
-                    policy.forget(shadow);
+                    lru.instances.forget(shadow);
                 }
                 continue;
             };
-            let mut arrival = Arrival::new(kind, first_use);
-            if let Some(shadow) = shadow {
-                policy.refault(&mut arrival, shadow);
-            }
-            policy.insert(PageId(frame), arrival);
+            let memcg = meta.memcg();
+            let most = self.memcg(memcg).map_or(u64::MAX, |memcg| memcg.most_pages());
+            let arrival = Arrival::new(kind, first_use);
+            let again = lru.instances.insert(frame, memcg, arrival, shadow, most);
             meta.set_known();
+            for frame in again {
+                self.meta(self.frame_at(frame)).clear_known();
+                let first_use = FirstUse::Mapped;
+                self.reclaim.arrivals.lock().push(Arrived { frame, first_use, shadow: None });
+            }
         }
     }
 
     /// Pages the policy can choose from.
-    pub(super) fn lru_len(&self) -> u32 {
+    pub(super) fn lru_len(&self, scope: &Scope) -> u32 {
         let mut held = Vec::new();
         let mut lru = self.reclaim.lru.lock();
         self.hand_over(&mut lru, &mut held);
-        let len = lru.policy.as_ref().map_or(0, |policy| policy.len());
+        let len = lru.instances.len(scope);
         drop(lru);
         self.put_all(held.into_iter());
         len
     }
 
     /// The page that should go next, locked, with a reference that the caller owns.
-    pub(super) fn isolate(&self, alive: &mut Alive<H>) -> Option<Pfn> {
+    pub(super) fn isolate(&self, scope: &Scope, alive: &mut Alive<H>) -> Option<Pfn> {
         let mut held = Vec::new();
         let mut busy = Vec::new();
         let mut lru = self.reclaim.lru.lock();
         self.hand_over(&mut lru, &mut held);
         let wanted = self.wanted();
-        let chosen = lru.policy.as_mut().and_then(|policy| {
-            let mut bits = Tables { memory: self, alive };
-            let chosen = loop {
-                let Some(page) = policy.isolate(wanted, &mut bits) else { break None };
-                let pfn = self.frame_at(page.0);
-                if !self.meta(pfn).try_get() {
-                    // Being freed: whoever does so waits for the lock, to have it removed.
-                    continue;
-                }
-                if self.meta(pfn).try_lock() {
-                    break Some(pfn);
-                }
-                held.push(pfn);
-                busy.push(page);
-            };
-            for page in busy {
-                policy.putback(page, PutBack::Later);
+        let of_group = |memcg| self.wanted_of(memcg, wanted);
+        let mut bits = Tables { memory: self, alive };
+        let chosen = loop {
+            let next = lru.instances.isolate(scope, of_group, &mut bits);
+            let Some((frame, memcg)) = next else { break None };
+            let pfn = self.frame_at(frame);
+            if !self.meta(pfn).try_get() {
+                // Being freed: whoever does so waits for the lock, to have it removed.
+                continue;
             }
-            chosen
-        });
+            if self.meta(pfn).try_lock() {
+                break Some(pfn);
+            }
+            held.push(pfn);
+            busy.push((frame, memcg));
+        };
+        for (frame, memcg) in busy {
+            lru.instances.putback(frame, memcg, PutBack::Later);
+        }
         drop(lru);
         self.put_all(held.into_iter());
         alive.clear();
@@ -236,24 +272,24 @@ impl<H: Host> Memory<H> {
 
     /// Tells the policy what became of an isolated page, unlocks it, and drops the reference to it.
     pub(super) fn settle(&self, pfn: Pfn, outcome: Outcome<H>) {
-        let page = PageId(self.frame_number(pfn));
+        let frame = self.frame_number(pfn);
         let meta = self.meta(pfn);
+        let memcg = meta.memcg();
         let mut lru = self.reclaim.lru.lock();
         let mut evicted = None;
         // Not known: another policy was set meanwhile.
-        if meta.is_known()
-            && let Some(policy) = &mut lru.policy
-        {
+        if meta.is_known() {
             match outcome {
                 Outcome::Gone(home) => {
                     meta.clear_known();
-                    evicted = policy.evicted(page).map(|shadow| (home, shadow));
+                    let shadow = lru.instances.evicted(frame, memcg);
+                    evicted = shadow.map(|shadow| (home, shadow));
                 }
-                Outcome::Kept(why) => policy.putback(page, why),
+                Outcome::Kept(why) => lru.instances.putback(frame, memcg, why),
                 Outcome::Locked => {
                     meta.clear_known();
-                    policy.remove(page);
-                    lru.locked.push(page.0);
+                    lru.instances.remove(frame, memcg);
+                    lru.locked.push(frame);
                     self.vm_events.unevictable_pgs_culled.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -288,9 +324,9 @@ impl<H: Host> Memory<H> {
         let mut held = Vec::new();
         let mut lru = self.reclaim.lru.lock();
         self.hand_over(&mut lru, &mut held);
-        let result = lru.policy.as_ref().map_or(Ok(()), |policy| policy.check());
+        let result = lru.instances.check();
         let known = self.frames.iter().filter(|(_, meta)| meta.is_known()).count();
-        let listed = lru.policy.as_ref().map_or(0, |policy| policy.len() as usize);
+        let listed = lru.instances.len(&Scope::Machine) as usize;
         drop(lru);
         self.put_all(held.into_iter());
         result?;

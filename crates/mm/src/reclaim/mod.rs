@@ -18,11 +18,13 @@
 
 mod anon;
 mod file;
+mod instances;
 mod lists;
 mod lru;
 
 use crate::anon_vma::Alive;
 use crate::frames::FrameState;
+use crate::memcg::MemcgId;
 use crate::policy::{Builtin, FirstUse, PutBack, ReplacementPolicy, Shadow, Wanted};
 use crate::swap::SwapEntry;
 use crate::{AddressSpace, Host, Memory};
@@ -33,10 +35,11 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use kilburn_addr::Pfn;
 pub use lists::LruCounts;
 use lock_api::Mutex;
+pub(crate) use lru::Scope;
 use lru::{Arrived, Lru};
 
 /// Pages an allocation reclaims at once (Linux `SWAP_CLUSTER_MAX`).
-const BATCH: u64 = 32;
+pub(crate) const BATCH: u64 = 32;
 
 /// Numbers of free frames at which something happens (Linux `struct zone._watermark`), in pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +71,8 @@ pub(crate) struct Reclaim<H: Host> {
     /// Whether memory was ever short: only then does the policy hear of pages.
     is_armed: AtomicBool,
     kswapd_wanted: AtomicBool,
+    /// Whether there ever was an anonymous page whose content may be dropped.
+    any_lazy_free: AtomicBool,
     lru: Mutex<H::RawMutex, Lru>,
     /// Pages the policy is to hear of.
     arrivals: Mutex<H::RawMutex, Vec<Arrived>>,
@@ -80,9 +85,15 @@ impl<H: Host> Reclaim<H> {
             swappiness: AtomicU8::new(swappiness),
             is_armed: AtomicBool::new(false),
             kswapd_wanted: AtomicBool::new(false),
-            lru: Mutex::new(Lru::new(policy)),
+            any_lazy_free: AtomicBool::new(false),
+            lru: Mutex::new(Lru::new(policy, frames)),
             arrivals: Mutex::new(Vec::new()),
         }
+    }
+
+    /// A group is gone.
+    pub(crate) fn forget_memcg(&self, memcg: MemcgId) {
+        self.lru.lock().instances.forget_group(memcg);
     }
 }
 
@@ -235,7 +246,7 @@ impl<H: Host> Memory<H> {
 
     /// Name of the policy that chooses.
     pub fn policy_name(&self) -> &'static str {
-        self.reclaim.lru.lock().name()
+        self.reclaim.lru.lock().instances.name()
     }
 
     /// Whether free frames are so few that kswapd should run.
@@ -250,7 +261,7 @@ impl<H: Host> Memory<H> {
         self.vm_events.pageoutrun.fetch_add(1, Ordering::Relaxed);
         let mut all = 0;
         while self.frames.free() < self.reclaim.marks.high {
-            let went = self.shrink(BATCH, Reclaimer::Kswapd);
+            let went = self.shrink(BATCH, Reclaimer::Kswapd, &Scope::Machine);
             if went == 0 {
                 break;
             }
@@ -261,7 +272,7 @@ impl<H: Host> Memory<H> {
 
     /// Evicts up to `pages` pages, as if memory were short; how many went (Linux `memory.reclaim`).
     pub fn reclaim_pages(&self, pages: u64) -> u64 {
-        self.shrink(pages, Reclaimer::Proactive)
+        self.shrink(pages, Reclaimer::Proactive, &Scope::Machine)
     }
 
     /// Free frames are below `low`: wakes kswapd, and below `min` reclaims at once. What is left
@@ -278,7 +289,7 @@ impl<H: Host> Memory<H> {
     /// Reclaims a batch of pages on an allocation's behalf; whether any went. No table is locked.
     pub(crate) fn make_room(&self) -> bool {
         self.vm_events.allocstall.fetch_add(1, Ordering::Relaxed);
-        self.shrink(BATCH, Reclaimer::Direct) > 0
+        self.shrink(BATCH, Reclaimer::Direct, &Scope::Machine) > 0
     }
 
     /// Whether memory was ever short.
@@ -294,8 +305,18 @@ impl<H: Host> Memory<H> {
         while self.frames.free() < enough && self.make_room() {}
     }
 
+    /// Evicts up to `pages` pages of a group and of those below it; how many went
+    /// (Linux `try_to_free_mem_cgroup_pages`).
+    pub(crate) fn shrink_memcg(&self, memcg: MemcgId, pages: u64, reclaimer: Reclaimer) -> u64 {
+        let scope = match memcg {
+            MemcgId::ROOT => Scope::Machine,
+            memcg => Scope::Memcgs(self.memcgs_within(memcg)),
+        };
+        self.shrink(pages, reclaimer, &scope)
+    }
+
     /// Evicts up to `wanted` pages; how many went.
-    fn shrink(&self, wanted: u64, reclaimer: Reclaimer) -> u64 {
+    fn shrink(&self, wanted: u64, reclaimer: Reclaimer, scope: &Scope) -> u64 {
         if !self.can_reclaim() {
             return 0;
         }
@@ -303,11 +324,11 @@ impl<H: Host> Memory<H> {
         let mut alive = Alive::default();
         let mut went = 0;
         // Each page is offered a few times before nothing is thought possible.
-        let mut tries = 3 * u64::from(self.lru_len()) + BATCH;
+        let mut tries = 3 * u64::from(self.lru_len(scope)) + BATCH;
         let mut locked_retried = false;
         while went < wanted && tries > 0 {
             tries -= 1;
-            let Some(pfn) = self.isolate(&mut alive) else {
+            let Some(pfn) = self.isolate(scope, &mut alive) else {
                 if locked_retried || went > 0 || !self.retry_locked() {
                     break;
                 }
@@ -328,15 +349,24 @@ impl<H: Host> Memory<H> {
     fn wanted(&self) -> Wanted {
         Wanted {
             anon: self.swap.free.load(Ordering::Relaxed) > 0,
-            file: self.uses.file.load(Ordering::Relaxed) > 0,
+            file: self.uses.file.load(Ordering::Relaxed) > 0
+                || self.reclaim.any_lazy_free.load(Ordering::Relaxed),
             swappiness: self.swappiness(),
         }
+    }
+
+    /// Of what is wanted of the machine, what may go of a group.
+    fn wanted_of(&self, memcg: MemcgId, wanted: Wanted) -> Wanted {
+        let margin = self.memcg(memcg).map_or(u64::MAX, |memcg| memcg.swap_margin());
+        Wanted { anon: wanted.anon && margin > 0, ..wanted }
     }
 
     /// Tries to evict a page that was isolated and locked, and ends both; whether it went.
     fn evict(&self, pfn: Pfn, reclaimer: Reclaimer, alive: &mut Alive<H>) -> bool {
         let state = self.meta(pfn).state();
+        let memcg = self.memcg(self.meta(pfn).memcg());
         self.count_scan(state, reclaimer);
+        memcg.as_ref().inspect(|memcg| memcg.count_scan(reclaimer));
         let outcome = match state {
             FrameState::Anon => self.evict_anon(pfn, alive),
             FrameState::File => self.evict_file(pfn, alive),
@@ -346,6 +376,7 @@ impl<H: Host> Memory<H> {
         let went = matches!(outcome, Outcome::Gone(_));
         if went {
             self.count_steal(state, reclaimer);
+            memcg.inspect(|memcg| memcg.count_steal(reclaimer));
         }
         self.settle(pfn, outcome);
         alive.clear();

@@ -20,6 +20,7 @@ pub(crate) mod readahead;
 pub(crate) mod slots;
 
 use crate::frames::FrameState;
+use crate::memcg::MemcgId;
 use crate::memory::NoFrame;
 use crate::page_cache::page::PageRef;
 use crate::policy::{FirstUse, Shadow};
@@ -174,16 +175,27 @@ impl<H: Host> Memory<H> {
         Pfn::new(self.config().frames.start.get() + u64::from(frame))
     }
 
-    /// A free slot of the area with the highest priority that has one. `content` says what holds it.
-    pub(crate) fn take_slot(&self, content: Content) -> Option<SwapEntry> {
+    /// A free slot of the area with the highest priority that has one, charged to `whose`. `content`
+    /// says what holds it.
+    pub(crate) fn take_slot(&self, content: Content, whose: MemcgId) -> Option<SwapEntry> {
         if self.swap.free.load(Ordering::Relaxed) == 0 {
+            self.note_no_slot(whose);
             return None;
         }
-        self.swap.areas.lock().in_turn(|active| {
-            let slot = active.slots.lock().allocate(content)?;
+        if !self.charge_swap(whose) {
+            return None;
+        }
+        let taken = self.swap.areas.lock().in_turn(|active| {
+            let mut slots = active.slots.lock();
+            let slot = slots.allocate(content)?;
+            slots.set_memcg(slot, whose);
             self.swap.free.fetch_sub(1, Ordering::Relaxed);
             Some(SwapEntry { area: active.number, slot })
-        })
+        });
+        if taken.is_none() {
+            self.uncharge_swap(whose);
+        }
+        taken
     }
 
     /// Takes a slot for an anonymous page and puts the page into the swap cache under it: dirty,
@@ -191,8 +203,8 @@ impl<H: Host> Memory<H> {
     /// to the frame.
     pub(crate) fn add_to_swap(&self, pfn: Pfn) -> Option<SwapEntry> {
         let frame = self.frame_number(pfn);
-        let entry = self.take_slot(Content::Frame(frame))?;
         let meta = self.meta(pfn);
+        let entry = self.take_slot(Content::Frame(frame), meta.memcg())?;
         meta.set_dirty();
         meta.get();
         meta.begin_swap_cached(entry.area, entry.slot);
@@ -220,8 +232,9 @@ impl<H: Host> Memory<H> {
 
     /// Does what is due when a slot was freed. No lock of the area is held.
     pub(crate) fn after_free(&self, active: &Active<H>, slot: u32, freed: Freed) {
-        let Freed::Yes(shadow) = freed else { return };
+        let Freed::Yes(shadow, memcg) = freed else { return };
         active.area.discard(slot);
+        self.uncharge_swap(memcg);
         // A closed area's free slots are not counted: nobody can have them.
         if active.is_open.load(Ordering::Acquire) {
             self.swap.free.fetch_add(1, Ordering::Relaxed);
@@ -415,7 +428,8 @@ impl<H: Host> Memory<H> {
         slot: u32,
         together: &mut Together,
     ) -> Result<Pfn, NotBack> {
-        let pfn = self.alloc().map_err(|NoFrame| NotBack::NoFrame)?;
+        let whose = active.slots.lock().memcg(slot);
+        let pfn = self.alloc_for(whose).map_err(|NoFrame| NotBack::NoFrame)?;
         let mut buffer = [0; PAGE_SIZE as usize];
         // Not held while allocating, which may evict to the same area.
         let transfer = active.transfer.lock();

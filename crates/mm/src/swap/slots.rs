@@ -13,6 +13,7 @@
 //! slots are given out from one cluster of 256 after the other, so that pages that leave together
 //! lie together.
 
+use crate::memcg::MemcgId;
 use crate::policy::Shadow;
 use alloc::collections::BTreeSet;
 use alloc::vec;
@@ -67,14 +68,16 @@ impl Content {
 pub(crate) enum Freed {
     /// It is still in use.
     No,
-    /// It is free.
-    Yes(Option<Shadow>),
+    /// It is free; whom it was charged to.
+    Yes(Option<Shadow>, MemcgId),
 }
 
 /// All slots of an area.
 pub(crate) struct Slots {
     references: Vec<u32>,
     content: Vec<u64>,
+    /// The groups slots are charged to; empty as long as none ever was (Linux `swap_cgroup`).
+    memcgs: Vec<MemcgId>,
     /// Slots in use, by cluster.
     cluster_used: Vec<u16>,
     /// Clusters with no slot in use, the next to be taken last.
@@ -94,6 +97,7 @@ impl Slots {
         Self {
             references: vec![0; count as usize],
             content: vec![0; count as usize],
+            memcgs: Vec::new(),
             cluster_used: vec![0; clusters as usize],
             empty: (0..clusters).rev().collect(),
             partial: BTreeSet::new(),
@@ -161,6 +165,21 @@ impl Slots {
         Some(slot)
     }
 
+    /// The group a slot is charged to.
+    pub(crate) fn memcg(&self, slot: u32) -> MemcgId {
+        self.memcgs.get(slot as usize).copied().unwrap_or_default()
+    }
+
+    /// A slot just allocated is charged to a group.
+    pub(crate) fn set_memcg(&mut self, slot: u32, memcg: MemcgId) {
+        if self.memcgs.is_empty() && !memcg.is_root() {
+            self.memcgs = vec![MemcgId::ROOT; self.references.len()];
+        }
+        if let Some(its) = self.memcgs.get_mut(slot as usize) {
+            *its = memcg;
+        }
+    }
+
     /// One more refers to a slot in use.
     pub(crate) fn add_reference(&mut self, slot: u32) {
         debug_assert!(self.is_used(slot), "a reference to a free slot");
@@ -201,7 +220,7 @@ impl Slots {
                 self.partial.insert(cluster);
             }
         }
-        Freed::Yes(shadow)
+        Freed::Yes(shadow, self.memcg(slot))
     }
 
     /// The first slot in use from `from` on.
@@ -247,7 +266,7 @@ mod tests {
             assert_eq!(slots.allocate(Content::Frame(1)), Some(expected));
         }
         for slot in [10, 11, 300] {
-            assert_eq!(slots.set_content(slot, Content::Nothing), Freed::Yes(None));
+            assert_eq!(slots.set_content(slot, Content::Nothing), Freed::Yes(None, MemcgId::ROOT));
         }
         assert_eq!(slots.allocate(Content::Frame(1)), Some(600), "the cluster is used up first");
     }
@@ -259,7 +278,7 @@ mod tests {
         assert_eq!(slots.allocate(Content::Frame(8)), None);
         slots.add_reference(slot);
         assert_eq!(slots.set_content(slot, Content::Shadow(Shadow::new(3))), Freed::No);
-        assert_eq!(slots.drop_reference(slot), Freed::Yes(Some(Shadow::new(3))));
+        assert_eq!(slots.drop_reference(slot), Freed::Yes(Some(Shadow::new(3)), MemcgId::ROOT));
         assert_eq!((slots.used(), slots.content(slot)), (0, Content::Nothing));
     }
 
@@ -282,7 +301,8 @@ mod tests {
                     }
                 } else if !held.is_empty() {
                     let slot = held.swap_remove(which as usize % held.len());
-                    prop_assert_eq!(slots.set_content(slot, Content::Nothing), Freed::Yes(None));
+                    let freed = slots.set_content(slot, Content::Nothing);
+                    prop_assert_eq!(freed, Freed::Yes(None, MemcgId::ROOT));
                 }
                 prop_assert_eq!(slots.used() as usize, held.len());
                 prop_assert_eq!(slots.check(), Ok(()));

@@ -253,7 +253,7 @@ impl<H: Host> Mm<H> {
         bytes: &[u8],
     ) -> Result<(), Errno> {
         self.prepare_anon_vma(state, vma);
-        let pfn = self.memory().alloc()?;
+        let pfn = self.memory().alloc_for(self.memcg())?;
         self.mem().write(pfn.base(), bytes);
         let placed = self.place_for(va, Place::EmptyOrMarker);
         let (guard, at) = placed.inspect_err(|_| self.memory().discard(pfn))?;
