@@ -5,13 +5,31 @@ use kilburn_mm::layout::{Arch, Layout};
 use kilburn_mm::{Caller, Host, Memory, MemoryConfig, Mm, MmapRequest, TlbFlush};
 use kilburn_paging::Sv;
 use kilburn_riscv::GuestRam;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Guest RAM and a count of flushes.
 pub struct BenchHost {
     ram: GuestRam,
-    flushes: AtomicU64,
+    flushes: [Line; CPUS],
+}
+
+/// A count of one CPU, on a cache line of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Line(AtomicU64);
+
+/// CPUs the host tells apart.
+pub const CPUS: usize = 4;
+
+std::thread_local! {
+    static CPU: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The calling thread is on `cpu` from now on.
+pub fn run_on(cpu: usize) {
+    CPU.set(cpu % CPUS);
 }
 
 impl Host for BenchHost {
@@ -29,7 +47,15 @@ impl Host for BenchHost {
     }
 
     fn flush_tlb(&self, _: &TlbFlush) {
-        self.flushes.fetch_add(1, Ordering::Relaxed);
+        self.flushes[CPU.get()].0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn cpu(&self) -> usize {
+        CPU.get()
+    }
+
+    fn cpus(&self) -> usize {
+        CPUS
     }
 
     fn random_u64(&self) -> u64 {
@@ -51,7 +77,7 @@ pub fn machine(mib: u64) -> (Arc<Memory<BenchHost>>, Arc<Mm<BenchHost>>) {
     let mut config = MemoryConfig::new(first..Pfn::new(first.get() + frames));
     // Linux's default is 65,530; a database raises it.
     config.max_map_count = 1 << 20;
-    let host = BenchHost { ram, flushes: AtomicU64::new(0) };
+    let host = BenchHost { ram, flushes: Default::default() };
     let memory = Memory::new(host, config).expect("enough frames");
     let mm = Mm::new(&memory, Layout::fixed(Arch::RiscvSv39)).expect("a frame for the root");
     (memory, mm)

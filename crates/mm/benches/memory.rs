@@ -40,20 +40,20 @@ fn machine(frames: u64) -> (Arc<Memory<TestHost>>, Arc<Mm<TestHost>>) {
 }
 
 fn frames() {
-    let frames: Frames<parking_lot::RawMutex> = Frames::new(Pfn::new(0)..Pfn::new(1 << 18));
+    let frames: Frames<parking_lot::RawMutex> = Frames::new(Pfn::new(0)..Pfn::new(1 << 18), 1);
     time("frame: alloc + free", 10.0, 1 << 20, || {
         timed(|| {
             for _ in 0..1 << 20 {
-                let pfn = black_box(frames.alloc()).expect("free");
-                frames.free_frame(pfn);
+                let pfn = black_box(frames.alloc(0)).expect("free");
+                frames.free_frame(pfn, 0);
             }
         })
     });
     time("block of order 9: alloc + free", 40.0, 1 << 18, || {
         timed(|| {
             for _ in 0..1 << 18 {
-                let pfn = black_box(frames.alloc_block(9)).expect("free");
-                frames.free_block(pfn, 9);
+                let pfn = black_box(frames.alloc_block(9, 0)).expect("free");
+                frames.free_block(pfn, 9, 0);
             }
         })
     });

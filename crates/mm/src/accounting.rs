@@ -3,6 +3,7 @@
 use crate::Caller;
 use crate::fault::FaultKind;
 use crate::frames::FrameState;
+use crate::percpu::PerCpu;
 use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use kilburn_addr::{PAGE_SHIFT, VmFlags};
 
@@ -90,6 +91,8 @@ pub(crate) enum RssKind {
 }
 
 impl RssKind {
+    pub(crate) const ALL: [Self; 3] = [Self::Anon, Self::File, Self::Shmem];
+
     /// How a page in such a frame counts (Linux `mm_counter`).
     #[inline]
     pub(crate) fn of(state: FrameState) -> Self {
@@ -114,30 +117,72 @@ impl RssDelta {
     }
 }
 
-/// Resident pages by type.
-#[derive(Default)]
-pub(crate) struct Rss {
-    pages: [AtomicI64; 3],
+/// Number of [`FaultKind`]s.
+const FAULT_KINDS: usize = 10;
+
+/// Resident pages that a CPU counts for itself before all hear of them (Linux `percpu_counter_batch`).
+const BATCH: i64 = 32;
+
+/// Resident pages by type, and what happened. What every fault counts is counted for each CPU apart, so that
+/// faults of two threads write no common line.
+///
+/// ```text
+///   resident   =   settled   +   the slot of CPU 0   +   the slot of CPU 1 ...   exact once nobody counts
+/// ```
+pub(crate) struct Counts {
+    slots: PerCpu<Slot>,
+    /// What slots handed over: each keeps fewer than [`BATCH`] pages to itself. Nothing with one CPU.
+    settled: [AtomicI64; 3],
     /// Entries whose pages are in swap (Linux `MM_SWAPENTS`).
     swapped: AtomicI64,
-    /// Most resident pages so far, noted before they become fewer (Linux `hiwater_rss`).
+    /// Most resident pages so far, noted before they become fewer (Linux `hiwater_rss`). With several CPUs
+    /// it is off by what these have not handed over, as Linux's is.
     peak: AtomicU64,
+    pub(crate) major: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) stack_growths: AtomicU64,
+    pub(crate) fault_around: AtomicU64,
 }
 
-impl Rss {
-    #[inline]
-    pub(crate) fn add(&self, kind: RssKind, pages: i64) {
-        self.pages[kind as usize].fetch_add(pages, Ordering::Relaxed);
+/// What one CPU counted.
+#[derive(Default)]
+struct Slot {
+    pages: [AtomicI64; 3],
+    faults: [AtomicU64; FAULT_KINDS],
+}
+
+impl Counts {
+    pub(crate) fn new(cpus: usize) -> Self {
+        Self {
+            slots: PerCpu::new(cpus, Slot::default),
+            settled: Default::default(),
+            swapped: AtomicI64::new(0),
+            peak: AtomicU64::new(0),
+            major: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            stack_growths: AtomicU64::new(0),
+            fault_around: AtomicU64::new(0),
+        }
     }
 
     #[inline]
-    pub(crate) fn apply(&self, delta: RssDelta) {
-        if delta.pages.iter().any(|&pages| pages < 0) {
-            self.note_peak();
+    pub(crate) fn add(&self, cpu: usize, kind: RssKind, pages: i64) {
+        let own = &self.slots.of(cpu).pages[kind as usize];
+        let sum = own.fetch_add(pages, Ordering::Relaxed) + pages;
+        if sum.abs() >= BATCH && self.slots.len() > 1 {
+            self.settled[kind as usize].fetch_add(sum, Ordering::Relaxed);
+            own.fetch_sub(sum, Ordering::Relaxed);
         }
-        for (count, pages) in self.pages.iter().zip(delta.pages) {
+    }
+
+    #[inline]
+    pub(crate) fn apply(&self, cpu: usize, delta: RssDelta) {
+        if delta.pages.iter().any(|&pages| pages < 0) {
+            self.note_peak(cpu);
+        }
+        for (kind, pages) in RssKind::ALL.into_iter().zip(delta.pages) {
             if pages != 0 {
-                count.fetch_add(pages, Ordering::Relaxed);
+                self.add(cpu, kind, pages);
             }
         }
     }
@@ -160,16 +205,22 @@ impl Rss {
     }
 
     pub(crate) fn get(&self, kind: RssKind) -> u64 {
-        self.pages[kind as usize].load(Ordering::Relaxed).max(0) as u64
+        let at = kind as usize;
+        let own: i64 = self.slots.iter().map(|slot| slot.pages[at].load(Ordering::Relaxed)).sum();
+        (self.settled[at].load(Ordering::Relaxed) + own).max(0) as u64
     }
 
     /// Resident pages of all types (Linux `get_mm_rss`).
     pub(crate) fn total(&self) -> u64 {
-        [RssKind::Anon, RssKind::File, RssKind::Shmem].into_iter().map(|kind| self.get(kind)).sum()
+        RssKind::ALL.into_iter().map(|kind| self.get(kind)).sum()
     }
 
-    pub(crate) fn note_peak(&self) {
-        let now = self.total();
+    /// Notes how many pages are resident, as `cpu` sees it without asking the others.
+    #[inline]
+    pub(crate) fn note_peak(&self, cpu: usize) {
+        let sum =
+            |pages: &[AtomicI64; 3]| pages.iter().map(|p| p.load(Ordering::Relaxed)).sum::<i64>();
+        let now = (sum(&self.settled) + sum(&self.slots.of(cpu).pages)).max(0) as u64;
         if now > self.peak.load(Ordering::Relaxed) {
             self.peak.fetch_max(now, Ordering::Relaxed);
         }
@@ -184,28 +235,40 @@ impl Rss {
     pub(crate) fn peak(&self) -> u64 {
         self.peak.load(Ordering::Relaxed).max(self.total())
     }
-}
 
-/// Number of [`FaultKind`]s.
-const FAULT_KINDS: usize = 10;
-
-/// Counts of what happened.
-#[derive(Default)]
-pub(crate) struct Events {
-    faults: [AtomicU64; FAULT_KINDS],
-    pub(crate) major: AtomicU64,
-    pub(crate) refused: AtomicU64,
-    pub(crate) stack_growths: AtomicU64,
-    pub(crate) fault_around: AtomicU64,
-}
-
-impl Events {
     #[inline]
-    pub(crate) fn count(&self, kind: FaultKind) {
-        self.faults[kind as usize].fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn count(&self, cpu: usize, kind: FaultKind) {
+        self.slots.of(cpu).faults[kind as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn faults(&self, kind: FaultKind) -> u64 {
-        self.faults[kind as usize].load(Ordering::Relaxed)
+        self.slots.iter().map(|slot| slot.faults[kind as usize].load(Ordering::Relaxed)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_counted_on_one_cpu_and_gone_on_another_add_up() {
+        let counts = Counts::new(4);
+        for page in 0..1000 {
+            counts.add(page % 3, RssKind::Anon, 1);
+        }
+        assert_eq!((counts.get(RssKind::Anon), counts.total()), (1000, 1000));
+        counts.apply(3, RssDelta { pages: [-1000, 7, 0] });
+        assert_eq!((counts.get(RssKind::Anon), counts.get(RssKind::File)), (0, 7));
+        assert!((1000 - 4 * 32..=1000).contains(&counts.peak()), "{}", counts.peak());
+    }
+
+    #[test]
+    fn one_cpu_knows_the_peak_to_the_page() {
+        let counts = Counts::new(1);
+        counts.add(0, RssKind::Anon, 1001);
+        counts.apply(0, RssDelta { pages: [-1000, 0, 0] });
+        assert_eq!((counts.peak(), counts.total()), (1001, 1));
+        counts.reset_peak();
+        assert_eq!(counts.peak(), 1);
     }
 }

@@ -326,11 +326,11 @@ impl<H: Host> Mm<H> {
             }
         });
         result?;
-        ensure(self.rss.swapped() == swapped, RSS_IS_TRUE, || {
-            format!("{} pages in swap counted, {swapped} found", self.rss.swapped())
+        ensure(self.counts.swapped() == swapped, RSS_IS_TRUE, || {
+            format!("{} pages in swap counted, {swapped} found", self.counts.swapped())
         })?;
         for kind in [RssKind::Anon, RssKind::File, RssKind::Shmem] {
-            let (counted, found) = (self.rss.get(kind), rss.pages[kind as usize]);
+            let (counted, found) = (self.counts.get(kind), rss.pages[kind as usize]);
             ensure(counted as i64 == found, RSS_IS_TRUE, || {
                 format!("{counted} {kind:?} pages counted, {found} found")
             })?;

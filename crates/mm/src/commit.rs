@@ -26,8 +26,7 @@ impl<H: Host> Memory<H> {
     /// # Errors
     /// `ENOMEM` when the overcommit mode does not allow it; nothing is promised then.
     pub(crate) fn charge(&self, caller: &Caller, total_vm: u64, pages: u64) -> Result<(), Errno> {
-        let charged = pages as i64;
-        let now = self.committed.fetch_add(charged, Ordering::Relaxed) + charged;
+        self.recharge(pages);
         let config = self.config();
         let allowed = match config.overcommit {
             Overcommit::Always => true,
@@ -42,7 +41,8 @@ impl<H: Host> Memory<H> {
                 // Room for the user to end the process that takes everything.
                 let reserve = kbytes_to_pages(config.user_reserve_kbytes);
                 limit = limit.saturating_sub(reserve.min(total_vm / 32));
-                now < limit as i64
+                // Whoever else promises at the moment sees this promise, or is seen here.
+                self.promised() < limit as i64
             }
         };
         if allowed {
@@ -55,11 +55,16 @@ impl<H: Host> Memory<H> {
 
     /// Promises `pages` again that another promise, given back right after, stood for.
     pub(crate) fn recharge(&self, pages: u64) {
-        self.committed.fetch_add(pages as i64, Ordering::Relaxed);
+        self.committed.of(self.cpu()).fetch_add(pages as i64, Ordering::SeqCst);
     }
 
     /// Takes a promise back.
     pub(crate) fn uncharge(&self, pages: u64) {
-        self.committed.fetch_sub(pages as i64, Ordering::Relaxed);
+        self.committed.of(self.cpu()).fetch_sub(pages as i64, Ordering::SeqCst);
+    }
+
+    /// Pages promised at the moment.
+    pub(crate) fn promised(&self) -> i64 {
+        self.committed.iter().map(|pages| pages.load(Ordering::SeqCst)).sum()
     }
 }

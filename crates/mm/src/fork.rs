@@ -142,7 +142,7 @@ impl<H: Host> Mm<H> {
             }
             ControlFlow::Continue(())
         });
-        child.rss.apply(rss);
+        child.counts.apply(child.memory().cpu(), rss);
         match copied {
             ControlFlow::Break(no_table) => Err(no_table),
             ControlFlow::Continue(()) => Ok(()),
@@ -228,7 +228,7 @@ impl<H: Host> Mm<H> {
             }
         }
         debug_assert!(
-            [RssKind::Anon, RssKind::File, RssKind::Shmem].iter().all(|&k| self.rss.get(k) == 0),
+            [RssKind::Anon, RssKind::File, RssKind::Shmem].iter().all(|&k| self.counts.get(k) == 0),
             "pages are counted that no table had"
         );
     }

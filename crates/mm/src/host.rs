@@ -42,6 +42,18 @@ pub trait Host: Send + Sync + Sized + 'static {
         MemcgId::ROOT
     }
 
+    /// Number of the CPU, or host thread, that the caller runs on. Every answer is right: only how fast
+    /// several CPUs work at once depends on it, as each uses frames, counters and lists of its own.
+    #[inline]
+    fn cpu(&self) -> usize {
+        0
+    }
+
+    /// How many CPUs [`cpu`](Self::cpu) tells apart. Asked once, when the memory is made.
+    fn cpus(&self) -> usize {
+        1
+    }
+
     /// A random number for address-space layout, from the host's seeded generator.
     fn random_u64(&self) -> u64;
 }

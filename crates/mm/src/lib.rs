@@ -97,6 +97,7 @@ pub mod memory;
 pub mod mm;
 pub mod ops;
 pub mod page_cache;
+mod percpu;
 pub mod pgd;
 pub mod policy;
 pub mod procfs;

@@ -13,6 +13,7 @@ use crate::ids::AsidPool;
 use crate::memcg::Memcgs;
 use crate::page_cache::AddressSpace;
 use crate::page_cache::dirty::Dirtying;
+use crate::percpu::PerCpu;
 use crate::reclaim::{Reclaim, VmEvents};
 use crate::swap::Swap;
 use crate::sysctl::Tunables;
@@ -39,7 +40,7 @@ pub struct Memory<H: Host> {
     pub(crate) memcgs: Memcgs<H>,
     pub(crate) dirtying: Dirtying,
     /// Pages promised (Linux `vm_committed_as`).
-    pub(crate) committed: AtomicI64,
+    pub(crate) committed: PerCpu<AtomicI64>,
     pub(crate) asids: Mutex<H::RawMutex, AsidPool>,
     /// Root tables whose address space is gone ([`crate::Pgd`]).
     pub(crate) lazy_roots: Mutex<H::RawMutex, BTreeSet<Pfn>>,
@@ -52,16 +53,41 @@ pub struct Memory<H: Host> {
     next_shmem_inode: AtomicU64,
 }
 
-/// Frames in use, by use.
-#[derive(Default)]
-pub(crate) struct Uses {
-    pub(crate) tables: AtomicU64,
-    pub(crate) anon: AtomicU64,
-    pub(crate) file: AtomicU64,
-    pub(crate) shmem: AtomicU64,
-    pub(crate) kernel: AtomicU64,
-    pub(crate) mapped: AtomicU64,
-    pub(crate) dirty: AtomicU64,
+/// A use of frames that is counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Use {
+    Tables,
+    Anon,
+    File,
+    Shmem,
+    Kernel,
+    /// Frames of the page cache that some address space maps.
+    Mapped,
+    /// Frames of the page cache that are to be written to their store.
+    Dirty,
+}
+
+const USES: usize = Use::Dirty as usize + 1;
+
+/// Frames in use, by use: what each CPU added and took away; only their sum means something.
+pub(crate) struct Uses(PerCpu<[AtomicI64; USES]>);
+
+impl Uses {
+    fn new(cpus: usize) -> Self {
+        Self(PerCpu::new(cpus, Default::default))
+    }
+
+    /// `frames` more of them, or fewer.
+    #[inline]
+    pub(crate) fn add(&self, cpu: usize, of: Use, frames: i64) {
+        self.0.of(cpu)[of as usize].fetch_add(frames, Ordering::Relaxed);
+    }
+
+    /// How many there are.
+    pub(crate) fn get(&self, of: Use) -> u64 {
+        let sum: i64 = self.0.iter().map(|slot| slot[of as usize].load(Ordering::Relaxed)).sum();
+        sum.max(0) as u64
+    }
 }
 
 /// Counts of frames, in pages.
@@ -131,15 +157,16 @@ impl<H: Host> Memory<H> {
         if count >= u64::from(u32::MAX) - 1 {
             return Err(MemoryError::TooManyFrames);
         }
-        let frames = Frames::new(config.frames.clone());
-        let zero_frame = frames.alloc().ok_or(MemoryError::TooFewFrames)?;
+        let cpus = host.cpus();
+        let frames = Frames::new(config.frames.clone(), cpus);
+        let zero_frame = frames.alloc(0).ok_or(MemoryError::TooFewFrames)?;
         if frames.free() == 0 {
             return Err(MemoryError::TooFewFrames);
         }
         host.mem().zero(zero_frame);
         frames.meta(zero_frame).begin(FrameState::Kernel, 0, 0);
-        let uses = Uses::default();
-        uses.kernel.store(1, Ordering::Relaxed);
+        let uses = Uses::new(cpus);
+        uses.add(0, Use::Kernel, 1);
         Ok(Arc::new(Self {
             reclaim: Reclaim::new(count, config.policy, config.swappiness),
             swap: Swap::default(),
@@ -152,7 +179,7 @@ impl<H: Host> Memory<H> {
             frames,
             zero_frame,
             uses,
-            committed: AtomicI64::new(0),
+            committed: PerCpu::new(cpus, AtomicI64::default),
             asids: Mutex::new(AsidPool::default()),
             lazy_roots: Mutex::new(BTreeSet::new()),
             mappings: Mutex::new(BTreeMap::new()),
@@ -179,20 +206,20 @@ impl<H: Host> Memory<H> {
     /// Counts of frames now.
     pub fn counts(&self) -> MemoryCounts {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let shmem = get(&self.uses.shmem);
+        let shmem = self.uses.get(Use::Shmem);
         MemoryCounts {
             total: self.frames.total(),
             free: self.frames.free(),
             peak_used: self.frames.peak_used(),
-            page_tables: get(&self.uses.tables),
+            page_tables: self.uses.get(Use::Tables),
             lazy_roots: self.lazy_roots.lock().len() as u64,
-            anon: get(&self.uses.anon),
-            cached: get(&self.uses.file) + shmem,
+            anon: self.uses.get(Use::Anon),
+            cached: self.uses.get(Use::File) + shmem,
             shmem,
-            mapped: get(&self.uses.mapped),
-            dirty: get(&self.uses.dirty),
-            kernel: get(&self.uses.kernel),
-            committed: self.committed.load(Ordering::Relaxed).max(0) as u64,
+            mapped: self.uses.get(Use::Mapped),
+            dirty: self.uses.get(Use::Dirty),
+            kernel: self.uses.get(Use::Kernel),
+            committed: self.promised().max(0) as u64,
             commit_limit: self.commit_limit(),
             swap_total: get(&self.swap.total),
             swap_free: get(&self.swap.free),
@@ -210,7 +237,7 @@ impl<H: Host> Memory<H> {
                 return None;
             };
             self.frames.meta(pfn).begin(FrameState::Kernel, 0, 0);
-            self.uses.kernel.fetch_add(1, Ordering::Relaxed);
+            self.uses.add(self.cpu(), Use::Kernel, 1);
             pages.push(pfn);
         }
         Some(pages)
@@ -230,6 +257,12 @@ impl<H: Host> Memory<H> {
         self.zero_frame
     }
 
+    /// The CPU the caller runs on, as far as the host knows.
+    #[inline]
+    pub(crate) fn cpu(&self) -> usize {
+        self.host.cpu()
+    }
+
     #[inline]
     pub(crate) fn meta(&self, pfn: Pfn) -> &FrameMeta {
         self.frames.meta(pfn)
@@ -247,8 +280,9 @@ impl<H: Host> Memory<H> {
     /// be begun by the caller.
     #[inline]
     pub(crate) fn alloc(&self) -> Result<Pfn, NoFrame> {
-        if self.frames.free() > self.reclaim.marks.low
-            && let Some(pfn) = self.frames.alloc()
+        let cpu = self.cpu();
+        if self.frames.has_more_free_than(self.reclaim.marks.low, cpu)
+            && let Some(pfn) = self.frames.alloc(cpu)
         {
             return Ok(pfn);
         }
@@ -259,7 +293,7 @@ impl<H: Host> Memory<H> {
     /// the reserve is used.
     #[inline]
     pub(crate) fn alloc_table(&self) -> Option<Pfn> {
-        let pfn = self.frames.alloc()?;
+        let pfn = self.frames.alloc(self.cpu())?;
         self.host.mem().zero(pfn);
         Some(pfn)
     }
@@ -268,7 +302,7 @@ impl<H: Host> Memory<H> {
     pub(crate) fn discard(&self, pfn: Pfn) {
         self.uncharge_frame(self.meta(pfn));
         self.poison(pfn);
-        self.frames.free_frame(pfn);
+        self.frames.free_frame(pfn, self.cpu());
     }
 
     /// Drops a reference to a frame; the last one frees it.
@@ -305,9 +339,10 @@ impl<H: Host> Memory<H> {
             self.free(pfn, meta);
             false
         });
-        self.frames.free_frames(freed);
+        let cpu = self.cpu();
+        self.frames.free_frames(freed, cpu);
         if anon > 0 {
-            self.uses.anon.fetch_sub(anon, Ordering::Relaxed);
+            self.uses.add(cpu, Use::Anon, -anon);
         }
     }
 
@@ -317,20 +352,21 @@ impl<H: Host> Memory<H> {
         if meta.is_known() {
             self.forget_page(pfn);
         }
-        match meta.state() {
-            FrameState::Anon => &self.uses.anon,
-            FrameState::File => &self.uses.file,
-            FrameState::Shmem => &self.uses.shmem,
-            FrameState::Table => &self.uses.tables,
-            FrameState::Kernel => &self.uses.kernel,
+        let of = match meta.state() {
+            FrameState::Anon => Use::Anon,
+            FrameState::File => Use::File,
+            FrameState::Shmem => Use::Shmem,
+            FrameState::Table => Use::Tables,
+            FrameState::Kernel => Use::Kernel,
             FrameState::Free | FrameState::FreeBlock | FrameState::Allocated => {
                 unreachable!("a frame without a use has no references")
             }
-        }
-        .fetch_sub(1, Ordering::Relaxed);
+        };
+        let cpu = self.cpu();
+        self.uses.add(cpu, of, -1);
         self.uncharge_frame(meta);
         self.poison(pfn);
-        self.frames.free_frame(pfn);
+        self.frames.free_frame(pfn, self.cpu());
     }
 
     /// In debug builds a free frame holds no zeros and nobody's data, so that tests which compare

@@ -4,17 +4,16 @@
 //! |--------------------|---------------------------------------------------------------------|
 //! | `state`            | `mmap_lock`: it is the lock's content; faults hold it shared        |
 //! | table entries      | `table_lock`; hardware sets A and D beside it                       |
-//! | `rss`, `pinned_vm` | atomic                                                              |
-//! | `events`           | atomic                                                              |
+//! | `counts`           | atomic, a slot for each CPU                                         |
 //! | `userfaults`       | its own lock                                                        |
 
-use crate::accounting::{Events, Rss, VmPages};
+use crate::accounting::{Counts, VmPages};
 use crate::areas::Areas;
 use crate::exec::ExecLayout;
 use crate::frames::FrameState;
 use crate::host::{FlushReason, FlushScope, Host, TlbFlush};
 use crate::layout::Layout;
-use crate::memory::Memory;
+use crate::memory::{Memory, Use};
 use crate::pgd::Pgd;
 use crate::userfault::Userfaultfd;
 use alloc::sync::{Arc, Weak};
@@ -35,8 +34,7 @@ pub struct Mm<H: Host> {
     pgd: Arc<Pgd<H>>,
     state: RwLock<H::RawRwLock, State<H>>,
     table_lock: Mutex<H::RawMutex, ()>,
-    pub(crate) rss: Rss,
-    pub(crate) events: Events,
+    pub(crate) counts: Counts,
     /// Tables in use, the root among them.
     pub(crate) table_pages: AtomicU64,
     pub(crate) table_pages_peak: AtomicU64,
@@ -92,7 +90,7 @@ impl<H: Host> Mm<H> {
         };
         let root_level = memory.host().format().levels() - 1;
         memory.meta(root).begin(FrameState::Table, 0, u64::from(root_level));
-        memory.uses.tables.fetch_add(1, Ordering::Relaxed);
+        memory.uses.add(memory.cpu(), Use::Tables, 1);
         let memcg = memory.host().current_memcg();
         memory.enter_memcg(memcg);
         Ok(Arc::new_cyclic(|this| Self {
@@ -103,8 +101,7 @@ impl<H: Host> Mm<H> {
             pgd: Pgd::new(memory.clone(), root, asid),
             state: RwLock::new(state),
             table_lock: Mutex::new(()),
-            rss: Rss::default(),
-            events: Events::default(),
+            counts: Counts::new(memory.host().cpus()),
             table_pages: AtomicU64::new(1),
             table_pages_peak: AtomicU64::new(1),
             counted_tables: AtomicU64::new(0),
@@ -270,7 +267,7 @@ impl<H: Host> TableGuard<'_, H> {
 
     /// A copied entry has its page in swap.
     pub(crate) fn note_swapped(&self) {
-        self.mm.rss.swapped_out(1);
+        self.mm.counts.swapped_out(1);
         self.mm.note_swapped();
     }
 
@@ -303,7 +300,7 @@ impl<H: Host> TableSource for Mm<H> {
     fn alloc_table(&self, level: u8) -> Option<Pfn> {
         let table = self.memory.alloc_table()?;
         self.memory.meta(table).begin(FrameState::Table, 0, u64::from(level));
-        self.memory.uses.tables.fetch_add(1, Ordering::Relaxed);
+        self.memory.uses.add(self.memory.cpu(), Use::Tables, 1);
         let now = self.table_pages.fetch_add(1, Ordering::Relaxed) + 1;
         self.table_pages_peak.fetch_max(now, Ordering::Relaxed);
         if level <= PUD {

@@ -70,7 +70,7 @@ impl MmStats {
 impl<H: Host> Mm<H> {
     /// Counts since the address space was made.
     pub fn stats(&self) -> MmStats {
-        let faults = |kind| self.events.faults(kind);
+        let faults = |kind| self.counts.faults(kind);
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         MmStats {
             demand_zero: faults(FaultKind::DemandZero),
@@ -83,13 +83,13 @@ impl<H: Host> Mm<H> {
             device: faults(FaultKind::Device),
             swap: faults(FaultKind::Swap),
             spurious: faults(FaultKind::Spurious),
-            refused: get(&self.events.refused),
-            stack_growths: get(&self.events.stack_growths),
-            major: get(&self.events.major),
-            fault_around: get(&self.events.fault_around),
+            refused: get(&self.counts.refused),
+            stack_growths: get(&self.counts.stack_growths),
+            major: get(&self.counts.major),
+            fault_around: get(&self.counts.fault_around),
             table_pages: get(&self.table_pages),
             table_pages_peak: get(&self.table_pages_peak),
-            hiwater_rss: self.rss.peak(),
+            hiwater_rss: self.counts.peak(),
             hiwater_vm: self.mmap_read_lock().vm.peak,
         }
     }

@@ -6,11 +6,11 @@
 use crate::accounting::{RssDelta, RssKind};
 use crate::frames::FrameState;
 use crate::host::{FlushReason, Host};
+use crate::memory::Use;
 use crate::mm::{Mm, TableGuard};
 use crate::pte::{Marker, SwapPte};
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
-use core::sync::atomic::Ordering;
 use kilburn_addr::{AddrRange, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
 use kilburn_paging::{Entry, Format, Leaf, LeafFlags, PhysMem, tables};
 
@@ -76,7 +76,7 @@ impl Gather {
 
     /// Flushes what was noted and drops the references gathered.
     fn finish<H: Host>(&mut self, mm: &Mm<H>, reason: Option<FlushReason>) {
-        mm.rss.apply(self.rss);
+        mm.counts.apply(mm.memory().cpu(), self.rss);
         self.rss = RssDelta::default();
         if let Some(reason) = reason
             && self.first <= self.last
@@ -157,7 +157,7 @@ impl<H: Host> Mm<H> {
                     // A private copy, as only those are in swap by an entry.
                     if why != Zap::Truncate(Copies::Stay) {
                         guard.set(at, Entry::None);
-                        self.rss.swapped_in(1);
+                        self.counts.swapped_in(1);
                         self.memory().swap_free(swapped.entry);
                     }
                     return;
@@ -204,7 +204,7 @@ impl<H: Host> Mm<H> {
             return kind;
         }
         if meta.remove_map() == 0 && kind != RssKind::Anon {
-            self.memory().uses.mapped.fetch_sub(1, Ordering::Relaxed);
+            self.memory().uses.add(self.memory().cpu(), Use::Mapped, -1);
         }
         kind
     }
@@ -215,7 +215,7 @@ impl<H: Host> Mm<H> {
         let meta = self.memory().meta(pfn);
         let kind = RssKind::of(meta.state());
         if meta.add_map() == 0 && kind != RssKind::Anon {
-            self.memory().uses.mapped.fetch_add(1, Ordering::Relaxed);
+            self.memory().uses.add(self.memory().cpu(), Use::Mapped, 1);
         }
         kind
     }

@@ -54,12 +54,12 @@ fn pairs(order: usize, held: usize) -> Vec<Contestant> {
 
 fn ours(order: usize, held: usize) -> Contestant {
     let frames: &'static Frames<parking_lot::RawMutex> =
-        Box::leak(Box::new(Frames::new(Pfn::new(0)..Pfn::new(FRAMES))));
+        Box::leak(Box::new(Frames::new(Pfn::new(0)..Pfn::new(FRAMES), 1)));
     for _ in 0..FRAMES / 2 / 512 {
-        frames.alloc_block(9).expect("free");
+        frames.alloc_block(9, 0).expect("free");
     }
-    let alloc = move || frames.alloc_block(order).expect("free").get();
-    contestant("ours", held, alloc, move |frame| frames.free_block(Pfn::new(frame), order))
+    let alloc = move || frames.alloc_block(order, 0).expect("free").get();
+    contestant("ours", held, alloc, move |frame| frames.free_block(Pfn::new(frame), order, 0))
 }
 
 /// Behind a lock, as ours may be used by several threads.

@@ -2,7 +2,7 @@
 
 use super::kernel;
 use crate::contest::{Clock, Effort, Measured, Stopwatch};
-use crate::machine::{BenchHost, READ_WRITE, machine, map};
+use crate::machine::{BenchHost, READ_WRITE, machine, map, run_on};
 use kilburn_addr::{Access, PAGE_SIZE, VirtAddr};
 use kilburn_mm::{Caller, Mm};
 use std::sync::Barrier;
@@ -108,6 +108,7 @@ fn run(work: &(impl Fn(u64) + Sync), threads: u64) -> Duration {
             .map(|number| {
                 let start = &start;
                 scope.spawn(move || {
+                    run_on(number as usize);
                     start.wait();
                     let watch = Stopwatch::start(Clock::Wall);
                     (0..4).for_each(|_| work(number));

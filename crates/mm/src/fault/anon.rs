@@ -2,11 +2,11 @@
 
 use super::{Fault, FaultDone, FaultKind, Site};
 use crate::accounting::RssKind;
+use crate::memory::Use;
 use crate::mm::State;
 use crate::policy::FirstUse;
 use crate::rmap::Links;
 use crate::{Host, Mm, VmaRef, pte};
-use core::sync::atomic::Ordering;
 use kilburn_addr::{Pfn, VirtAddr, VmFlags};
 use kilburn_paging::walk::entry_addr;
 use kilburn_paging::{Entry, Format, Leaf, LeafFlags};
@@ -53,7 +53,7 @@ impl<H: Host> Mm<H> {
             return Ok(FaultDone::minor(FaultKind::Spurious));
         }
         self.begin_anon(site.vma, site.va, pfn);
-        self.rss.add(RssKind::Anon, 1);
+        self.counts.add(self.memory().cpu(), RssKind::Anon, 1);
         guard.set_leaf(at, site.va, Leaf { pfn, flags: pte::written(site.vma.flags) });
         Ok(FaultDone::minor(kind))
     }
@@ -62,7 +62,7 @@ impl<H: Host> Mm<H> {
     pub(crate) fn begin_anon(&self, vma: VmaRef<'_, H>, va: VirtAddr, pfn: Pfn) {
         let anon_vma = vma.anon_vma.get().expect("prepared before a private page is made");
         self.memory().meta(pfn).begin_anon_mapped(anon_vma.id(), vma.page_index(va));
-        self.memory().uses.anon.fetch_add(1, Ordering::Relaxed);
+        self.memory().uses.add(self.memory().cpu(), Use::Anon, 1);
         if vma.flags.contains(VmFlags::DROPPABLE) {
             self.memory().mark_lazy_free(pfn);
         }

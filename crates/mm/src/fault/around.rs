@@ -78,9 +78,9 @@ impl<H: Host> Mm<H> {
             guard.set_leaf(at, va, Leaf { pfn, flags });
             mapped += 1;
         });
-        self.rss.apply(rss);
+        self.counts.apply(self.memory().cpu(), rss);
         if mapped > 0 {
-            self.events.fault_around.fetch_add(mapped, Ordering::Relaxed);
+            self.counts.fault_around.fetch_add(mapped, Ordering::Relaxed);
         }
     }
 }

@@ -151,10 +151,10 @@ impl<H: Host> Mm<H> {
         guard.set_leaf(at, site.va, Leaf { pfn: copy, flags: pte::written(site.vma.flags) });
         drop(guard);
         self.flush_page(site.va, FlushReason::Cow);
-        self.rss.add(RssKind::Anon, 1);
+        self.counts.add(self.memory().cpu(), RssKind::Anon, 1);
         let Some(page) = source else { return Ok(FaultDone::minor(FaultKind::CowCopy)) };
         let kind = self.forget_mapping_of(page.pfn());
-        self.rss.add(kind, -1);
+        self.counts.add(self.memory().cpu(), kind, -1);
         // The reference of the entry that mapped it; `page` holds another.
         self.memory().put(page.pfn());
         Ok(FaultDone::minor(match kind {

@@ -179,7 +179,7 @@ impl<H: Host> Mm<H> {
     pub(super) fn count_mapping(&self, pfn: Pfn) {
         debug_assert_ne!(self.memory().meta(pfn).state(), FrameState::Anon);
         let kind = self.note_mapping_of(pfn);
-        self.rss.add(kind, 1);
+        self.counts.add(self.memory().cpu(), kind, 1);
     }
 }
 

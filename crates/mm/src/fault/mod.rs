@@ -193,7 +193,7 @@ impl<H: Host> Mm<H> {
         waiter: Waiter,
     ) -> Result<FaultDone, Fault> {
         self.find_and_fault(caller, addr, access, waiter).inspect_err(|_| {
-            self.events.refused.fetch_add(1, Ordering::Relaxed);
+            self.counts.refused.fetch_add(1, Ordering::Relaxed);
         })
     }
 
@@ -251,13 +251,13 @@ impl<H: Host> Mm<H> {
             Err(Fault::Oom) if self.memory().make_room() => self.resolve(&site, addr),
             resolved => resolved,
         }?;
-        self.events.count(done.kind);
+        self.counts.count(self.memory().cpu(), done.kind);
         let memcg = self.memcg();
         if !memcg.is_root() {
             self.memory().note_memcg_fault(memcg, done.major);
         }
         if done.major {
-            self.events.major.fetch_add(1, Ordering::Relaxed);
+            self.counts.major.fetch_add(1, Ordering::Relaxed);
         }
         Ok(done)
     }

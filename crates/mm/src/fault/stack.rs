@@ -46,7 +46,7 @@ impl<H: Host> Mm<H> {
         }
         state.areas.commit_stack_growth(growth, &mut Links(self));
         state.vm.add(flags, pages);
-        self.events.stack_growths.fetch_add(1, Ordering::Relaxed);
+        self.counts.stack_growths.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }

@@ -50,8 +50,8 @@ impl<H: Host> Mm<H> {
             meta.set_place(owner.anon_vma, owner.index);
         }
         self.memory().swap_free(swapped.entry);
-        self.rss.swapped_in(1);
-        self.rss.add(RssKind::Anon, 1);
+        self.counts.swapped_in(1);
+        self.counts.add(self.memory().cpu(), RssKind::Anon, 1);
         let leaf = self.leaf_of(site, swapped, pfn);
         self.note_mapping_of(pfn);
         guard.set_leaf(at, site.va, leaf);

@@ -1,17 +1,23 @@
 //! Frames: what is known of each, and handing them out.
 //!
-//! [`Frames`] gives single frames from a stack of free ones that takes no lock, and blocks of up
-//! to 2^10 frames from a buddy allocator behind a lock; the stack is filled from there and given
-//! back to it. Content is not touched here: [`crate::Memory`] zeroes what it hands out.
+//! [`Frames`] gives single frames from magazines, one for each CPU, that take no lock (Linux: the
+//! lists of `struct per_cpu_pages`), and blocks of up to 2^10 frames from a buddy allocator behind a
+//! lock; magazines are filled from there and give back to it. Content is not touched here:
+//! [`crate::Memory`] zeroes what it hands out.
 //!
 //! ```text
-//!   alloc one --> [stack of free frames] --empty: take 32--> [buddy: lists by order]
-//!   free one  -->                        --full: give half back-->
+//!   alloc one --> [magazine of CPU 0] --empty: take 32--------> [buddy: lists by order]
+//!   free one  -->                     --full: give half back-->
+//!   alloc one --> [magazine of CPU 1]       "
 //! ```
+//!
+//! A magazine holds frames of 32 adjacent ones at first, so two CPUs do not write to one line of
+//! metadata. Who finds the own magazine and the buddy empty takes from other CPUs' magazines.
 
 mod buddy;
 mod meta;
 
+use crate::percpu::{Padded, PerCpu};
 use alloc::boxed::Box;
 use buddy::Buddy;
 use core::ops::Range;
@@ -20,11 +26,13 @@ use kilburn_addr::Pfn;
 use lock_api::{Mutex, RawMutex};
 pub(crate) use meta::{FrameMeta, FrameState};
 
-/// Frames moved between stack and buddy at once: 2^5.
+/// Frames moved from the buddy into a magazine at once: 2^5.
 const BATCH_ORDER: usize = 5;
-/// The stack gives frames back when it holds this many.
-const STACK_MAX: u64 = 1024;
-/// Frames put on the stack at once, at most.
+/// A magazine gives frames back when it holds this many; fewer if there are many CPUs.
+const MAGAZINE_MAX: u64 = 1024;
+/// Magazines together hold a frame in this many, if that leaves each of them a few batches.
+const MAGAZINES_SHARE: u64 = 8;
+/// Frames put into a magazine at once, at most.
 const CHAIN_MAX: u64 = 256;
 
 /// All frames of a machine: a physical-memory allocator on its own, and what
@@ -32,11 +40,37 @@ const CHAIN_MAX: u64 = 256;
 pub struct Frames<R: RawMutex> {
     first: u64,
     meta: Box<[FrameMeta]>,
-    stack: FreeStack,
-    buddy: Mutex<R, Buddy>,
+    magazines: PerCpu<Magazine>,
+    /// Frames at which a magazine gives back.
+    magazine_max: u64,
+    buddy: Padded<Mutex<R, Buddy>>,
     /// Frames in the buddy's lists, readable without its lock.
     buddy_free: AtomicU64,
     peak_used: AtomicU64,
+}
+
+/// Free frames of one CPU.
+#[derive(Default)]
+struct Magazine {
+    stack: FreeStack,
+    /// Fewest frames in it since its CPU last looked at how many are in use.
+    low: AtomicU64,
+}
+
+impl Magazine {
+    #[inline]
+    fn pop(&self, meta: &[FrameMeta]) -> Option<u32> {
+        let (frame, left) = self.stack.pop(meta)?;
+        // No other CPU writes here, unless the host's hints are wrong: then a low may be lost.
+        if left < self.low.load(Ordering::Relaxed) {
+            self.low.store(left, Ordering::Relaxed);
+        }
+        Some(frame)
+    }
+
+    fn reset_low(&self) {
+        self.low.store(self.stack.len(), Ordering::Relaxed);
+    }
 }
 
 /// A stack of free frames, linked through their metadata; one word holds its state:
@@ -47,6 +81,7 @@ pub struct Frames<R: RawMutex> {
 /// ```
 ///
 /// The count of changes tells apart two states with the same top (the ABA problem).
+#[derive(Default)]
 struct FreeStack(AtomicU64);
 
 const TOP_MASK: u64 = 0xffff_ffff;
@@ -103,20 +138,26 @@ impl FreeStack {
 }
 
 impl<R: RawMutex> Frames<R> {
-    /// All of `frames` free.
+    /// All of `frames` free, on a machine of `cpus` CPUs.
     ///
     /// # Panics
     /// When there are 2^32 - 2 frames or more; the caller has checked.
-    pub fn new(frames: Range<Pfn>) -> Self {
+    pub fn new(frames: Range<Pfn>, cpus: usize) -> Self {
         let count = frames.end.get().saturating_sub(frames.start.get());
         assert!(count < u64::from(u32::MAX) - 1);
         let meta: Box<[FrameMeta]> = (0..count).map(|_| FrameMeta::default()).collect();
         let buddy = Buddy::new(&meta);
+        let magazines = PerCpu::new(cpus, Magazine::default);
+        let magazine_max = match magazines.len() as u64 {
+            1 => MAGAZINE_MAX,
+            cpus => (count / MAGAZINES_SHARE / cpus).clamp(4 << BATCH_ORDER, MAGAZINE_MAX),
+        };
         Self {
             first: frames.start.get(),
-            buddy: Mutex::new(buddy),
+            buddy: Padded(Mutex::new(buddy)),
             buddy_free: AtomicU64::new(count),
-            stack: FreeStack(AtomicU64::new(0)),
+            magazines,
+            magazine_max,
             peak_used: AtomicU64::new(0),
             meta,
         }
@@ -130,11 +171,22 @@ impl<R: RawMutex> Frames<R> {
 
     /// Number of frames not in use.
     pub fn free(&self) -> u64 {
-        self.buddy_free.load(Ordering::Relaxed) + self.stack.len()
+        let cached: u64 = self.magazines.iter().map(|magazine| magazine.stack.len()).sum();
+        self.buddy_free.load(Ordering::Relaxed) + cached
     }
 
-    /// Most frames in use at once so far.
+    /// Whether more than `frames` are not in use. What other CPUs' magazines hold is only counted when
+    /// it matters.
+    #[inline]
+    pub(crate) fn has_more_free_than(&self, frames: u64, cpu: usize) -> bool {
+        let near = self.buddy_free.load(Ordering::Relaxed) + self.magazines.of(cpu).stack.len();
+        near > frames || (self.magazines.len() > 1 && self.free() > frames)
+    }
+
+    /// Most frames in use at once so far. Exact with one CPU; with more, each CPU's own peaks are added
+    /// up, which is too much by what their magazines can hold at most.
     pub fn peak_used(&self) -> u64 {
+        self.note_peak();
         self.peak_used.load(Ordering::Relaxed)
     }
 
@@ -159,52 +211,50 @@ impl<R: RawMutex> Frames<R> {
         self.meta.iter().enumerate().map(move |(i, m)| (Pfn::new(first + i as u64), m))
     }
 
-    /// A frame, content unspecified; `None` when there is none. Its use is to be begun by the
-    /// caller (`FrameMeta::begin`).
+    /// A frame for somebody on `cpu`, content unspecified; `None` when there is none. Its use is to be
+    /// begun by the caller (`FrameMeta::begin`).
     #[inline]
-    pub fn alloc(&self) -> Option<Pfn> {
-        loop {
-            if let Some((frame, left)) = self.stack.pop(&self.meta) {
-                self.note_used(left);
-                return Some(Pfn::new(self.first + u64::from(frame)));
-            }
-            self.refill()?;
-        }
+    pub fn alloc(&self, cpu: usize) -> Option<Pfn> {
+        let frame = match self.magazines.of(cpu).pop(&self.meta) {
+            Some(frame) => frame,
+            None => self.alloc_refilling(cpu)?,
+        };
+        Some(Pfn::new(self.first + u64::from(frame)))
     }
 
     /// A block of 2^`order` adjacent frames, aligned to its size from the first frame on.
-    pub fn alloc_block(&self, order: usize) -> Option<Pfn> {
+    pub fn alloc_block(&self, order: usize, cpu: usize) -> Option<Pfn> {
         if order == 0 {
-            return self.alloc();
+            return self.alloc(cpu);
         }
-        let mut buddy = self.buddy.lock();
-        let block = match buddy.take(&self.meta, order) {
-            Some(block) => block,
-            None => {
-                self.drain(&mut buddy, 0);
-                buddy.take(&self.meta, order)?
-            }
-        };
+        let mut buddy = self.buddy.0.lock();
+        self.note_peak();
+        let block = buddy.take(&self.meta, order).or_else(|| {
+            self.drain_all(&mut buddy);
+            buddy.take(&self.meta, order)
+        });
         self.buddy_free.store(buddy.free_frames(), Ordering::Relaxed);
+        self.magazines.of(cpu).reset_low();
         drop(buddy);
+        let block = block?;
         // One mark for the whole block: its other frames are not looked at until it comes back.
         self.meta[block as usize].begin(FrameState::Allocated, 0, order as u64);
-        self.note_used(self.stack.len());
         Some(Pfn::new(self.first + u64::from(block)))
     }
 
-    /// Takes a frame back. Nothing refers to it any more.
+    /// Takes a frame back from somebody on `cpu`. Nothing refers to it any more.
     #[inline]
-    pub fn free_frame(&self, pfn: Pfn) {
+    pub fn free_frame(&self, pfn: Pfn, cpu: usize) {
         let frame = (pfn.get() - self.first) as u32;
         self.meta[frame as usize].end(FrameState::Free);
-        if self.stack.push(&self.meta, frame) >= STACK_MAX {
-            self.give_back();
+        let magazine = self.magazines.of(cpu);
+        if magazine.stack.push(&self.meta, frame) >= self.magazine_max {
+            self.give_back(magazine);
         }
     }
 
     /// Takes frames back, in the order given: the last is the next to be handed out.
-    pub(crate) fn free_frames(&self, frames: impl Iterator<Item = Pfn>) {
+    pub(crate) fn free_frames(&self, frames: impl Iterator<Item = Pfn>, cpu: usize) {
         let (mut top, mut bottom, mut linked) = (0, 0, 0);
         for pfn in frames {
             let frame = (pfn.get() - self.first) as u32;
@@ -218,30 +268,33 @@ impl<R: RawMutex> Frames<R> {
             top = frame;
             linked += 1;
             if linked == CHAIN_MAX {
-                self.push_chain(top, bottom, linked);
+                self.push_chain(top, bottom, linked, cpu);
                 linked = 0;
             }
         }
         if linked > 0 {
-            self.push_chain(top, bottom, linked);
+            self.push_chain(top, bottom, linked, cpu);
         }
     }
 
-    fn push_chain(&self, top: u32, bottom: u32, frames: u64) {
-        if self.stack.push_chain(&self.meta, top, bottom, frames) >= STACK_MAX {
-            self.give_back();
+    fn push_chain(&self, top: u32, bottom: u32, frames: u64, cpu: usize) {
+        let magazine = self.magazines.of(cpu);
+        if magazine.stack.push_chain(&self.meta, top, bottom, frames) >= self.magazine_max {
+            self.give_back(magazine);
         }
     }
 
     /// Takes a block back as a whole.
-    pub fn free_block(&self, pfn: Pfn, order: usize) {
+    pub fn free_block(&self, pfn: Pfn, order: usize, cpu: usize) {
         if order == 0 {
-            return self.free_frame(pfn);
+            return self.free_frame(pfn, cpu);
         }
         let block = (pfn.get() - self.first) as u32;
-        let mut buddy = self.buddy.lock();
+        let mut buddy = self.buddy.0.lock();
+        self.note_peak();
         buddy.give(&self.meta, block, order);
         self.buddy_free.store(buddy.free_frames(), Ordering::Relaxed);
+        self.magazines.of(cpu).reset_low();
     }
 
     /// Compares lists and metadata; used by the invariant checker while nothing else runs.
@@ -249,8 +302,9 @@ impl<R: RawMutex> Frames<R> {
     /// # Errors
     /// What is wrong.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
-        let mut buddy = self.buddy.lock();
-        self.drain(&mut buddy, 0);
+        let mut buddy = self.buddy.0.lock();
+        self.note_peak();
+        self.drain_all(&mut buddy);
         self.buddy_free.store(buddy.free_frames(), Ordering::Relaxed);
         let mut listed = 0;
         let mut free = alloc::vec![false; self.meta.len()];
@@ -288,42 +342,58 @@ impl<R: RawMutex> Frames<R> {
         Ok(())
     }
 
-    #[inline]
-    fn note_used(&self, stacked: u64) {
-        let used =
-            self.total() - (self.buddy_free.load(Ordering::Relaxed) + stacked).min(self.total());
+    /// Notes the most frames in use since the buddy last changed. Called before it changes again.
+    fn note_peak(&self) {
+        let unused: u64 =
+            self.magazines.iter().map(|magazine| magazine.low.load(Ordering::Relaxed)).sum();
+        let used = self.total().saturating_sub(self.buddy_free.load(Ordering::Relaxed) + unused);
         if used > self.peak_used.load(Ordering::Relaxed) {
             self.peak_used.fetch_max(used, Ordering::Relaxed);
         }
     }
 
     #[cold]
-    fn refill(&self) -> Option<()> {
-        let mut buddy = self.buddy.lock();
-        if self.stack.len() > 0 {
-            return Some(());
+    fn alloc_refilling(&self, cpu: usize) -> Option<u32> {
+        let magazine = self.magazines.of(cpu);
+        let mut buddy = self.buddy.0.lock();
+        loop {
+            if let Some(frame) = magazine.pop(&self.meta) {
+                return Some(frame);
+            }
+            self.note_peak();
+            let taken = (0..=BATCH_ORDER)
+                .rev()
+                .find_map(|order| Some((buddy.take(&self.meta, order)?, order)));
+            let Some((block, order)) = taken else { break };
+            // Highest first, so that frames go out in rising order.
+            for frame in (block..block + (1 << order)).rev() {
+                magazine.stack.push(&self.meta, frame);
+            }
+            self.buddy_free.store(buddy.free_frames(), Ordering::Relaxed);
+            magazine.reset_low();
         }
-        let (block, order) = (0..=BATCH_ORDER)
-            .rev()
-            .find_map(|order| Some((buddy.take(&self.meta, order)?, order)))?;
-        // Highest first, so that frames go out in rising order.
-        for frame in (block..block + (1 << order)).rev() {
-            self.stack.push(&self.meta, frame);
-        }
-        self.buddy_free.store(buddy.free_frames(), Ordering::Relaxed);
-        Some(())
+        // Whoever has frames to spare.
+        self.magazines.from_next(cpu).find_map(|other| other.pop(&self.meta))
     }
 
     #[cold]
-    fn give_back(&self) {
-        let mut buddy = self.buddy.lock();
-        self.drain(&mut buddy, STACK_MAX / 2);
+    fn give_back(&self, magazine: &Magazine) {
+        let mut buddy = self.buddy.0.lock();
+        self.note_peak();
+        self.drain(magazine, &mut buddy, self.magazine_max / 2);
         self.buddy_free.store(buddy.free_frames(), Ordering::Relaxed);
+        magazine.reset_low();
     }
 
-    fn drain(&self, buddy: &mut Buddy, keep: u64) {
-        while self.stack.len() > keep {
-            let Some((frame, _)) = self.stack.pop(&self.meta) else { return };
+    fn drain_all(&self, buddy: &mut Buddy) {
+        for magazine in self.magazines.iter() {
+            self.drain(magazine, buddy, 0);
+        }
+    }
+
+    fn drain(&self, magazine: &Magazine, buddy: &mut Buddy, keep: u64) {
+        while magazine.stack.len() > keep {
+            let Some(frame) = magazine.pop(&self.meta) else { return };
             buddy.give(&self.meta, frame, 0);
         }
     }
@@ -339,14 +409,14 @@ mod tests {
     type TestFrames = Frames<parking_lot::RawMutex>;
 
     fn frames(count: u64) -> TestFrames {
-        Frames::new(Pfn::new(0x8_0000)..Pfn::new(0x8_0000 + count))
+        Frames::new(Pfn::new(0x8_0000)..Pfn::new(0x8_0000 + count), 1)
     }
 
     #[test]
     fn every_frame_can_be_had_once() {
         let frames = frames(1000);
         let mut got: Vec<Pfn> = core::iter::from_fn(|| {
-            let pfn = frames.alloc()?;
+            let pfn = frames.alloc(0)?;
             frames.meta(pfn).begin(FrameState::Kernel, 0, 0);
             Some(pfn)
         })
@@ -357,22 +427,22 @@ mod tests {
         got.dedup();
         assert_eq!(got.len(), 1000);
         for pfn in got {
-            frames.free_frame(pfn);
+            frames.free_frame(pfn, 0);
         }
         assert_eq!(frames.free(), 1000);
         frames.check().expect("consistent");
-        assert!(frames.alloc_block(9).is_some(), "freed frames merge into blocks");
+        assert!(frames.alloc_block(9, 0).is_some(), "freed frames merge into blocks");
     }
 
     #[test]
     fn blocks_are_aligned_and_the_stack_is_given_up_for_them() {
         let frames = frames(1024);
-        let one = frames.alloc().expect("free");
-        frames.free_frame(one);
-        let block = frames.alloc_block(MAX_ORDER).expect("all frames are free");
+        let one = frames.alloc(0).expect("free");
+        frames.free_frame(one, 0);
+        let block = frames.alloc_block(MAX_ORDER, 0).expect("all frames are free");
         assert_eq!(block, Pfn::new(0x8_0000));
-        assert!(frames.alloc().is_none());
-        frames.free_block(block, MAX_ORDER);
+        assert!(frames.alloc(0).is_none());
+        frames.free_block(block, MAX_ORDER, 0);
         assert_eq!(frames.free(), 1024);
     }
 
@@ -380,15 +450,18 @@ mod tests {
         #[test]
         fn any_sequence_keeps_lists_and_metadata_together(
             count in 1_u64..3000,
+            cpus in prop::sample::select(&[1_usize, 2, 8][..]),
             steps in prop::collection::vec((0_usize..=MAX_ORDER, any::<u16>()), 1..200),
         ) {
-            let frames = frames(count);
+            let frames: TestFrames = Frames::new(Pfn::new(0x8_0000)..Pfn::new(0x8_0000 + count), cpus);
             let mut held: Vec<(Pfn, usize)> = Vec::new();
+            let mut peak = 0;
             for (order, choice) in steps {
+                let cpu = choice as usize / 7;
                 if choice % 3 == 0 && !held.is_empty() {
                     let (pfn, order) = held.swap_remove(choice as usize % held.len());
-                    frames.free_block(pfn, order);
-                } else if let Some(pfn) = frames.alloc_block(order % 4 * (order % 3)) {
+                    frames.free_block(pfn, order, cpu);
+                } else if let Some(pfn) = frames.alloc_block(order % 4 * (order % 3), cpu) {
                     let order = order % 4 * (order % 3);
                     for (other, o) in &held {
                         prop_assert!(pfn.get() + (1 << order) <= other.get()
@@ -400,9 +473,28 @@ mod tests {
                     held.push((pfn, order));
                 }
                 let used: u64 = held.iter().map(|(_, order)| 1 << order).sum();
+                peak = peak.max(used);
                 prop_assert_eq!(frames.free(), count - used);
-                frames.check().map_err(TestCaseError::fail)?;
+                prop_assert!(used + 1 > count || frames.has_more_free_than(count - used - 1, cpu));
+                prop_assert!(!frames.has_more_free_than(count - used, cpu));
+                if choice % 11 == 0 {
+                    frames.check().map_err(TestCaseError::fail)?;
+                }
             }
+            frames.check().map_err(TestCaseError::fail)?;
+            let counted = frames.peak_used();
+            let most = if cpus == 1 { peak } else { count };
+            prop_assert!((peak..=most).contains(&counted), "{} of {}", counted, peak);
         }
+    }
+
+    #[test]
+    fn the_last_frames_are_found_in_other_magazines() {
+        let frames: TestFrames = Frames::new(Pfn::new(0)..Pfn::new(64), 4);
+        let got: Vec<Pfn> = core::iter::from_fn(|| frames.alloc(1)).collect();
+        assert_eq!(got.len(), 64);
+        got.iter().for_each(|&pfn| frames.free_frame(pfn, 3));
+        assert_eq!((0..64).filter_map(|cpu| frames.alloc(cpu)).count(), 64);
+        assert_eq!((frames.alloc(0), frames.free(), frames.peak_used()), (None, 0, 64));
     }
 }

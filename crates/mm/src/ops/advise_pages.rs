@@ -166,7 +166,7 @@ impl<H: Host> Mm<H> {
     fn drop_swapped(&self, guard: &TableGuard<'_, H>, at: PhysAddr, payload: u64) {
         if let Some(swapped) = SwapPte::from_payload(payload) {
             guard.set(at, Entry::None);
-            self.rss.swapped_in(1);
+            self.counts.swapped_in(1);
             self.memory().swap_free(swapped.entry);
         }
     }

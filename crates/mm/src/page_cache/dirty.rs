@@ -13,6 +13,7 @@
 //! [`Memory::throttle`] says is to.
 
 use super::AddressSpace;
+use crate::memory::Use;
 use crate::sysctl::Sysctl;
 use crate::{Host, Memory};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -59,7 +60,7 @@ impl<H: Host> Memory<H> {
     /// When something is done about dirty pages (Linux `domain_dirty_limits`, for who runs at no
     /// elevated priority).
     pub fn dirty_limits(&self) -> DirtyLimits {
-        let file = self.uses.file.load(Ordering::Relaxed);
+        let file = self.uses.get(Use::File);
         // What may become the page cache of a file, and one so that it is not nothing.
         let available = self.frames.free().saturating_sub(self.reclaim.marks.high) + file + 1;
         let pages = |bytes, ratio| match self.tunables.get(bytes) {
@@ -72,7 +73,7 @@ impl<H: Host> Memory<H> {
     }
 
     fn dirty(&self) -> u64 {
-        self.uses.dirty.load(Ordering::Relaxed)
+        self.uses.get(Use::Dirty)
     }
 
     /// What time it is, for how old dirty pages are; in nanoseconds since some moment.
@@ -82,7 +83,7 @@ impl<H: Host> Memory<H> {
 
     /// A page became dirty.
     pub(super) fn note_dirtied(&self) {
-        self.uses.dirty.fetch_add(1, Ordering::Relaxed);
+        self.uses.add(self.cpu(), Use::Dirty, 1);
         self.vm_events.nr_dirtied.fetch_add(1, Ordering::Relaxed);
         self.dirtying.recent.fetch_add(1, Ordering::Relaxed);
     }

@@ -19,7 +19,6 @@ use crate::swap::readahead::Together;
 use crate::swap::{NotBack, SwapEntry, Taken};
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
-use core::sync::atomic::Ordering;
 use kilburn_addr::{Errno, Pfn};
 use kilburn_paging::PhysMem;
 
@@ -176,7 +175,7 @@ impl<H: Host> AddressSpace<H> {
         meta.set_dirty_shmem();
         pages.insert(index, pfn);
         drop(pages);
-        self.uses().fetch_add(1, Ordering::Relaxed);
+        self.memory.uses.add(self.memory.cpu(), self.used_as(), 1);
         self.memory.swap_free(entry);
         self.memory.note_arrival(pfn, FirstUse::Mapped, shadow);
         Some(PageRef::from_held(&self.memory, pfn))

@@ -29,6 +29,7 @@ pub use store::BackingStore;
 
 use crate::frames::FrameState;
 use crate::memory::NoFrame;
+use crate::memory::Use;
 use crate::policy::FirstUse;
 use crate::{Caller, Host, Memory};
 use alloc::boxed::Box;
@@ -231,10 +232,10 @@ impl<H: Host> AddressSpace<H> {
         }
     }
 
-    fn uses(&self) -> &AtomicU64 {
+    fn used_as(&self) -> Use {
         match self.content {
-            Content::Store(_) => &self.memory.uses.file,
-            Content::Shmem(_) => &self.memory.uses.shmem,
+            Content::Store(_) => Use::File,
+            Content::Shmem(_) => Use::Shmem,
         }
     }
 
@@ -326,7 +327,7 @@ impl<H: Host> AddressSpace<H> {
         meta.get();
         let value = pages.insert(index, pfn);
         drop(pages);
-        self.uses().fetch_add(1, Ordering::Relaxed);
+        self.memory.uses.add(self.memory.cpu(), self.used_as(), 1);
         let shadow = match value {
             None => None,
             Some(Value::Shadow(shadow)) => Some(shadow),
@@ -379,7 +380,7 @@ impl<H: Host> AddressSpace<H> {
     fn remove_page(&self, index: u64) {
         let removed = self.pages.lock().remove(index);
         if let Some((pfn, dirty)) = removed {
-            self.memory.uses.dirty.fetch_sub(u64::from(dirty), Ordering::Relaxed);
+            self.memory.uses.add(self.memory.cpu(), Use::Dirty, -i64::from(dirty));
             self.uncharge_pages(1);
             self.memory.put(pfn);
         }

@@ -4,6 +4,7 @@
 //! whatever writes to it afterwards faults and marks it dirty again.
 
 use super::{AddressSpace, Content};
+use crate::memory::Use;
 use crate::{Host, Memory};
 use alloc::vec::Vec;
 use core::ops::{Range, RangeInclusive};
@@ -89,7 +90,7 @@ impl<H: Host> AddressSpace<H> {
         if !self.pages.lock().clear_dirty(index) {
             return Ok(());
         }
-        self.memory.uses.dirty.fetch_sub(1, Ordering::Relaxed);
+        self.memory.uses.add(self.memory.cpu(), Use::Dirty, -1);
         self.write_protect(index, pfn);
         let left = self.size().saturating_sub(index * PAGE_SIZE);
         if left == 0 {

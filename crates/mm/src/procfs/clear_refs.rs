@@ -52,7 +52,7 @@ impl<H: Host> Mm<H> {
     /// Forgets what pages were used for so far.
     pub fn clear_refs(&self, what: ClearRefs) {
         if what == ClearRefs::PeakRss {
-            self.rss.reset_peak();
+            self.counts.reset_peak();
             return;
         }
         let state = self.mmap_read_lock();

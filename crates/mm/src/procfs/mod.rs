@@ -69,10 +69,10 @@ impl<H: Host> Mm<H> {
     /// The fields of /proc/PID/statm (Linux `task_statm`).
     pub fn statm(&self) -> Statm {
         let state = self.mmap_read_lock();
-        let shared = self.rss.get(RssKind::File) + self.rss.get(RssKind::Shmem);
+        let shared = self.counts.get(RssKind::File) + self.counts.get(RssKind::Shmem);
         Statm {
             size: state.vm.total,
-            resident: shared + self.rss.get(RssKind::Anon),
+            resident: shared + self.counts.get(RssKind::Anon),
             shared,
             text: state.exec.text_bytes() >> PAGE_SHIFT,
             data: state.vm.data + state.vm.stack,
@@ -85,14 +85,14 @@ impl<H: Host> Mm<H> {
         let vm = &state.vm;
         let exec = vm.exec << PAGE_SHIFT;
         let text = state.exec.text_bytes().min(exec);
-        let rss = |kind| self.rss.get(kind) << PAGE_SHIFT;
+        let rss = |kind| self.counts.get(kind) << PAGE_SHIFT;
         MmStatus {
             vm_peak: vm.peak << PAGE_SHIFT,
             vm_size: vm.total << PAGE_SHIFT,
             vm_lck: vm.locked << PAGE_SHIFT,
             vm_pin: 0,
-            vm_hwm: self.rss.peak() << PAGE_SHIFT,
-            vm_rss: self.rss.total() << PAGE_SHIFT,
+            vm_hwm: self.counts.peak() << PAGE_SHIFT,
+            vm_rss: self.counts.total() << PAGE_SHIFT,
             rss_anon: rss(RssKind::Anon),
             rss_file: rss(RssKind::File),
             rss_shmem: rss(RssKind::Shmem),
@@ -101,7 +101,7 @@ impl<H: Host> Mm<H> {
             vm_exe: text,
             vm_lib: exec - text,
             vm_pte: self.counted_tables.load(Ordering::Relaxed) * PAGE_SIZE,
-            vm_swap: self.rss.swapped() << PAGE_SHIFT,
+            vm_swap: self.counts.swapped() << PAGE_SHIFT,
         }
     }
 }

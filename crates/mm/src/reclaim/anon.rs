@@ -106,7 +106,7 @@ impl<H: Host> Memory<H> {
         }
         self.swap_duplicate(entry);
         mapping.guard.set(mapping.at, Entry::Software(SwapPte { entry, flags }.payload()));
-        mm.rss.swapped_out(1);
+        mm.counts.swapped_out(1);
         mm.note_swapped();
         self.unmapped(mapping);
     }
@@ -114,8 +114,8 @@ impl<H: Host> Memory<H> {
     /// An entry that mapped a page is gone: counts follow.
     pub(super) fn unmapped(&self, mapping: &Mapping<'_, H>) {
         let kind = mapping.mm.forget_mapping_of(mapping.leaf.pfn);
-        mapping.mm.rss.note_peak();
-        mapping.mm.rss.add(kind, -1);
+        mapping.mm.counts.note_peak(mapping.mm.memory().cpu());
+        mapping.mm.counts.add(mapping.mm.memory().cpu(), kind, -1);
         // Not the last: the caller of the eviction has one.
         let left = self.meta(mapping.leaf.pfn).put();
         debug_assert!(left > 0);

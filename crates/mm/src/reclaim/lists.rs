@@ -5,10 +5,10 @@
 //! all pages lie where Linux puts new ones: they are inactive.
 
 use super::lru::kind_of;
+use crate::memory::Use;
 use crate::policy::PageKind;
 use crate::{Host, Memory, Mm};
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
 use kilburn_addr::{Pfn, VmFlags};
 use kilburn_paging::{Entry, LeafFlags};
 
@@ -49,10 +49,9 @@ impl<H: Host> Memory<H> {
             }
         }
         counts.unevictable = anon + file;
-        let get = |count: &core::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
-        let all_anon = get(&self.uses.anon) + get(&self.uses.shmem);
+        let all_anon = self.uses.get(Use::Anon) + self.uses.get(Use::Shmem);
         counts.inactive_anon = all_anon.saturating_sub(anon + counts.active_anon);
-        let all_file = get(&self.uses.file);
+        let all_file = self.uses.get(Use::File);
         counts.inactive_file = all_file.saturating_sub(file + counts.active_file);
         counts
     }

@@ -25,6 +25,7 @@ mod lru;
 use crate::anon_vma::Alive;
 use crate::frames::FrameState;
 use crate::memcg::MemcgId;
+use crate::memory::Use;
 use crate::policy::{Builtin, FirstUse, PutBack, ReplacementPolicy, Shadow, Wanted};
 use crate::swap::SwapEntry;
 use crate::{AddressSpace, Host, Memory};
@@ -283,7 +284,7 @@ impl<H: Host> Memory<H> {
         if self.frames.free() <= self.reclaim.marks.min {
             self.make_room();
         }
-        self.frames.alloc()
+        self.frames.alloc(self.cpu())
     }
 
     /// Reclaims a batch of pages on an allocation's behalf; whether any went. No table is locked.
@@ -349,7 +350,7 @@ impl<H: Host> Memory<H> {
     fn wanted(&self) -> Wanted {
         Wanted {
             anon: self.swap.free.load(Ordering::Relaxed) > 0,
-            file: self.uses.file.load(Ordering::Relaxed) > 0
+            file: self.uses.get(Use::File) > 0
                 || self.reclaim.any_lazy_free.load(Ordering::Relaxed),
             swappiness: self.swappiness(),
         }

@@ -21,7 +21,7 @@ pub(crate) mod slots;
 
 use crate::frames::FrameState;
 use crate::memcg::MemcgId;
-use crate::memory::NoFrame;
+use crate::memory::{NoFrame, Use};
 use crate::page_cache::page::PageRef;
 use crate::policy::{FirstUse, Shadow};
 use crate::{Host, Memory, Mm};
@@ -412,7 +412,7 @@ impl<H: Host> Memory<H> {
         drop(slots);
         self.after_free(active, entry.slot, freed);
         let pfn = result?;
-        self.uses.anon.fetch_add(1, Ordering::Relaxed);
+        self.uses.add(self.cpu(), Use::Anon, 1);
         let first_use = match reading {
             Reading::Needed => FirstUse::Mapped,
             Reading::Ahead => FirstUse::Ahead,
@@ -556,8 +556,8 @@ impl<H: Host> Memory<H> {
         let freed = slots.set_content(slot, Content::Nothing);
         drop(slots);
         self.after_free(&active, slot, freed);
-        self.uses.anon.fetch_sub(1, Ordering::Relaxed);
-        self.uses.shmem.fetch_add(1, Ordering::Relaxed);
+        self.uses.add(self.cpu(), Use::Anon, -1);
+        self.uses.add(self.cpu(), Use::Shmem, 1);
         true
     }
 

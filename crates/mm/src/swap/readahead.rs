@@ -10,6 +10,7 @@
 //! `fault/swap.rs`, `page_cache/evict.rs`.
 
 use super::{Active, LookUp, NotBack, Owner, SwapEntry};
+use crate::memory::Use;
 use crate::{Host, Memory};
 use core::ops::{Range, RangeInclusive};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -212,7 +213,7 @@ impl<H: Host> Memory<H> {
                 unmapped += u64::from(meta.maps() == 0);
             }
         }
-        self.uses.anon.load(Ordering::Relaxed).saturating_sub(unmapped)
+        self.uses.get(Use::Anon).saturating_sub(unmapped)
     }
 
     /// Somebody needs a page of the swap cache; whether it had been read ahead for that.

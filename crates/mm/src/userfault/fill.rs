@@ -258,7 +258,7 @@ impl<H: Host> Mm<H> {
         let placed = self.place_for(va, Place::EmptyOrMarker);
         let (guard, at) = placed.inspect_err(|_| self.memory().discard(pfn))?;
         self.begin_anon(vma, va, pfn);
-        self.rss.add(RssKind::Anon, 1);
+        self.counts.add(self.memory().cpu(), RssKind::Anon, 1);
         guard.set_leaf(at, va, Leaf { pfn, flags: pte::written(vma.flags) });
         Ok(())
     }
@@ -278,7 +278,7 @@ impl<H: Host> Mm<H> {
         }
         self.memory().meta(page.pfn()).get();
         let kind = self.note_mapping_of(page.pfn());
-        self.rss.add(kind, 1);
+        self.counts.add(self.memory().cpu(), kind, 1);
         guard.set_leaf(at, va, Leaf { pfn: page.pfn(), flags });
         Ok(())
     }
