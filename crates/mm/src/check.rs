@@ -282,10 +282,10 @@ impl<H: Host> Mm<H> {
 
     fn check_tables(&self, walk: &mut Walk) -> Result<(), Violation> {
         let state = self.mmap_read_lock();
-        let guard = self.lock_tables();
+        let _upper = self.lock_upper();
         walk.frames.entry(self.root()).or_default().held += 1;
         let mut tables = 1;
-        guard.tables.for_each_table(|table, _| {
+        self.tables().for_each_table(|table, _| {
             walk.frames.entry(table).or_default().held += 1;
             tables += 1;
         });
@@ -296,7 +296,7 @@ impl<H: Host> Mm<H> {
         let mut swapped = 0;
         let mut result = Ok(());
         let all = kilburn_addr::AddrRange::new(VirtAddr::ZERO, self.layout().task_size());
-        guard.tables.for_each_leaf_table(all.unwrap_or_default(), |span| {
+        self.for_each_leaf(all.unwrap_or_default(), |guard, span| {
             for (va, at) in span.entries() {
                 let entry = guard.entry(at);
                 if entry == Entry::None || result.is_err() {

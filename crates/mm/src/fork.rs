@@ -120,23 +120,21 @@ impl<H: Host> Mm<H> {
         child: &Self,
         parent: &mut Parent,
     ) -> Result<(), NoTable> {
-        let from = self.lock_tables();
-        let to = child.lock_tables();
         let mut rss = RssDelta::default();
-        let copied = from.tables.try_for_each_leaf_table(vma.range, |span| {
-            // The table is made when the first page is found, as Linux does.
-            let mut table = None;
-            for (i, (va, at)) in span.entries().enumerate() {
+        let copied = self.tables().try_for_each_leaf_table(vma.range, |span| {
+            // The table is made when a page is found, as Linux does. An entry that is empty stays so: the
+            // parent's `mmap_lock` is held alone.
+            if span.entries().all(|(_, at)| self.mem().load(at) == 0) {
+                return ControlFlow::Continue(());
+            }
+            let Ok(table) = child.ensure_leaf_table(span.start) else {
+                return ControlFlow::Break(NoTable);
+            };
+            let (from, to) = self.lock_two(span.start, child, span.start);
+            for (i, (_, at)) in span.entries().enumerate() {
                 if self.mem().load(at) == 0 {
                     continue;
                 }
-                let table = match table {
-                    Some(table) => table,
-                    None => match to.tables.ensure_leaf_table(va, child) {
-                        Ok(made) => *table.insert(made),
-                        Err(NoTable) => return ControlFlow::Break(NoTable),
-                    },
-                };
                 let child_at = entry_addr(table, span.first + i);
                 self.copy_entry(&from, &to, vma.flags, at, child_at, &mut rss, parent);
             }

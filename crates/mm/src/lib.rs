@@ -45,7 +45,13 @@
 //!       i_mmap             AddressSpace::i_mmap: the areas that map a file
 //!       | anon_vma areas   AnonVma::areas: the areas whose pages belong to it
 //!       |/
-//!       table_lock         Mm::table_lock: entries of tables. fork: the parent's, then the child's
+//!       page_table_lock    Mm::page_table_lock: making and freeing of tables
+//!         |                A table is freed by who holds mmap_lock alone as well, so who holds that shared
+//!         |                walks down to a leaf table without this lock. Who does not hold it (rmap,
+//!         |                truncation, copies to and from user space) holds this one on the way
+//!         leaf tables      Memory::table_locks: the entries of a leaf table, by a hash of address space and
+//!         |                address. Of two tables (fork, moves of pages) in the order of the locks; one
+//!         |                lock may be that of both
 //!         |
 //!         pages            AddressSpace::pages: the page tree. Nothing is allocated under it
 //!         registry         Memory::mappings, Memory::asids, lazy_roots, the numbers of AnonVmas, of areas of
@@ -56,7 +62,7 @@
 //!         |                tried then, never waited for
 //!         arrivals         Reclaim::arrivals
 //!           |
-//!           buddy          Frames::buddy; the stack of single frames has no lock
+//!           buddy          Frames::buddy; the magazines of single frames have no lock
 //! ```
 //!
 //! A page is locked (a bit of its metadata) while it is evicted, or leaves the swap cache to stay. Nobody
@@ -66,7 +72,7 @@
 //! comes after `invalidate`, and nothing is taken under it.
 //!
 //! Frame metadata, resident-page counts and promises are atomic. Hardware sets A and D bits beside
-//! `table_lock`; whoever changes a live entry exchanges it, or clears it first.
+//! the locks of tables; whoever changes a live entry exchanges it, or clears it first.
 #![no_std]
 #![forbid(unsafe_code)]
 

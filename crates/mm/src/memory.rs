@@ -13,10 +13,11 @@ use crate::ids::AsidPool;
 use crate::memcg::Memcgs;
 use crate::page_cache::AddressSpace;
 use crate::page_cache::dirty::Dirtying;
-use crate::percpu::PerCpu;
+use crate::percpu::{Padded, PerCpu};
 use crate::reclaim::{Reclaim, VmEvents};
 use crate::swap::Swap;
 use crate::sysctl::Tunables;
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -24,7 +25,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use kilburn_addr::{Errno, Pfn};
 use kilburn_paging::PhysMem;
-use lock_api::Mutex;
+use lock_api::{Mutex, RawMutex};
 
 /// Everything the address spaces of one machine share.
 pub struct Memory<H: Host> {
@@ -46,6 +47,8 @@ pub struct Memory<H: Host> {
     pub(crate) lazy_roots: Mutex<H::RawMutex, BTreeSet<Pfn>>,
     /// Page caches by number, to reach a frame's owner from its metadata.
     mappings: Mutex<H::RawMutex, BTreeMap<u32, Weak<AddressSpace<H>>>>,
+    /// Locks of leaf tables, which share them by chance: none costs an address space anything.
+    table_locks: Box<[Padded<Mutex<H::RawMutex, ()>>]>,
     /// Owners of anonymous pages by number.
     pub(crate) anon_vmas: Arc<AnonVmas<H>>,
     next_mm: AtomicU64,
@@ -147,6 +150,14 @@ impl<H: Host> fmt::Debug for Memory<H> {
     }
 }
 
+/// Locks of leaf tables for each CPU: so many that two CPUs rarely want one lock.
+const TABLE_LOCKS: usize = 64;
+
+fn table_locks<R: RawMutex>(cpus: usize) -> Box<[Padded<Mutex<R, ()>>]> {
+    let locks = cpus.clamp(1, TABLE_LOCKS).next_power_of_two() * TABLE_LOCKS;
+    (0..locks).map(|_| Padded(Mutex::new(()))).collect()
+}
+
 impl<H: Host> Memory<H> {
     /// Takes over the frames that `config` names.
     ///
@@ -186,6 +197,7 @@ impl<H: Host> Memory<H> {
             next_mm: AtomicU64::new(1),
             next_mapping: AtomicU32::new(1),
             anon_vmas: AnonVmas::new(),
+            table_locks: table_locks(cpus),
             next_shmem_inode: AtomicU64::new(1),
         }))
     }
@@ -303,6 +315,19 @@ impl<H: Host> Memory<H> {
         self.uncharge_frame(self.meta(pfn));
         self.poison(pfn);
         self.frames.free_frame(pfn, self.cpu());
+    }
+
+    /// Which of the locks guards the leaf table that covers page table number `number` of `mm`.
+    #[inline]
+    pub(crate) fn table_lock_of(&self, mm: u64, number: u64) -> usize {
+        // Fibonacci hashing: areas are mapped at multiples of powers of two.
+        let mixed = (number ^ mm.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 32) as usize & (self.table_locks.len() - 1)
+    }
+
+    #[inline]
+    pub(crate) fn table_lock(&self, number: usize) -> &Mutex<H::RawMutex, ()> {
+        &self.table_locks[number].0
     }
 
     /// Drops a reference to a frame; the last one frees it.

@@ -3,7 +3,9 @@
 //! | field              | guarded by                                                          |
 //! |--------------------|---------------------------------------------------------------------|
 //! | `state`            | `mmap_lock`: it is the lock's content; faults hold it shared        |
-//! | table entries      | `table_lock`; hardware sets A and D beside it                       |
+//! | entries of tables  | a leaf's: one of `Memory::table_locks`, chosen by its address; hardware |
+//! |                    | sets A and D beside it. Those above: `page_table_lock`, and no table is  |
+//! |                    | freed while `mmap_lock` is held                                          |
 //! | `counts`           | atomic, a slot for each CPU                                         |
 //! | `userfaults`       | its own lock                                                        |
 
@@ -19,8 +21,10 @@ use crate::userfault::Userfaultfd;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use kilburn_addr::{AddrRange, Errno, PAGE_SHIFT, Pfn, VirtAddr, VmFlags};
+use kilburn_paging::tables::{LeafSpan, NoTable};
 use kilburn_paging::{Entry, Format, Leaf, PhysMem, TableSource, Tables};
 use lock_api::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -33,7 +37,8 @@ pub struct Mm<H: Host> {
     id: u64,
     pgd: Arc<Pgd<H>>,
     state: RwLock<H::RawRwLock, State<H>>,
-    table_lock: Mutex<H::RawMutex, ()>,
+    /// Held to make and to free tables.
+    page_table_lock: Mutex<H::RawMutex, ()>,
     pub(crate) counts: Counts,
     /// Tables in use, the root among them.
     pub(crate) table_pages: AtomicU64,
@@ -100,7 +105,7 @@ impl<H: Host> Mm<H> {
             id: memory.next_mm_id(),
             pgd: Pgd::new(memory.clone(), root, asid),
             state: RwLock::new(state),
-            table_lock: Mutex::new(()),
+            page_table_lock: Mutex::new(()),
             counts: Counts::new(memory.host().cpus()),
             table_pages: AtomicU64::new(1),
             table_pages_peak: AtomicU64::new(1),
@@ -199,23 +204,110 @@ impl<H: Host> Mm<H> {
         Tables::new(self.mem(), self.format(), self.root())
     }
 
-    /// The tables, locked.
+    /// Number of the leaf table that covers `va`, from address 0 on.
     #[inline]
-    pub(crate) fn lock_tables(&self) -> TableGuard<'_, H> {
-        TableGuard {
-            tables: Tables::new(self.mem(), self.format(), self.root()),
-            mm: self,
-            _lock: self.table_lock.lock(),
+    pub(crate) fn leaf_number(&self, va: VirtAddr) -> u64 {
+        va.get() >> self.format().span_shift(1)
+    }
+
+    fn leaf_lock(&self, va: VirtAddr) -> usize {
+        self.memory.table_lock_of(self.id, self.leaf_number(va))
+    }
+
+    fn guard<'a>(
+        &'a self,
+        upper: Option<Held<'a, H>>,
+        leaf: Option<Held<'a, H>>,
+    ) -> TableGuard<'a, H> {
+        TableGuard { tables: self.tables(), mm: self, _leaf: leaf, _upper: upper }
+    }
+
+    /// The leaf table that covers `va`, locked. The caller holds `mmap_lock`, which keeps it where it is.
+    #[inline]
+    pub(crate) fn lock_leaf(&self, va: VirtAddr) -> TableGuard<'_, H> {
+        self.guard(None, Some(self.memory.table_lock(self.leaf_lock(va)).lock()))
+    }
+
+    /// The leaf table that covers `va` and the way to it, locked, for who does not hold `mmap_lock`.
+    pub(crate) fn lock_path(&self, va: VirtAddr) -> TableGuard<'_, H> {
+        let upper = Some(self.page_table_lock.lock());
+        self.guard(upper, Some(self.memory.table_lock(self.leaf_lock(va)).lock()))
+    }
+
+    /// As [`Self::lock_path`], unless somebody has locked any of it.
+    pub(crate) fn try_lock_path(&self, va: VirtAddr) -> Option<TableGuard<'_, H>> {
+        let upper = Some(self.page_table_lock.try_lock()?);
+        let leaf = Some(self.memory.table_lock(self.leaf_lock(va)).try_lock()?);
+        Some(self.guard(upper, leaf))
+    }
+
+    /// Two leaf tables, locked: that which covers `va` here, and that which covers `other_va` in `other`.
+    /// The callers hold `mmap_lock` of both.
+    pub(crate) fn lock_two<'a>(
+        &'a self,
+        va: VirtAddr,
+        other: &'a Self,
+        other_va: VirtAddr,
+    ) -> (TableGuard<'a, H>, TableGuard<'a, H>) {
+        let (here, there) = (self.leaf_lock(va), other.leaf_lock(other_va));
+        let lock = |number| Some(self.memory.table_lock(number).lock());
+        // In the order of the locks, so that nobody waits for who waits for him; or both by one lock.
+        let (ours, theirs) = match here.cmp(&there) {
+            core::cmp::Ordering::Less => {
+                let ours = lock(here);
+                (ours, lock(there))
+            }
+            core::cmp::Ordering::Equal => (lock(here), None),
+            core::cmp::Ordering::Greater => {
+                let theirs = lock(there);
+                (lock(here), theirs)
+            }
+        };
+        (self.guard(None, ours), other.guard(None, theirs))
+    }
+
+    /// Visits the leaf tables under `range` in order, each locked meanwhile. The caller holds `mmap_lock`.
+    #[inline]
+    pub(crate) fn for_each_leaf(
+        &self,
+        range: AddrRange,
+        mut visit: impl FnMut(&TableGuard<'_, H>, LeafSpan),
+    ) {
+        self.tables().for_each_leaf_table(range, |span| visit(&self.lock_leaf(span.start), span));
+    }
+
+    /// As [`Self::for_each_leaf`], until `visit` breaks off.
+    #[inline]
+    pub(crate) fn try_for_each_leaf<B>(
+        &self,
+        range: AddrRange,
+        mut visit: impl FnMut(&TableGuard<'_, H>, LeafSpan) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        self.tables()
+            .try_for_each_leaf_table(range, |span| visit(&self.lock_leaf(span.start), span))
+    }
+
+    /// The leaf table that covers `va`, made if it is missing. The caller holds `mmap_lock`.
+    ///
+    /// # Errors
+    /// [`NoTable`]
+    #[inline]
+    pub(crate) fn ensure_leaf_table(&self, va: VirtAddr) -> Result<Pfn, NoTable> {
+        match self.tables().leaf_table(va) {
+            Some(table) => Ok(table),
+            None => self.make_leaf_table(va),
         }
     }
 
-    /// As [`Self::lock_tables`], unless somebody has them locked.
-    pub(crate) fn try_lock_tables(&self) -> Option<TableGuard<'_, H>> {
-        Some(TableGuard {
-            tables: Tables::new(self.mem(), self.format(), self.root()),
-            mm: self,
-            _lock: self.table_lock.try_lock()?,
-        })
+    #[cold]
+    fn make_leaf_table(&self, va: VirtAddr) -> Result<Pfn, NoTable> {
+        let _making = self.page_table_lock.lock();
+        self.tables().ensure_leaf_table(va, self)
+    }
+
+    /// Keeps anybody else from making and freeing tables.
+    pub(crate) fn lock_upper(&self) -> Held<'_, H> {
+        self.page_table_lock.lock()
     }
 
     /// Makes TLBs forget the pages of `range`.
@@ -238,11 +330,16 @@ impl<H: Host> Mm<H> {
     }
 }
 
-/// The tables of an address space while nobody else changes them.
+/// A lock of tables, held.
+pub(crate) type Held<'a, H> = lock_api::MutexGuard<'a, <H as Host>::RawMutex, ()>;
+
+/// The tables of an address space while nobody else changes the entries of one leaf table.
 pub(crate) struct TableGuard<'a, H: Host> {
     pub(crate) tables: HostTables<'a, H>,
     mm: &'a Mm<H>,
-    _lock: lock_api::MutexGuard<'a, H::RawMutex, ()>,
+    /// None if the other guard of two has it, as one lock guards both tables.
+    _leaf: Option<Held<'a, H>>,
+    _upper: Option<Held<'a, H>>,
 }
 
 impl<H: Host> TableGuard<'_, H> {

@@ -117,7 +117,7 @@ impl<H: Host> Mm<H> {
             return Err(Fault::Segv(SegvCode::MapErr));
         }
         for _ in 0..TRIES {
-            let guard = self.lock_tables();
+            let guard = self.lock_path(va);
             if let Ok(found) = walk(self.mem(), self.format(), self.root(), va, access) {
                 let at = found.leaf.pfn.base().get() + va.page_offset();
                 return Ok(act(PhysAddr::new(at)));
@@ -192,7 +192,7 @@ impl<H: Host> Mm<H> {
             return Err(denied);
         }
         for _ in 0..TRIES {
-            let guard = self.lock_tables();
+            let guard = self.lock_leaf(va);
             if let Entry::Leaf(leaf) = guard.tables.query(va.page_down()) {
                 let ready = access != Access::Write
                     || leaf.flags.contains(LeafFlags::WRITE)

@@ -99,10 +99,11 @@ impl<H: Host> Mm<H> {
         let mut gather = Gather::new();
         let mut rest = range;
         while !rest.is_empty() {
-            let guard = self.lock_tables();
-            let stopped = guard.tables.try_for_each_leaf_table(rest, |span| {
+            // Who truncates a file does not hold `mmap_lock`.
+            let upper = matches!(why, Zap::Truncate(_)).then(|| self.lock_upper());
+            let stopped = self.try_for_each_leaf(rest, |guard, span| {
                 for (va, at) in span.entries() {
-                    self.zap_entry(&guard, va, at, why, &mut gather);
+                    self.zap_entry(guard, va, at, why, &mut gather);
                 }
                 if gather.frames.len() >= GATHER_MAX {
                     ControlFlow::Break(span.start.get() + span.count as u64 * PAGE_SIZE)
@@ -110,7 +111,7 @@ impl<H: Host> Mm<H> {
                     ControlFlow::Continue(())
                 }
             });
-            drop(guard);
+            drop(upper);
             gather.finish(self, why.flush_reason());
             rest = match stopped {
                 ControlFlow::Break(next) => {
@@ -229,7 +230,7 @@ impl<H: Host> Mm<H> {
     /// Makes the next write to the page at `va` fault, if frame `pfn` is mapped there
     /// (Linux `page_vma_mkclean_one`).
     pub(crate) fn clean_page(&self, va: VirtAddr, pfn: Pfn) {
-        let guard = self.lock_tables();
+        let guard = self.lock_path(va);
         let Some(at) = guard.tables.entry_at(va) else { return };
         let before = guard.update(at, |leaf| {
             if leaf.pfn != pfn || leaf.flags.contains(LeafFlags::SPECIAL) {
@@ -248,7 +249,14 @@ impl<H: Host> Mm<H> {
     /// Frees the tables under `range` that no area near it can need (Linux `free_pgtables`):
     /// `floor` is the end of the area before, `ceiling` the start of the area after.
     pub(crate) fn free_tables(&self, range: AddrRange, floor: VirtAddr, ceiling: VirtAddr) {
-        let guard = self.lock_tables();
-        guard.tables.free_tables(range, floor, ceiling, self);
+        let span = 1_u64 << self.format().span_shift(1);
+        let up = |at: VirtAddr| at.get().checked_next_multiple_of(span).unwrap_or(u64::MAX);
+        let down = |at: VirtAddr| at.get() & !(span - 1);
+        if down(range.start()).max(up(floor)) >= up(range.end()).min(down(ceiling)) {
+            // Each leaf table under the range reaches into an area.
+            return;
+        }
+        let _freeing = self.lock_upper();
+        self.tables().free_tables(range, floor, ceiling, self);
     }
 }

@@ -19,8 +19,8 @@ impl<H: Host> Mm<H> {
             return self.map_new_anon(site, pfn, FaultKind::DemandZero);
         }
         // Reads share one frame of zeros, which belongs to nobody and is not counted.
-        let guard = self.lock_tables();
-        let table = guard.tables.ensure_leaf_table(site.va, self)?;
+        let table = self.ensure_leaf_table(site.va)?;
+        let guard = self.lock_leaf(site.va);
         let at = entry_addr(table, self.format().index(site.va, 0));
         if guard.entry(at) != Entry::None {
             return Ok(FaultDone::minor(FaultKind::Spurious));
@@ -37,15 +37,14 @@ impl<H: Host> Mm<H> {
         pfn: Pfn,
         kind: FaultKind,
     ) -> Result<FaultDone, Fault> {
-        let guard = self.lock_tables();
-        let table = match guard.tables.ensure_leaf_table(site.va, self) {
+        let table = match self.ensure_leaf_table(site.va) {
             Ok(table) => table,
             Err(no_table) => {
-                drop(guard);
                 self.memory().discard(pfn);
                 return Err(no_table.into());
             }
         };
+        let guard = self.lock_leaf(site.va);
         let at = entry_addr(table, self.format().index(site.va, 0));
         if guard.entry(at) != Entry::None {
             drop(guard);
@@ -81,7 +80,7 @@ impl<H: Host> Mm<H> {
     #[cold]
     fn prepare_anon_vma_slow(&self, state: &State<H>, vma: VmaRef<'_, H>) {
         // Faults of two threads in neighbouring areas shall not both find the other's missing.
-        let _tables = self.lock_tables();
+        let _alone = self.lock_upper();
         if vma.anon_vma.get().is_some() {
             return;
         }

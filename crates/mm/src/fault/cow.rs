@@ -65,7 +65,7 @@ impl<H: Host> Mm<H> {
             }
             (None, None) => return Err(Fault::Bus),
         };
-        let guard = self.lock_tables();
+        let guard = self.lock_leaf(site.va);
         let Some(at) = guard.tables.entry_at(site.va) else {
             return Ok(FaultDone::minor(FaultKind::Spurious));
         };
@@ -88,7 +88,7 @@ impl<H: Host> Mm<H> {
         site: &Site<'_, H>,
         was: Leaf,
     ) -> Option<(Private, Option<PageRef<'_, H>>)> {
-        let guard = self.lock_tables();
+        let guard = self.lock_leaf(site.va);
         let at = self.same_page(&guard, site, was)?;
         if was.flags.contains(LeafFlags::SPECIAL) {
             return Some((Private::ToCopy, None));
@@ -141,7 +141,7 @@ impl<H: Host> Mm<H> {
         if !zero {
             self.mem().copy(was.pfn, copy);
         }
-        let guard = self.lock_tables();
+        let guard = self.lock_leaf(site.va);
         let Some(at) = self.same_page(&guard, site, was) else {
             drop(guard);
             self.memory().discard(copy);

@@ -70,8 +70,8 @@ impl<H: Host> Mm<H> {
             }
         };
         let flags = read_flags(site.vma.flags, mapping);
-        let guard = self.lock_tables();
-        let table = guard.tables.ensure_leaf_table(site.va, self)?;
+        let table = self.ensure_leaf_table(site.va)?;
+        let guard = self.lock_leaf(site.va);
         let at = entry_addr(table, self.format().index(site.va, 0));
         if guard.entry(at) != Entry::None {
             return Ok(FaultDone { kind: FaultKind::Spurious, major });
@@ -94,8 +94,8 @@ impl<H: Host> Mm<H> {
             return Ok(());
         }
         let flags = read_flags(site.vma.flags, mapping);
-        let guard = self.lock_tables();
-        let table = guard.tables.ensure_leaf_table(site.va, self)?;
+        let table = self.ensure_leaf_table(site.va)?;
+        let guard = self.lock_leaf(site.va);
         self.map_around(&guard, table, mapping, &around, flags);
         Ok(())
     }
@@ -117,8 +117,8 @@ impl<H: Host> Mm<H> {
     ) -> Result<FaultDone, Fault> {
         let (page, found) = mapping.page(site.index()).map_err(Fault::from_errno)?;
         let major = found == Found::Read;
-        let guard = self.lock_tables();
-        let table = guard.tables.ensure_leaf_table(site.va, self)?;
+        let table = self.ensure_leaf_table(site.va)?;
+        let guard = self.lock_leaf(site.va);
         let at = entry_addr(table, self.format().index(site.va, 0));
         if guard.entry(at) != Entry::None {
             return Ok(FaultDone { kind: FaultKind::Spurious, major });
@@ -152,8 +152,8 @@ impl<H: Host> Mm<H> {
         } else {
             pte::read_only(site.vma.flags)
         };
-        let guard = self.lock_tables();
-        let table = guard.tables.ensure_leaf_table(site.va, self)?;
+        let table = self.ensure_leaf_table(site.va)?;
+        let guard = self.lock_leaf(site.va);
         let at = entry_addr(table, self.format().index(site.va, 0));
         if guard.entry(at) != Entry::None {
             return Ok(FaultDone::minor(FaultKind::Spurious));

@@ -269,7 +269,7 @@ impl<H: Host> Mm<H> {
         if entry == 0 {
             return self.missing(site, addr);
         }
-        let guard = self.lock_tables();
+        let guard = self.lock_leaf(site.va);
         let at = guard.tables.entry_at(site.va);
         let entry = at.map_or(Entry::None, |at| guard.entry(at));
         match (entry, at) {

@@ -36,7 +36,7 @@ impl<H: Host> Mm<H> {
             Err(NotBack::Store(_)) => return Err(Fault::Bus),
         };
         let (pfn, major) = (page.pfn(), source == Source::Area);
-        let guard = self.lock_tables();
+        let guard = self.lock_leaf(site.va);
         let same = Entry::Software(swapped.payload());
         let at = guard.tables.entry_at(site.va).filter(|&at| guard.entry(at) == same);
         let Some(at) = at else {
@@ -121,7 +121,7 @@ impl<H: Host> Mm<H> {
 
     /// Brings the page at `va` back if it is in swap.
     pub(crate) fn bring_back(&self, state: &State<H>, va: VirtAddr) -> Result<(), Errno> {
-        let entry = self.lock_tables().tables.query(va);
+        let entry = self.lock_leaf(va).tables.query(va);
         match (entry, state.areas.containing(va)) {
             (Entry::Software(payload), Some(vma)) if SwapPte::from_payload(payload).is_some() => {
                 self.fault_in(state, vma, va, Access::Read).map(|_| ()).map_err(|fault| match fault

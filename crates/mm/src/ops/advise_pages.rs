@@ -94,13 +94,12 @@ impl<H: Host> Mm<H> {
             forgotten |= LeafFlags::DIRTY;
         }
         let mut changed = false;
-        let guard = self.lock_tables();
-        guard.tables.for_each_leaf_table(part, |span| {
+        self.for_each_leaf(part, |guard, span| {
             for (_, at) in span.entries() {
                 let leaf = match guard.entry(at) {
                     Entry::Leaf(leaf) => leaf,
                     Entry::Software(payload) if hint == Hint::Free => {
-                        self.drop_swapped(&guard, at, payload);
+                        self.drop_swapped(guard, at, payload);
                         continue;
                     }
                     _ => continue,
@@ -129,7 +128,6 @@ impl<H: Host> Mm<H> {
                     .is_some_and(|before| before.flags.intersects(forgotten));
             }
         });
-        drop(guard);
         if changed {
             self.flush(part, FlushReason::Clean);
         }
@@ -140,8 +138,7 @@ impl<H: Host> Mm<H> {
     fn page_out(&self, vma: VmaRef<'_, H>, part: AddrRange) {
         let mapping = vma.file.and_then(|file| file.mapping());
         let mut going: Vec<Pfn> = Vec::new();
-        let guard = self.lock_tables();
-        guard.tables.for_each_leaf_table(part, |span| {
+        self.for_each_leaf(part, |guard, span| {
             for (va, at) in span.entries() {
                 let Entry::Leaf(leaf) = guard.entry(at) else { continue };
                 if leaf.flags.contains(LeafFlags::SPECIAL) {
@@ -156,7 +153,6 @@ impl<H: Host> Mm<H> {
                 }
             }
         });
-        drop(guard);
         for pfn in going {
             self.memory().reclaim_page(pfn);
         }
@@ -187,13 +183,11 @@ impl<H: Host> Mm<H> {
             self.prepare_anon_vma(state, vma);
         }
         self.zap(part, Zap::Unmap);
-        let guard = self.lock_tables();
         let marker = Entry::Software(Marker::Guard.payload());
         let mut va = part.start();
         while va < part.end() {
-            let table =
-                guard.tables.ensure_leaf_table(va, self).map_err(|NoTable| Errno::ENOMEM)?;
-            guard.set(entry_addr(table, self.format().index(va, 0)), marker);
+            let table = self.ensure_leaf_table(va).map_err(|NoTable| Errno::ENOMEM)?;
+            self.lock_leaf(va).set(entry_addr(table, self.format().index(va, 0)), marker);
             va = VirtAddr::new(va.get() + PAGE_SIZE);
         }
         Ok(())
@@ -204,10 +198,9 @@ impl<H: Host> Mm<H> {
         if vma.flags.intersects(VmFlags::SPECIAL | VmFlags::HUGETLB) {
             return Err(Errno::EINVAL);
         }
-        let guard = self.lock_tables();
-        guard.tables.for_each_leaf_table(part, |span| {
+        self.for_each_leaf(part, |guard, span| {
             for (_, at) in span.entries() {
-                self.remove_guard(&guard, at);
+                self.remove_guard(guard, at);
             }
         });
         Ok(())

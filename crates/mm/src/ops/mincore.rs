@@ -51,14 +51,12 @@ impl<H: Host> Mm<H> {
         let first = out.len();
         out.resize(first + part.pages() as usize, 0);
         let found = &mut out[first..];
-        let guard = self.lock_tables();
-        guard.tables.for_each_leaf_table(part, |span| {
+        self.for_each_leaf(part, |guard, span| {
             for (va, at) in span.entries() {
                 let page = (va.get() - part.start().get()) >> PAGE_SHIFT;
                 found[page as usize] = u8::from(self.is_incore(guard.entry(at)));
             }
         });
-        drop(guard);
         if let Some(mapping) = vma.file.and_then(|file| file.mapping()) {
             let index = vma.page_index(part.start());
             mapping.for_each_cached(index..=index + (part.pages() - 1), |cached, _| {

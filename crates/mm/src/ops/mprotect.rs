@@ -149,8 +149,7 @@ impl<H: Host> Mm<H> {
         // Writes are withheld for copies and for dirty tracking, except where neither is needed.
         let always = writable && shared && shmem;
         let mut changed = None;
-        let guard = self.lock_tables();
-        guard.tables.for_each_leaf_table(part, |span| {
+        self.for_each_leaf(part, |guard, span| {
             for (va, at) in span.entries() {
                 if self.mem().load(at) == 0 {
                     continue;
@@ -179,7 +178,6 @@ impl<H: Host> Mm<H> {
                 }
             }
         });
-        drop(guard);
         if let Some((first, last)) = changed
             && let Some(range) =
                 last.checked_add(kilburn_addr::PAGE_SIZE).and_then(|end| AddrRange::new(first, end))

@@ -19,7 +19,7 @@ use core::ops::ControlFlow;
 use kilburn_addr::{AddrRange, Errno, PAGE_SHIFT, VirtAddr, VmFlags};
 use kilburn_paging::tables::{self, NoTable};
 use kilburn_paging::walk::entry_addr;
-use kilburn_paging::{Entry, Format, PhysMem};
+use kilburn_paging::{Format, PhysMem};
 
 const MAYMOVE: u64 = 1;
 const FIXED: u64 = 2;
@@ -354,14 +354,13 @@ impl<H: Host> Mm<H> {
 
     /// Makes the tables that the entries of `from` need at `to`.
     fn make_tables(&self, from: AddrRange, to: VirtAddr) -> Result<(), NoTable> {
-        let guard = self.lock_tables();
-        let made = guard.tables.try_for_each_leaf_table(from, |span| {
+        let made = self.tables().try_for_each_leaf_table(from, |span| {
             let mut table_of = u64::MAX;
             for (va, at) in span.entries() {
                 let target = moved(va, from.start(), to);
-                let number = target.get() >> self.format().span_shift(1);
+                let number = self.leaf_number(target);
                 if number != table_of && self.mem().load(at) != 0 {
-                    if guard.tables.ensure_leaf_table(target, self).is_err() {
+                    if self.ensure_leaf_table(target).is_err() {
                         return ControlFlow::Break(NoTable);
                     }
                     table_of = number;
@@ -377,14 +376,24 @@ impl<H: Host> Mm<H> {
 
     /// Moves the entries of `from` to `to`, whose tables are there (Linux `move_ptes`).
     fn move_entries(&self, from: AddrRange, to: VirtAddr) {
-        let guard = self.lock_tables();
-        guard.tables.for_each_leaf_table(from, |span| {
+        self.tables().for_each_leaf_table(from, |span| {
+            // The pages of one table go to two, mostly.
+            let mut locked = None;
             for (va, at) in span.entries() {
-                let entry = tables::take(self.mem(), self.format(), at);
-                if entry == Entry::None {
+                if self.mem().load(at) == 0 {
                     continue;
                 }
                 let target = moved(va, from.start(), to);
+                let number = self.leaf_number(target);
+                let guards = match locked.take() {
+                    Some((same, guards)) if same == number => guards,
+                    other => {
+                        drop(other);
+                        self.lock_two(va, self, target)
+                    }
+                };
+                let (guard, _) = &locked.insert((number, guards)).1;
+                let entry = tables::take(self.mem(), self.format(), at);
                 let table = guard.tables.leaf_table(target).expect("made before");
                 guard.set(entry_addr(table, self.format().index(target, 0)), entry);
             }

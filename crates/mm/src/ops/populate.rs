@@ -97,7 +97,7 @@ impl<H: Host> Mm<H> {
     }
 
     fn is_present(&self, va: VirtAddr, access: Access) -> bool {
-        match self.lock_tables().tables.query(va) {
+        match self.lock_leaf(va).tables.query(va) {
             Entry::Leaf(leaf) if access == Access::Write => {
                 let writable = leaf.flags.contains(LeafFlags::WRITE);
                 if writable {

@@ -65,8 +65,7 @@ impl<H: Host> Mm<H> {
 
     fn forget_use(&self, vma: VmaRef<'_, H>) {
         let mut changed = false;
-        let guard = self.lock_tables();
-        guard.tables.for_each_leaf_table(vma.range, |span| {
+        self.for_each_leaf(vma.range, |guard, span| {
             for (_, at) in span.entries() {
                 let Entry::Leaf(leaf) = guard.entry(at) else { continue };
                 if leaf.flags.contains(LeafFlags::SPECIAL) {
@@ -77,7 +76,6 @@ impl<H: Host> Mm<H> {
                     .is_some_and(|before| before.flags.contains(LeafFlags::ACCESSED));
             }
         });
-        drop(guard);
         if changed {
             // Linux leaves this to chance: a TLB may keep the page as used.
             self.flush(vma.range, FlushReason::Clean);

@@ -41,8 +41,7 @@ impl<H: Host> Mm<H> {
         let room = self.layout().task_size().get() - start.get();
         let len = (entries.len() as u64).saturating_mul(1 << PAGE_SHIFT).min(room);
         let Some(range) = AddrRange::with_len(start, len) else { return };
-        let guard = self.lock_tables();
-        guard.tables.for_each_leaf_table(range, |span| {
+        self.for_each_leaf(range, |guard, span| {
             for (va, at) in span.entries() {
                 let entry = match guard.entry(at) {
                     Entry::Leaf(leaf) => self.pagemap_entry(leaf, show),

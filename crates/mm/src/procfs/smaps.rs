@@ -91,8 +91,7 @@ impl<H: Host> Mm<H> {
 
     fn sizes_of(&self, vma: VmaRef<'_, H>) -> Sizes {
         let mut sizes = Sizes::default();
-        let guard = self.lock_tables();
-        guard.tables.for_each_leaf_table(vma.range, |span| {
+        self.for_each_leaf(vma.range, |guard, span| {
             for (_, at) in span.entries() {
                 match guard.entry(at) {
                     Entry::Leaf(leaf) => self.add_page(leaf, vma.flags, &mut sizes),
@@ -101,7 +100,6 @@ impl<H: Host> Mm<H> {
                 }
             }
         });
-        drop(guard);
         if let Some(shmem) = vma.file.and_then(|f| f.mapping()).filter(|m| m.is_shmem()) {
             // Not by entries: they are empty, whoever used the page (Linux `smap_gather_stats`).
             let first = vma.page_index(vma.start());

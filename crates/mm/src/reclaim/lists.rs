@@ -83,9 +83,8 @@ impl<H: Host> Mm<H> {
         if state.vm.locked == 0 {
             return;
         }
-        let guard = self.lock_tables();
         for vma in state.areas.iter().filter(|vma| vma.flags.contains(VmFlags::LOCKED)) {
-            guard.tables.for_each_leaf_table(vma.range, |span| {
+            self.for_each_leaf(vma.range, |guard, span| {
                 found.extend(span.entries().filter_map(|(_, at)| match guard.entry(at) {
                     Entry::Leaf(leaf) if !leaf.flags.contains(LeafFlags::SPECIAL) => Some(leaf.pfn),
                     _ => None,

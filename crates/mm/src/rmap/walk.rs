@@ -48,7 +48,7 @@ impl<H: Host> Memory<H> {
             return;
         }
         let mut at_place = |mm: &Mm<H>, va: VirtAddr, area: VmFlags| {
-            let Some(guard) = mm.try_lock_tables() else { return ControlFlow::Continue(()) };
+            let Some(guard) = mm.try_lock_path(va) else { return ControlFlow::Continue(()) };
             let Some(at) = guard.tables.entry_at(va) else { return ControlFlow::Continue(()) };
             match guard.entry(at) {
                 Entry::Leaf(leaf)

@@ -238,8 +238,7 @@ impl<H: Host> Mm<H> {
         const BATCH: usize = 64;
         let mut found = Vec::new();
         let Some(range) = AddrRange::new(from, end) else { return found };
-        let guard = self.lock_tables();
-        let _ = guard.tables.try_for_each_leaf_table(range, |span| {
+        let _ = self.try_for_each_leaf(range, |guard, span| {
             for (va, at) in span.entries() {
                 if let Entry::Software(payload) = guard.entry(at)
                     && SwapPte::from_payload(payload).is_some_and(|pte| pte.entry.area == number)

@@ -72,7 +72,7 @@ impl<H: Host> Mm<H> {
         };
         let wait = watcher.enqueue(message(site, addr, reason, watcher.features(), thread));
         // What a monitor did between the look at the entry and now would wake nobody.
-        if self.lock_tables().tables.query(site.va) != Entry::None
+        if self.lock_leaf(site.va).tables.query(site.va) != Entry::None
             || watcher.released.load(Ordering::Acquire)
         {
             self.cancel_userfault(wait);

@@ -231,8 +231,8 @@ impl<H: Host> Mm<H> {
         va: VirtAddr,
         place: Place,
     ) -> Result<(TableGuard<'_, H>, PhysAddr), Errno> {
-        let guard = self.lock_tables();
-        let table = guard.tables.ensure_leaf_table(va, self).map_err(|NoTable| Errno::ENOMEM)?;
+        let table = self.ensure_leaf_table(va).map_err(|NoTable| Errno::ENOMEM)?;
+        let guard = self.lock_leaf(va);
         let at = entry_addr(table, self.format().index(va, 0));
         let free = match guard.entry(at) {
             Entry::None => true,

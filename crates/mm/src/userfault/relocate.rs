@@ -90,11 +90,11 @@ impl<H: Host> Mm<H> {
             Holes::Allowed => Ok(()),
         };
         self.bring_back(state, from)?;
-        let guard = self.lock_tables();
-        if guard.tables.leaf_table(from).is_none() {
+        if self.tables().leaf_table(from).is_none() {
             return hole;
         }
-        let table = guard.tables.ensure_leaf_table(to, self).map_err(|NoTable| Errno::ENOMEM)?;
+        let table = self.ensure_leaf_table(to).map_err(|NoTable| Errno::ENOMEM)?;
+        let (guard, source) = self.lock_two(to, self, from);
         let at = entry_addr(table, self.format().index(to, 0));
         if guard.entry(at) != Entry::None {
             return Err(Errno::EEXIST);
@@ -124,7 +124,7 @@ impl<H: Host> Mm<H> {
             flags |= leaf.flags & LeafFlags::DIRTY;
             self.put_there(&guard, source_at, (at, to), Leaf { flags, ..leaf });
         }
-        drop(guard);
+        drop((guard, source));
         self.flush_page(from, FlushReason::Move);
         Ok(())
     }
