@@ -29,6 +29,8 @@ pub struct MemoryConfig {
     pub policy: Builtin,
     /// `vm.swappiness`, 0 to 200: how dear pages of files are against anonymous ones.
     pub swappiness: u8,
+    /// When threads that change areas get parts of the address space to themselves.
+    pub leasing: Leasing,
 }
 
 impl MemoryConfig {
@@ -48,6 +50,7 @@ impl MemoryConfig {
             fault_around_bytes: 65536,
             policy: Builtin::TwoList,
             swappiness: 60,
+            leasing: Leasing::OnContention,
         }
     }
 
@@ -55,6 +58,18 @@ impl MemoryConfig {
     pub fn with_overcommit(self, overcommit: Overcommit) -> Self {
         Self { overcommit, ..self }
     }
+}
+
+/// When parts of an address space get locks of their own, so that threads change areas of different
+/// parts at the same time. What calls answer does not depend on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Leasing {
+    /// Never: one lock, as Linux has it.
+    Never,
+    /// When threads meet at that lock.
+    OnContention,
+    /// At every chance: for tests, which so come here with one thread.
+    Always,
 }
 
 /// `vm.overcommit_memory`: how allocations are judged that may never be used.

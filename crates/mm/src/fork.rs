@@ -9,7 +9,7 @@ use crate::anon_vma::AnonSlot;
 use crate::areas::{AreaWatch, Areas, Neighbours, VmaRef};
 use crate::frames::FrameState;
 use crate::host::FlushReason;
-use crate::mm::{State, TableGuard};
+use crate::mm::{State, TableGuard, whole_reach};
 use crate::pte::{SwapFlags, SwapPte};
 use crate::rmap::Links;
 use crate::zap::Zap;
@@ -48,6 +48,7 @@ impl<H: Host> Mm<H> {
                 vm: Default::default(),
                 def_flags: VmFlags::empty(),
                 exec: state.exec.clone(),
+                reach: whole_reach(),
             },
         )?;
         let mut parent = Parent::Unchanged;

@@ -97,6 +97,7 @@ pub mod guide;
 pub mod host;
 mod ids;
 pub mod layout;
+mod lease;
 pub mod mappable;
 pub mod memcg;
 pub mod memory;

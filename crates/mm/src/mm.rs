@@ -3,6 +3,7 @@
 //! | field              | guarded by                                                          |
 //! |--------------------|---------------------------------------------------------------------|
 //! | `state`            | `mmap_lock`: it is the lock's content; faults hold it shared        |
+//! | `leases`           | a lock each; they come and go with `mmap_lock` held alone           |
 //! | entries of tables  | a leaf's: one of `Memory::table_locks`, chosen by its address; hardware |
 //! |                    | sets A and D beside it. Those above: `page_table_lock`, and no table is  |
 //! |                    | freed while `mmap_lock` is held                                          |
@@ -15,6 +16,7 @@ use crate::exec::ExecLayout;
 use crate::frames::FrameState;
 use crate::host::{FlushReason, FlushScope, Host, TlbFlush};
 use crate::layout::Layout;
+use crate::lease::Leases;
 use crate::memory::{Memory, Use};
 use crate::pgd::Pgd;
 use crate::userfault::Userfaultfd;
@@ -26,7 +28,7 @@ use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use kilburn_addr::{AddrRange, Errno, PAGE_SHIFT, Pfn, VirtAddr, VmFlags};
 use kilburn_paging::tables::{LeafSpan, NoTable};
 use kilburn_paging::{Entry, Format, Leaf, PhysMem, TableSource, Tables};
-use lock_api::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use lock_api::{Mutex, RwLock};
 
 /// An address space: areas, tables, counts. Dropping the last `Arc` is exit_mmap: everything is
 /// unmapped and every frame given back, the root table as soon as nobody holds its [`Pgd`].
@@ -36,7 +38,9 @@ pub struct Mm<H: Host> {
     layout: Layout,
     id: u64,
     pgd: Arc<Pgd<H>>,
-    state: RwLock<H::RawRwLock, State<H>>,
+    /// Taken by way of [`crate::lease`].
+    pub(crate) state: RwLock<H::RawRwLock, State<H>>,
+    pub(crate) leases: Leases<H>,
     /// Held to make and to free tables.
     page_table_lock: Mutex<H::RawMutex, ()>,
     pub(crate) counts: Counts,
@@ -60,6 +64,15 @@ pub(crate) struct State<H: Host> {
     /// Flags every new area gets (mlockall's `MCL_FUTURE`).
     pub(crate) def_flags: VmFlags,
     pub(crate) exec: ExecLayout,
+    /// What tables may be freed in, as far as no area is in the way: everything, or the window of a
+    /// lease.
+    pub(crate) reach: AddrRange,
+}
+
+/// The reach of a whole address space: user space may end within the span of a table that is its
+/// own all the same.
+pub(crate) fn whole_reach() -> AddrRange {
+    AddrRange::new(VirtAddr::ZERO, VirtAddr::MAX).unwrap_or_default()
 }
 
 /// The tables of an address space, of its host's memory and format.
@@ -76,6 +89,7 @@ impl<H: Host> Mm<H> {
             vm: VmPages::default(),
             def_flags: VmFlags::empty(),
             exec: ExecLayout::default(),
+            reach: whole_reach(),
         };
         Self::with_state(memory, layout, state)
     }
@@ -105,6 +119,7 @@ impl<H: Host> Mm<H> {
             id: memory.next_mm_id(),
             pgd: Pgd::new(memory.clone(), root, asid),
             state: RwLock::new(state),
+            leases: Leases::default(),
             page_table_lock: Mutex::new(()),
             counts: Counts::new(memory.host().cpus()),
             table_pages: AtomicU64::new(1),
@@ -164,23 +179,6 @@ impl<H: Host> Mm<H> {
         if !self.is_swapped.swap(true, Ordering::Relaxed) {
             self.memory.swap.mms.lock().insert(self.id, self.weak());
         }
-    }
-
-    /// Holds the areas still; others may read them, too (Linux `mmap_read_lock`).
-    #[inline]
-    pub(crate) fn mmap_read_lock(&self) -> RwLockReadGuard<'_, H::RawRwLock, State<H>> {
-        self.state.read()
-    }
-
-    /// Nobody else reads or changes the areas (Linux `mmap_write_lock`).
-    #[inline]
-    pub(crate) fn mmap_write_lock(&self) -> RwLockWriteGuard<'_, H::RawRwLock, State<H>> {
-        self.state.write()
-    }
-
-    /// The areas, when nobody else has the address space.
-    pub(crate) fn state_mut(&mut self) -> &mut State<H> {
-        self.state.get_mut()
     }
 
     pub(crate) fn weak(&self) -> Weak<Self> {

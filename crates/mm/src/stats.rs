@@ -44,6 +44,9 @@ pub struct MmStats {
     pub hiwater_rss: u64,
     /// Most pages mapped at once.
     pub hiwater_vm: u64,
+    /// Parts of the address space that had a lock of their own for a while, as threads contended
+    /// ([`crate::config::Leasing`]).
+    pub leases: u64,
 }
 
 impl MmStats {
@@ -91,6 +94,7 @@ impl<H: Host> Mm<H> {
             table_pages_peak: get(&self.table_pages_peak),
             hiwater_rss: self.counts.peak(),
             hiwater_vm: self.mmap_read_lock().vm.peak,
+            leases: get(&self.leases.ever),
         }
     }
 }

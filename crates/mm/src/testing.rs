@@ -77,8 +77,15 @@ impl TestHost {
 
     /// Memory of `frames` frames with Linux's settings.
     pub fn memory(frames: u64) -> Arc<Memory<Self>> {
+        Self::memory_with(frames, |_| {})
+    }
+
+    /// Memory of `frames` frames with Linux's settings, but for what `change` changes.
+    pub fn memory_with(frames: u64, change: impl FnOnce(&mut MemoryConfig)) -> Arc<Memory<Self>> {
         let range = Pfn::new(FIRST_FRAME)..Pfn::new(FIRST_FRAME + frames);
-        Memory::new(Self::new(frames), MemoryConfig::new(range)).expect("enough frames")
+        let mut config = MemoryConfig::new(range);
+        change(&mut config);
+        Memory::new(Self::new(frames), config).expect("enough frames")
     }
 
     /// An empty address space with the layout of Sv39, nothing random.

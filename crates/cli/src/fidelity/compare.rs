@@ -5,6 +5,7 @@ use super::declared;
 use super::ours::{Ours, Session};
 use super::pages::{self, Bases};
 use super::planted::Planted;
+use kilburn_mm::config::Leasing;
 use kilburn_model::naive::{Shown, pages_in};
 use kilburn_model::safe::is_safe;
 use kilburn_model::{
@@ -26,6 +27,8 @@ pub(super) struct Settings {
     pub(super) planted: Option<Planted>,
     /// Whether there is swap.
     pub(super) swap: Swap,
+    /// When our side leases parts of address spaces.
+    pub(super) leasing: Leasing,
 }
 
 /// Whether there is swap for pages to go to.

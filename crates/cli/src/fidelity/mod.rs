@@ -21,6 +21,7 @@ use compare::{Divergence, Findings, Found, Kernel, Kernels, Settings, Sides, Swa
 use coverage::JsonCoverage;
 use host_swap::HostSwap;
 use indicatif::{ProgressBar, ProgressStyle};
+use kilburn_mm::config::Leasing;
 use kilburn_model::{Case, Generator, Kind, Stage};
 use planted::Planted;
 use serde::Serialize;
@@ -42,6 +43,7 @@ Examples:
   kilburn fidelity --steps 1000000 --seed 7
   kilburn fidelity --replay testdata/fidelity/split.case
   kilburn fidelity --calls mmap,munmap,mprotect --json
+  kilburn fidelity --lease --seed 7
   kilburn fidelity --stage 2 --host-swap auto --calls mmap,madvise,read,write,fork
 
 Exit status: 0 nothing diverged, 1 something did, 2 the kernel cannot be asked.";
@@ -87,6 +89,11 @@ pub(crate) struct FidelityArgs {
     /// Make our side wrong on purpose, to see that it is found
     #[arg(long, value_name = "FAULT", value_parser = Planted::by_name)]
     plant: Option<Planted>,
+
+    /// Let our side give parts of address spaces locks of their own at every chance, as it does when
+    /// threads contend: what calls do must be the same
+    #[arg(long)]
+    lease: bool,
 
     /// Go on after a divergence, up to this many
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -153,6 +160,7 @@ impl FidelityArgs {
             kernel: if without { Kernel::Left } else { Kernel::Asked },
             planted: self.plant,
             swap: if self.host_swap.is_some() { Swap::Both } else { Swap::Neither },
+            leasing: if self.lease { Leasing::Always } else { Leasing::OnContention },
         }
     }
 }

@@ -74,8 +74,7 @@ impl MappedFile<Machine> for File {
 
 /// Memories that cases run in, one after another; made when first used.
 pub(super) struct Ours {
-    planted: Option<Planted>,
-    swap: Swap,
+    settings: Settings,
     narrow: Option<World>,
     wide: Option<World>,
 }
@@ -104,16 +103,17 @@ pub(super) struct Session<'a> {
 }
 
 impl World {
-    fn new(bytes: u64, planted: Option<Planted>, swap: Swap) -> Result<Self, String> {
+    fn new(bytes: u64, settings: Settings) -> Result<Self, String> {
         let ram = GuestRam::new(bytes).map_err(|error| error.to_string())?;
         let base = ram.base_pfn();
         let end = base.checked_add(ram.frames()).ok_or("too much memory")?;
         // What the oracle's kernel has.
         let mut config = MemoryConfig::new(base..end);
         config.mmap_min_addr = PAGE_SIZE;
-        Planted::configure(planted, &mut config);
+        config.leasing = settings.leasing;
+        Planted::configure(settings.planted, &mut config);
         let memory = Memory::new(Machine { ram }, config).map_err(|error| error.to_string())?;
-        if swap == Swap::Both {
+        if settings.swap == Swap::Both {
             let area = Compressed::new(Compression::Lz4, SWAP_SLOTS);
             memory.swap_on("swap", Arc::new(area), None).map_err(|errno| errno.to_string())?;
         }
@@ -133,7 +133,7 @@ impl World {
 impl Ours {
     /// Memories of no use yet, with a mistake if `settings` want one.
     pub(super) fn new(settings: Settings) -> Self {
-        Self { planted: settings.planted, swap: settings.swap, narrow: None, wide: None }
+        Self { settings, narrow: None, wide: None }
     }
 
     fn world(&mut self, window: Window) -> &mut Option<World> {
@@ -155,18 +155,18 @@ impl Ours {
     pub(super) fn start(&mut self, case: &Case, stage: Stage) -> Result<Session<'_>, String> {
         let window = case.window;
         let narrow = window.pages <= Window::NARROW.pages;
-        let (planted, swap) = (self.planted, self.swap);
+        let settings = self.settings;
         let world = self.world(window);
         let world = match world {
             Some(world) => world,
             None => {
                 let bytes = if narrow { NARROW_RAM_BYTES } else { WIDE_RAM_BYTES };
-                world.insert(World::new(bytes, planted, swap)?)
+                world.insert(World::new(bytes, settings)?)
             }
         };
         let session = Session::new(&world.memory, case, stage);
         let session = session.map_err(|errno| errno.to_string())?;
-        Ok(Session { planted, ..session })
+        Ok(Session { planted: settings.planted, ..session })
     }
 }
 

@@ -74,6 +74,15 @@ pub struct AreaHead {
     pub flags: VmFlags,
 }
 
+/// A part of an address space that can be leased.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LeaseWindow {
+    /// Where areas may be: all areas in it lie wholly within.
+    pub(crate) range: AddrRange,
+    /// Up to where tables may be freed: a stack's guard gap is no area.
+    pub(crate) ceiling: VirtAddr,
+}
+
 impl<H: Host> Default for Areas<H> {
     fn default() -> Self {
         Self::new()
@@ -149,6 +158,41 @@ impl<H: Host> Areas<H> {
     pub fn neighbour_heads(&self, addr: VirtAddr) -> (Option<AreaHead>, Option<AreaHead>) {
         let (before, after) = self.around(addr);
         (before.map(|cursor| self.head_at(cursor)), after.map(|cursor| self.head_at(cursor)))
+    }
+
+    /// What can be leased around `range`: as much of `region` as has no area of more than the region,
+    /// no stack that grows, and at most `most` areas on either side of where `range` begins.
+    pub(crate) fn lease_window(
+        &self,
+        range: AddrRange,
+        region: AddrRange,
+        most: usize,
+    ) -> LeaseWindow {
+        let (mut below, mut above) = self.around(range.start());
+        let (mut start, mut end, mut ceiling) = (region.start(), region.end(), region.end());
+        let stays = |area: &AreaHead, left: usize| {
+            left == 0
+                || !region.contains_range(area.range)
+                || area.flags.contains(VmFlags::GROWSDOWN)
+        };
+        for left in (0..=most).rev() {
+            let Some(area) = below.map(|cursor| self.head_at(cursor)) else { break };
+            if stays(&area, left) {
+                start = start.max(area.range.end());
+                break;
+            }
+            below = below.and_then(|cursor| self.tree.prev(cursor));
+        }
+        for left in (0..=most).rev() {
+            let Some(area) = above.map(|cursor| self.head_at(cursor)) else { break };
+            if stays(&area, left) {
+                end = end.min(VirtAddr::new(self.guarded_start(&area)));
+                ceiling = ceiling.min(area.range.start());
+                break;
+            }
+            above = above.and_then(|cursor| self.tree.next(cursor));
+        }
+        LeaseWindow { range: AddrRange::new(start, end).unwrap_or_default(), ceiling }
     }
 
     fn around(&self, addr: VirtAddr) -> (Option<Cursor>, Option<Cursor>) {

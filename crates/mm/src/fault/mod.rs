@@ -207,13 +207,13 @@ impl<H: Host> Mm<H> {
         if !self.in_task(addr, 1) {
             return Err(Fault::Segv(SegvCode::MapErr));
         }
-        let mut state = self.mmap_read_lock();
+        let mut state = self.mmap_read_lock_at(addr);
         let vma = match state.areas.find_shared(addr) {
             Some(vma) if vma.start() <= addr => vma,
             Some(vma) if Self::may_grow(vma) => {
                 drop(state);
                 self.expand_stack(caller, addr)?;
-                state = self.mmap_read_lock();
+                state = self.mmap_read_lock_at(addr);
                 state.areas.containing(addr).ok_or(Fault::Segv(SegvCode::MapErr))?
             }
             _ => return Err(Fault::Segv(SegvCode::MapErr)),

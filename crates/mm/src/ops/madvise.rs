@@ -4,6 +4,7 @@
 //! [`super::advise_pages`].
 
 use crate::areas::AreaWatch;
+use crate::lease::Adds;
 use crate::mm::State;
 use crate::rmap::Links;
 use crate::{Caller, Host, Mm, VmaRef};
@@ -74,6 +75,16 @@ impl Advice {
         .find(|advice| *advice as i32 == raw)
     }
 
+    /// Whether it acts on pages alone, so that threads may give it at the same time
+    /// (Linux `get_lock_mode`).
+    fn leaves_areas(self) -> bool {
+        use Advice::*;
+        matches!(
+            self,
+            WillNeed | DontNeed | DontNeedLocked | Free | Remove | Cold | PageOut | GuardRemove
+        )
+    }
+
     /// Whether it makes content go away, which sealed read-only anonymous memory does not permit
     /// (`is_discard`).
     fn discards(self) -> bool {
@@ -83,6 +94,24 @@ impl Advice {
             Free | DontNeed | DontNeedLocked | Remove | DontFork | WipeOnFork | GuardInstall
         )
     }
+}
+
+/// The first area of `rest`, and which part of it the advice is about.
+fn first_part<H: Host>(
+    state: &State<H>,
+    rest: AddrRange,
+    advice: Advice,
+) -> Result<(VmaRef<'_, H>, AddrRange), Errno> {
+    let found = state.areas.find(rest.start()).filter(|vma| vma.start() < rest.end());
+    let vma = found.ok_or(Errno::ENOMEM)?;
+    if vma.flags.contains(VmFlags::SEALED)
+        && advice.discards()
+        && vma.is_anonymous()
+        && !vma.flags.contains(VmFlags::WRITE)
+    {
+        return Err(Errno::EPERM);
+    }
+    Ok((vma, vma.range.intersection(rest).ok_or(Errno::EINVAL)?))
 }
 
 /// What becomes of an area's flags.
@@ -127,41 +156,49 @@ impl<H: Host> Mm<H> {
         let mut gaps = Ok(());
         let mut at = range.start();
         while at < range.end() {
+            let rest = AddrRange::new(at, range.end()).ok_or(Errno::EINVAL)?;
             // Each area in turn: advice on pages may let the lock go.
-            let mut state = self.mmap_write_lock();
-            let vma = state.areas.find(at).filter(|vma| vma.start() < range.end());
-            let Some(vma) = vma else { return Err(Errno::ENOMEM) };
-            if at < vma.start() {
+            let part = if advice.leaves_areas() {
+                let state = self.mmap_read_lock_range(rest);
+                let (vma, part) = first_part(&state, rest, advice)?;
+                self.advise_pages(&state, vma, part, advice)?;
+                part
+            } else {
+                let mut state = self.mmap_write_lock_range(rest, Adds::Areas);
+                self.advise_area(&mut state, rest, advice)?
+            };
+            if at < part.start() {
                 gaps = Err(Errno::ENOMEM);
-                at = vma.start();
             }
-            let end = vma.end().min(range.end());
-            let part = AddrRange::new(at, end).ok_or(Errno::EINVAL)?;
-            at = end;
-            if vma.flags.contains(VmFlags::SEALED)
-                && advice.discards()
-                && vma.is_anonymous()
-                && !vma.flags.contains(VmFlags::WRITE)
-            {
-                return Err(Errno::EPERM);
-            }
-            match new_flags(vma, advice)? {
-                Flags::Stay => {
-                    let start = vma.start();
-                    self.advise_pages(&state, vma, part, advice)?;
-                    if advice == Advice::GuardInstall
-                        && let Some(mut vma) = state.areas.get_mut(start)
-                    {
-                        // The area keeps it, wherever in it the guards are, and when they go.
-                        vma.set_flags(vma.as_ref().flags | VmFlags::MAYBE_GUARD);
-                        Links(self).reflagged(vma.as_ref());
-                    }
-                }
-                Flags::Become(new) if new == vma.flags => {}
-                Flags::Become(new) => self.set_flags(&mut state, part, new)?,
-            }
+            at = part.end();
         }
         gaps
+    }
+
+    /// Advises on the first area of `rest`; which part of it that was.
+    fn advise_area(
+        &self,
+        state: &mut State<H>,
+        rest: AddrRange,
+        advice: Advice,
+    ) -> Result<AddrRange, Errno> {
+        let (vma, part) = first_part(state, rest, advice)?;
+        match new_flags(vma, advice)? {
+            Flags::Stay => {
+                let start = vma.start();
+                self.advise_pages(state, vma, part, advice)?;
+                if advice == Advice::GuardInstall
+                    && let Some(mut vma) = state.areas.get_mut(start)
+                {
+                    // The area keeps it, wherever in it the guards are, and when they go.
+                    vma.set_flags(vma.as_ref().flags | VmFlags::MAYBE_GUARD);
+                    Links(self).reflagged(vma.as_ref());
+                }
+            }
+            Flags::Become(new) if new == vma.flags => {}
+            Flags::Become(new) => self.set_flags(state, part, new)?,
+        }
+        Ok(part)
     }
 
     fn set_flags(&self, state: &mut State<H>, part: AddrRange, new: VmFlags) -> Result<(), Errno> {

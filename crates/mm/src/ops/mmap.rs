@@ -5,6 +5,7 @@ use crate::anon_vma::AnonSlot;
 use crate::areas::place::BelowMin;
 use crate::areas::{AreaWatch as _, Areas, Backing, Neighbours, PlaceRequest, Placement, Window};
 use crate::config::Overcommit;
+use crate::lease::{Adds, StateMut};
 use crate::mappable::MappedFile;
 use crate::mm::State;
 use crate::page_cache::{AddressSpace, Promise};
@@ -143,7 +144,7 @@ impl<H: Host> Mm<H> {
         if raw.contains(MapFlags::HUGETLB) {
             return Err(huge_error(&request));
         }
-        let mut state = self.mmap_write_lock();
+        let mut state = self.lock_for(caller, &request, raw);
         check(&state.areas)?;
         let mapping = self.validate(caller, &state, request, raw)?;
         let (range, flags) = (mapping.range, mapping.flags);
@@ -155,6 +156,68 @@ impl<H: Host> Mm<H> {
             let _ = self.populate(range, super::populate::OnError::GoOn);
         }
         Ok(range.start())
+    }
+
+    /// Locks what the request can change: the surroundings of the range it names, or everything.
+    fn lock_for(
+        &self,
+        caller: &Caller,
+        request: &MmapRequest<H>,
+        raw: MapFlags,
+    ) -> StateMut<'_, H> {
+        if let Some(range) = self.named_range(request, raw) {
+            let state = self.mmap_write_lock_range(range, Adds::Pages(caller));
+            // A hint that cannot be taken leads elsewhere.
+            if !state.is_part() || self.placed_at(caller, &state, request, raw) == Ok(range.start())
+            {
+                return state;
+            }
+        }
+        StateMut::Whole(self.mmap_write_lock())
+    }
+
+    /// Where a request for private memory without further effects wants to be.
+    fn named_range(&self, request: &MmapRequest<H>, raw: MapFlags) -> Option<AddrRange> {
+        let plain = MapFlags::ANONYMOUS
+            | MapFlags::FIXED
+            | MapFlags::FIXED_NOREPLACE
+            | MapFlags::NORESERVE
+            | MapFlags::STACK;
+        let addr = VirtAddr::new(request.addr);
+        let is_named = request.file.is_none()
+            && plain.contains(raw)
+            && raw.contains(MapFlags::ANONYMOUS)
+            && request.flags & TYPE_MASK == PRIVATE
+            && request.addr != 0
+            && addr.is_page_aligned()
+            && request.len != 0;
+        let len = is_named.then(|| VirtAddr::new(request.len).page_up()).flatten()?.get();
+        self.in_task(addr, len).then(|| AddrRange::with_len(addr, len)).flatten()
+    }
+
+    /// Where a request is placed, as things are (`get_unmapped_area`).
+    fn placed_at(
+        &self,
+        caller: &Caller,
+        state: &State<H>,
+        request: &MmapRequest<H>,
+        raw: MapFlags,
+    ) -> Result<VirtAddr, Errno> {
+        let fixed = raw.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE);
+        let min = self.memory().config().mmap_min_addr;
+        let addr = if fixed { request.addr } else { hint(request.addr, min) };
+        state.areas.get_unmapped_area(
+            self.layout(),
+            &PlaceRequest {
+                addr: VirtAddr::new(addr),
+                len: VirtAddr::new(request.len).page_up().ok_or(Errno::ENOMEM)?.get(),
+                placement: if fixed { Placement::Fixed } else { Placement::Hint },
+                backing: backing(request, request.offset >> PAGE_SHIFT),
+                window: window(raw),
+                min_addr: VirtAddr::new(min),
+                below_min: if caller.raw_io { BelowMin::Allowed } else { BelowMin::Refused },
+            },
+        )
     }
 
     /// `do_mmap` up to the point where something changes.
@@ -173,9 +236,7 @@ impl<H: Host> Mm<H> {
         if prot.contains(Prot::READ) && caller.read_implies_exec && !noexec {
             prot |= Prot::EXEC;
         }
-        let fixed = raw.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE);
         let config = self.memory().config();
-        let addr = if fixed { request.addr } else { hint(request.addr, config.mmap_min_addr) };
         let len = VirtAddr::new(request.len).page_up().ok_or(Errno::ENOMEM)?.get();
         let pgoff = request.offset >> PAGE_SHIFT;
         if state.areas.len() > config.max_map_count as usize {
@@ -183,19 +244,7 @@ impl<H: Host> Mm<H> {
         }
         let mut flags = VmFlags::from_prot(prot) | area_flags(raw) | state.def_flags;
         flags |= VmFlags::MAYREAD | VmFlags::MAYWRITE | VmFlags::MAYEXEC;
-
-        let addr = state.areas.get_unmapped_area(
-            self.layout(),
-            &PlaceRequest {
-                addr: VirtAddr::new(addr),
-                len,
-                placement: if fixed { Placement::Fixed } else { Placement::Hint },
-                backing: backing(&request, pgoff),
-                window: window(raw),
-                min_addr: VirtAddr::new(config.mmap_min_addr),
-                below_min: if caller.raw_io { BelowMin::Allowed } else { BelowMin::Refused },
-            },
-        )?;
+        let addr = self.placed_at(caller, state, &request, raw)?;
         let range = AddrRange::with_len(addr, len).ok_or(Errno::ENOMEM)?;
         if raw.contains(MapFlags::FIXED_NOREPLACE) && !state.areas.is_free(range) {
             return Err(Errno::EEXIST);

@@ -5,6 +5,7 @@ use super::populate::OnError;
 use crate::areas::Change;
 use crate::frames::FrameState;
 use crate::host::FlushReason;
+use crate::lease::{Adds, StateMut};
 use crate::mm::State;
 use crate::rmap::Links;
 use crate::{Caller, Host, Mm, VmaRef, pte};
@@ -43,7 +44,10 @@ impl<H: Host> Mm<H> {
             .and_then(Prot::from_bits)
             .filter(|prot| known.contains(*prot))
             .ok_or(Errno::EINVAL)?;
-        let mut state = self.mmap_write_lock();
+        let mut state = match grows.is_empty() {
+            true => self.mmap_write_lock_range(range, Adds::Pages(caller)),
+            false => StateMut::Whole(self.mmap_write_lock()),
+        };
         let range = grown_range(&state, range, grows)?;
         self.protect_areas(caller, &mut state, range, prot)
     }

@@ -298,8 +298,8 @@ impl<H: Host> Mm<H> {
             let (before, after) = state.areas.neighbours(to.start());
             self.free_tables(
                 to,
-                before.map_or(VirtAddr::ZERO, VmaRef::end),
-                after.map_or(self.tables_end(), VmaRef::start),
+                before.map_or(state.reach.start(), VmaRef::end),
+                after.map_or(state.reach.end(), VmaRef::start),
             );
             return Err(Errno::ENOMEM);
         }

@@ -1,6 +1,7 @@
 //! munmap (Linux 6.18 mm/vma.c: `do_vmi_munmap`).
 
 use crate::areas::UnmapPlan;
+use crate::lease::Adds;
 use crate::mm::State;
 use crate::rmap::Links;
 use crate::zap::Zap;
@@ -16,7 +17,7 @@ impl<H: Host> Mm<H> {
     /// `ENOMEM` when an area would become two and there are too many; `EPERM` for sealed areas.
     pub fn munmap(&self, addr: VirtAddr, len: u64) -> Result<(), Errno> {
         let range = self.unmap_range(addr, len)?;
-        self.unmap_locked(&mut self.mmap_write_lock(), range)
+        self.unmap_locked(&mut self.mmap_write_lock_range(range, Adds::Areas), range)
     }
 
     /// The pages of a range that user space may unmap.
@@ -48,7 +49,7 @@ impl<H: Host> Mm<H> {
     /// Takes areas, pages and tables out; gives promises back.
     pub(crate) fn commit_unmap(&self, state: &mut State<H>, plan: UnmapPlan) {
         let range = plan.range();
-        let State { areas, vm, .. } = state;
+        let State { areas, vm, reach, .. } = state;
         // The pieces keep their files open until no page of theirs is mapped any more.
         let (mut first, mut rest) = (None, Vec::new());
         areas.commit_unmap(plan, &mut Links(self), |piece| {
@@ -65,8 +66,8 @@ impl<H: Host> Mm<H> {
         let (before, after) = areas.neighbour_heads(range.start());
         self.free_tables(
             range,
-            before.map_or(VirtAddr::ZERO, |area| area.range.end()),
-            after.map_or(self.tables_end(), |area| area.range.start()),
+            before.map_or(reach.start(), |area| area.range.end()),
+            after.map_or(reach.end(), |area| area.range.start()),
         );
         for piece in first.iter().chain(&rest) {
             let pages = piece.range.pages();
@@ -75,11 +76,5 @@ impl<H: Host> Mm<H> {
                 self.memory().uncharge(pages);
             }
         }
-    }
-
-    /// Where tables of user space end, when no area limits them.
-    pub(crate) fn tables_end(&self) -> VirtAddr {
-        // User space may end within the span of a table that is its own all the same.
-        VirtAddr::MAX
     }
 }
