@@ -40,6 +40,8 @@
 //! ```text
 //!   mmap_lock              Mm::state; shared for faults, exclusive for changes of areas.
 //!     |                    fork: the parent's, then the child's, which nobody else knows yet
+//!   lease                  Leases::slots: what mmap_lock is, for a region threads contend for. Who
+//!     |                    has mmap_lock takes it to recall it; who has it never takes mmap_lock
 //!     invalidate           AddressSpace::invalidate; shared from looking a page up until a table
 //!       |                  maps it, exclusive for truncation
 //!       i_mmap             AddressSpace::i_mmap: the areas that map a file
