@@ -13,6 +13,7 @@
 //! Linux keeps the same relation as a list of `anon_vma_chain` per area; here an area's chain is
 //! its `AnonVma` and that one's ancestors.
 
+use crate::percpu::PerCpu;
 use crate::rmap::interval::{IntervalTree, NodeShape};
 use crate::rmap::snapshot::RmapArea;
 use crate::rmap::walk::VisitPlace;
@@ -202,45 +203,68 @@ impl<H: Host> Alive<H> {
 
 /// Every [`AnonVma`] of a machine by number, to reach a frame's owner from its metadata. A number is
 /// used again once its `AnonVma` is gone, and with it all its pages.
-pub(crate) struct AnonVmas<H: Host>(Mutex<H::RawMutex, Numbers<H>>);
+///
+/// Each CPU gives out numbers of its own, so that areas used for the first time by two threads have no
+/// lock in common: of `n` CPUs, CPU `c` gives out those that leave `c` when divided by `n`.
+pub(crate) struct AnonVmas<H: Host>(PerCpu<Mutex<H::RawMutex, Numbers<H>>>);
 
 struct Numbers<H: Host> {
-    /// Number `i + 1` is at `i`.
+    /// By number divided by the CPUs.
     known: Vec<Option<Weak<AnonVma<H>>>>,
     free: Vec<u32>,
 }
 
+impl<H: Host> Numbers<H> {
+    /// Number 0 stands for nobody: its place stays empty.
+    fn of_cpu(cpu: usize) -> Self {
+        let known = if cpu == 0 { alloc::vec![None] } else { Vec::new() };
+        Self { known, free: Vec::new() }
+    }
+}
+
 impl<H: Host> AnonVmas<H> {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Numbers { known: Vec::new(), free: Vec::new() })))
+    pub(crate) fn new(cpus: usize) -> Arc<Self> {
+        let mut next = 0;
+        Arc::new(Self(PerCpu::new(cpus, || {
+            next += 1;
+            Mutex::new(Numbers::of_cpu(next - 1))
+        })))
     }
 
-    /// A new identity with a number of its own.
-    pub(crate) fn make(self: &Arc<Self>, parent: Option<Arc<AnonVma<H>>>) -> Arc<AnonVma<H>> {
-        let id = {
-            let mut numbers = self.0.lock();
+    /// A new identity with a number of its own, for somebody on `cpu`.
+    pub(crate) fn make(
+        self: &Arc<Self>,
+        cpu: usize,
+        parent: Option<Arc<AnonVma<H>>>,
+    ) -> Arc<AnonVma<H>> {
+        let place = {
+            let mut numbers = self.0.of(cpu).lock();
             match numbers.free.pop() {
-                Some(id) => id,
+                Some(place) => place,
                 None => {
                     numbers.known.push(None);
-                    numbers.known.len() as u32
+                    numbers.known.len() as u32 - 1
                 }
             }
         };
+        let cpus = self.0.len();
+        let id = place * cpus as u32 + (cpu & (cpus - 1)) as u32;
         let made = AnonVma::with_registry(id, parent, Some(self.clone()));
-        self.0.lock().known[id as usize - 1] = Some(Arc::downgrade(&made));
+        self.0.of(cpu).lock().known[place as usize] = Some(Arc::downgrade(&made));
         made
     }
 
     /// Whom a number stands for.
     pub(crate) fn get(&self, id: u32) -> Option<Arc<AnonVma<H>>> {
-        self.0.lock().known.get((id as usize).checked_sub(1)?)?.as_ref()?.upgrade()
+        let numbers = self.0.of(id as usize).lock();
+        numbers.known.get(id as usize / self.0.len())?.as_ref()?.upgrade()
     }
 
     fn forget(&self, id: u32) {
-        let mut numbers = self.0.lock();
-        numbers.known[id as usize - 1] = None;
-        numbers.free.push(id);
+        let place = id as usize / self.0.len();
+        let mut numbers = self.0.of(id as usize).lock();
+        numbers.known[place] = None;
+        numbers.free.push(place as u32);
     }
 }
 

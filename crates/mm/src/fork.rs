@@ -95,9 +95,9 @@ impl<H: Host> Mm<H> {
         copy.flags -= VmFlags::LOCKED | VmFlags::LOCKONFAULT | VmFlags::UFFD;
         copy.extra.set_userfault(None);
         copy.anon_vma = match vma.anon_vma.get() {
-            Some(anon_vma) if !wiped => {
-                AnonSlot::holding(Some(self.memory().anon_vmas.make(Some(anon_vma.clone()))))
-            }
+            Some(anon_vma) if !wiped => AnonSlot::holding(Some(
+                self.memory().anon_vmas.make(self.memory().cpu(), Some(anon_vma.clone())),
+            )),
             _ => AnonSlot::empty(),
         };
         let flags = copy.flags;

@@ -179,7 +179,7 @@ impl<H: Host> Memory<H> {
         let uses = Uses::new(cpus);
         uses.add(0, Use::Kernel, 1);
         Ok(Arc::new(Self {
-            reclaim: Reclaim::new(count, config.policy, config.swappiness),
+            reclaim: Reclaim::new(count, cpus, config.policy, config.swappiness),
             swap: Swap::default(),
             vm_events: VmEvents::default(),
             memcgs: Memcgs::default(),
@@ -196,7 +196,7 @@ impl<H: Host> Memory<H> {
             mappings: Mutex::new(BTreeMap::new()),
             next_mm: AtomicU64::new(1),
             next_mapping: AtomicU32::new(1),
-            anon_vmas: AnonVmas::new(),
+            anon_vmas: AnonVmas::new(cpus),
             table_locks: table_locks(cpus),
             next_shmem_inode: AtomicU64::new(1),
         }))

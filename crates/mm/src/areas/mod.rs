@@ -154,6 +154,15 @@ impl<H: Host> Areas<H> {
         (before.map(|cursor| self.at(cursor)), after.map(|cursor| self.at(cursor)))
     }
 
+    /// Whether an area ends where `range`, that of an area, starts, or starts where it ends. For many
+    /// threads at once.
+    pub(crate) fn has_neighbour(&self, range: AddrRange) -> bool {
+        let (start, end) = (range.start(), range.end());
+        let before = start.get().checked_sub(1).map(VirtAddr::new);
+        before.and_then(|at| self.find_shared(at)).is_some_and(|vma| vma.start() < start)
+            || self.find_shared(end).is_some_and(|vma| vma.start() == end)
+    }
+
     /// As [`Self::neighbours`], range and flags alone.
     pub fn neighbour_heads(&self, addr: VirtAddr) -> (Option<AreaHead>, Option<AreaHead>) {
         let (before, after) = self.around(addr);

@@ -79,8 +79,11 @@ impl<H: Host> Mm<H> {
 
     #[cold]
     fn prepare_anon_vma_slow(&self, state: &State<H>, vma: VmaRef<'_, H>) {
-        // Faults of two threads in neighbouring areas shall not both find the other's missing.
-        let _alone = self.lock_upper();
+        // Faults of two threads in neighbouring areas shall not both find the other's missing; in one
+        // area, that without an AnonVma.
+        let alone = !state.areas.has_neighbour(vma.range);
+        let _upper = (!alone).then(|| self.lock_upper());
+        let _first = self.lock_leaf(vma.start());
         if vma.anon_vma.get().is_some() {
             return;
         }
@@ -88,7 +91,7 @@ impl<H: Host> Mm<H> {
             state
                 .areas
                 .anon_vma_to_share(vma.start())
-                .unwrap_or_else(|| self.memory().anon_vmas.make(None))
+                .unwrap_or_else(|| self.memory().anon_vmas.make(self.memory().cpu(), None))
         });
         Links::link_anon(self, vma, anon_vma);
     }

@@ -20,6 +20,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use kilburn_addr::Pfn;
+use lock_api::Mutex;
 
 /// A page the policy is to hear of.
 pub(super) struct Arrived {
@@ -86,6 +87,11 @@ impl<H: Host> AccessedBits for Tables<'_, H> {
 }
 
 impl<H: Host> Memory<H> {
+    /// Where the caller's CPU lets pages arrive.
+    fn arrivals(&self) -> &Mutex<H::RawMutex, Vec<Arrived>> {
+        self.reclaim.arrivals.of(self.cpu())
+    }
+
     /// A page came into RAM.
     #[inline]
     pub(crate) fn note_arrival(&self, pfn: Pfn, first_use: FirstUse, shadow: Option<Shadow>) {
@@ -100,7 +106,7 @@ impl<H: Host> Memory<H> {
             self.count_refault(pfn);
         }
         let frame = self.frame_number(pfn);
-        self.reclaim.arrivals.lock().push(Arrived { frame, first_use, shadow });
+        self.arrivals().lock().push(Arrived { frame, first_use, shadow });
     }
 
     fn count_refault(&self, pfn: Pfn) {
@@ -179,7 +185,7 @@ impl<H: Host> Memory<H> {
 
     /// Lets every page arrive that is there.
     pub(super) fn announce_all(&self) {
-        let mut arrivals = self.reclaim.arrivals.lock();
+        let mut arrivals = self.arrivals().lock();
         for (pfn, meta) in self.frames.iter() {
             if meta.kind().is_some() {
                 let frame = self.frame_number(pfn);
@@ -191,7 +197,10 @@ impl<H: Host> Memory<H> {
     /// Tells the policy who arrived. The references taken meanwhile are to be dropped when `lru` is
     /// not locked any more.
     fn hand_over(&self, lru: &mut Lru, held: &mut Vec<Pfn>) {
-        let arrived = core::mem::take(&mut *self.reclaim.arrivals.lock());
+        let mut arrived = Vec::new();
+        for of_cpu in self.reclaim.arrivals.iter() {
+            arrived.append(&mut of_cpu.lock());
+        }
         if !lru.instances.is_armed() {
             return;
         }
@@ -203,7 +212,7 @@ impl<H: Host> Memory<H> {
                 held.push(pfn);
                 if meta.is_locked() {
                     // Whoever evicts it is to tell the policy what became of it first.
-                    self.reclaim.arrivals.lock().push(Arrived { frame, first_use, shadow });
+                    self.arrivals().lock().push(Arrived { frame, first_use, shadow });
                     continue;
                 }
             }
@@ -222,7 +231,7 @@ impl<H: Host> Memory<H> {
             for frame in again {
                 self.meta(self.frame_at(frame)).clear_known();
                 let first_use = FirstUse::Mapped;
-                self.reclaim.arrivals.lock().push(Arrived { frame, first_use, shadow: None });
+                self.arrivals().lock().push(Arrived { frame, first_use, shadow: None });
             }
         }
     }
@@ -305,7 +314,7 @@ impl<H: Host> Memory<H> {
     /// Offers pages again that were found locked; whether there were any.
     pub(super) fn retry_locked(&self) -> bool {
         let locked = core::mem::take(&mut self.reclaim.lru.lock().locked);
-        let mut arrivals = self.reclaim.arrivals.lock();
+        let mut arrivals = self.arrivals().lock();
         let any = !locked.is_empty();
         arrivals.extend(locked.into_iter().map(|frame| Arrived {
             frame,

@@ -26,6 +26,7 @@ use crate::anon_vma::Alive;
 use crate::frames::FrameState;
 use crate::memcg::MemcgId;
 use crate::memory::Use;
+use crate::percpu::PerCpu;
 use crate::policy::{Builtin, FirstUse, PutBack, ReplacementPolicy, Shadow, Wanted};
 use crate::swap::SwapEntry;
 use crate::{AddressSpace, Host, Memory};
@@ -75,12 +76,12 @@ pub(crate) struct Reclaim<H: Host> {
     /// Whether there ever was an anonymous page whose content may be dropped.
     any_lazy_free: AtomicBool,
     lru: Mutex<H::RawMutex, Lru>,
-    /// Pages the policy is to hear of.
-    arrivals: Mutex<H::RawMutex, Vec<Arrived>>,
+    /// Pages the policy is to hear of, by the CPU that brought them (Linux: the batches of mm/swap.c).
+    arrivals: PerCpu<Mutex<H::RawMutex, Vec<Arrived>>>,
 }
 
 impl<H: Host> Reclaim<H> {
-    pub(crate) fn new(frames: u64, policy: Builtin, swappiness: u8) -> Self {
+    pub(crate) fn new(frames: u64, cpus: usize, policy: Builtin, swappiness: u8) -> Self {
         Self {
             marks: Watermarks::of(frames),
             swappiness: AtomicU8::new(swappiness),
@@ -88,7 +89,7 @@ impl<H: Host> Reclaim<H> {
             kswapd_wanted: AtomicBool::new(false),
             any_lazy_free: AtomicBool::new(false),
             lru: Mutex::new(Lru::new(policy, frames)),
-            arrivals: Mutex::new(Vec::new()),
+            arrivals: PerCpu::new(cpus, || Mutex::new(Vec::new())),
         }
     }
 
