@@ -32,6 +32,7 @@ pub struct TestHost {
     format: Sv,
     random: AtomicU64,
     flushes: Mutex<Vec<TlbFlush>>,
+    cpus: usize,
     /// The group new address spaces and pages of files are charged to.
     pub current_memcg: Mutex<MemcgId>,
 }
@@ -58,6 +59,16 @@ impl Host for TestHost {
         *self.current_memcg.lock()
     }
 
+    fn cpu(&self) -> usize {
+        // Threads have stacks of their own. Any answer is right.
+        let here = 0_u8;
+        core::ptr::from_ref(&here).addr() >> 16
+    }
+
+    fn cpus(&self) -> usize {
+        self.cpus
+    }
+
     fn random_u64(&self) -> u64 {
         self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
     }
@@ -71,6 +82,7 @@ impl TestHost {
             format: Sv::SV39,
             random: AtomicU64::new(1),
             flushes: Mutex::new(Vec::new()),
+            cpus: 1,
             current_memcg: Mutex::default(),
         }
     }
@@ -86,6 +98,13 @@ impl TestHost {
         let mut config = MemoryConfig::new(range);
         change(&mut config);
         Memory::new(Self::new(frames), config).expect("enough frames")
+    }
+
+    /// As [`Self::memory`], on a machine whose memory manager tells `cpus` CPUs apart.
+    pub fn memory_of_cpus(frames: u64, cpus: usize) -> Arc<Memory<Self>> {
+        let range = Pfn::new(FIRST_FRAME)..Pfn::new(FIRST_FRAME + frames);
+        let host = Self { cpus, ..Self::new(frames) };
+        Memory::new(host, MemoryConfig::new(range)).expect("enough frames")
     }
 
     /// An empty address space with the layout of Sv39, nothing random.

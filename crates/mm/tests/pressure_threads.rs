@@ -91,7 +91,16 @@ fn until(stop: &AtomicBool, mut step: impl FnMut()) {
 
 #[test]
 fn threads_find_what_they_wrote_while_others_evict() {
-    let memory = TestHost::memory(256);
+    evict_beside_writers(1, 256);
+}
+
+#[test]
+fn threads_with_frames_and_lists_of_their_own_find_what_they_wrote() {
+    evict_beside_writers(8, 256);
+}
+
+fn evict_beside_writers(cpus: usize, frames: u64) {
+    let memory = TestHost::memory_of_cpus(frames, cpus);
     for name in ["a", "b"] {
         memory.swap_on(name, TestSwap::new(1200), Some(0)).expect("room");
     }
