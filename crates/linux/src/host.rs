@@ -4,10 +4,10 @@
 //! hart by [`MachineHost::take_flushes`] before any guest instruction runs again; since one host
 //! thread runs the whole machine, that is before anyone could use a stale translation.
 
-use kilburn_mm::{Host, TlbFlush};
+use kilburn_mm::{Host, MemcgId, TlbFlush};
 use kilburn_paging::Sv;
 use kilburn_riscv::GuestRam;
-use parking_lot::{Mutex, RawMutex, RawRwLock};
+use parking_lot::{Mutex, RawMutex, RawRwLock, RwLock};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};
 use std::sync::Arc;
@@ -42,6 +42,8 @@ pub(crate) struct MachineHost {
     flushes: Mutex<Vec<TlbFlush>>,
     any_flush: AtomicBool,
     layout_rng: Mutex<ChaCha12Rng>,
+    /// The group of memory of the task that runs.
+    memcg: RwLock<MemcgId>,
 }
 
 impl MachineHost {
@@ -53,6 +55,7 @@ impl MachineHost {
             flushes: Mutex::new(Vec::new()),
             any_flush: AtomicBool::new(false),
             layout_rng: Mutex::new(generator(seed, Stream::Layout)),
+            memcg: RwLock::new(MemcgId::ROOT),
         }
     }
 
@@ -63,6 +66,12 @@ impl MachineHost {
         } else {
             Vec::new()
         }
+    }
+
+    /// A task of this group of memory runs now.
+    #[inline]
+    pub(crate) fn set_current_memcg(&self, memcg: MemcgId) {
+        *self.memcg.write() = memcg;
     }
 
     /// Random bytes of the layout stream.
@@ -88,6 +97,10 @@ impl Host for MachineHost {
     fn flush_tlb(&self, flush: &TlbFlush) {
         self.flushes.lock().push(*flush);
         self.any_flush.store(true, Ordering::Relaxed);
+    }
+
+    fn current_memcg(&self) -> MemcgId {
+        *self.memcg.read()
     }
 
     fn random_u64(&self) -> u64 {

@@ -1,5 +1,6 @@
 //! The state all tasks share: memory, tasks and processes by id, clocks, counters.
 
+use crate::cgroup::Cgroups;
 use crate::control::Control;
 use crate::exec::vdso::Vdso;
 use crate::fs::Vfs;
@@ -87,6 +88,7 @@ pub(crate) struct Kernel {
     pub(crate) shm: Segments,
     pub(crate) kernel_threads: KernelThreads,
     pub(crate) psi: Psi,
+    pub(crate) cgroups: Cgroups,
     swap_devices: Vec<SwapDevice>,
     pub(crate) core_dumps: CoreSettings,
     /// Told of calls and signals, when somebody wants to know.
@@ -152,6 +154,7 @@ impl Kernel {
             random: RefCell::new(generator(parts.seed, Stream::Bytes)),
             shm: Segments::default(),
             kernel_threads: KernelThreads::default(),
+            cgroups: Cgroups::default(),
             swap_devices: parts.swap_devices,
             core_dumps: CoreSettings::default(),
             tracer: parts.strace.map(Tracer::new),
@@ -229,6 +232,11 @@ impl Kernel {
     /// All living tasks, by id.
     pub(crate) fn all_tasks(&self) -> Vec<Rc<Task>> {
         self.tasks.borrow().values().cloned().collect()
+    }
+
+    /// All address spaces, each at least once.
+    pub(crate) fn all_mms(&self) -> Vec<Arc<Mm>> {
+        self.tasks.borrow().values().filter_map(|task| task.mm()).collect()
     }
 
     /// How many tasks live.

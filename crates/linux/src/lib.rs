@@ -18,6 +18,7 @@
 //! and `RefCell`; what the memory manager holds on to (inodes, page cache) is `Arc` and locks.
 #![deny(unsafe_code)]
 
+mod cgroup;
 pub mod config;
 pub mod control;
 mod errno_text;

@@ -151,6 +151,12 @@ fn pages_in_swap_show_as_on_linux() {
 }
 
 #[test]
+fn a_process_squeezed_by_its_group_finishes_on_swap_and_goes_without() {
+    let areas = vec!["lz4:64M".parse().expect("an area")];
+    check_with("squeezed", &ReclaimConfig { swap: areas, ..ReclaimConfig::default() });
+}
+
+#[test]
 fn the_process_that_goes_when_memory_does_is_linux_s_choice() {
     check_with("oom", &ReclaimConfig::default());
 }

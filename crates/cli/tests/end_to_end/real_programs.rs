@@ -22,6 +22,8 @@ macro_rules! cases {
 }
 
 cases! {
+    cgroups_files,
+    cgroups_memory,
     files_find,
     files_ls_long,
     files_mapped,

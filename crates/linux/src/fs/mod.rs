@@ -8,6 +8,7 @@
 //! `syscall/fs`; they wait, this never does.
 
 mod boot;
+mod cgroupfs;
 mod clock;
 #[cfg(test)]
 mod confinement;
@@ -53,6 +54,7 @@ mod walk;
 mod write_access;
 mod xattr;
 
+pub(crate) use cgroupfs::{Attributes, CgroupInode};
 pub(crate) use dentry::Path;
 pub(crate) use epoll::{Epoll, Interest, Mode, Ready};
 pub(crate) use eventfd::{EventFd, Take};

@@ -7,6 +7,7 @@
 
 use crate::config::FileFaults;
 use crate::fs::boot::{KernelLink, Stdio};
+use crate::fs::cgroupfs::CgroupFs;
 use crate::fs::clock::Clock;
 use crate::fs::dentry::{Dentry, Path};
 use crate::fs::devices;
@@ -193,6 +194,12 @@ impl Vfs {
             }
             b"proc" => shared("proc", &|| ProcFs::mount(self.new_device(), self.link.clone())),
             b"sysfs" => shared("sysfs", &|| SysFs::mount(self.new_device(), self.link.clone())),
+            // Of its options each is about what is not here.
+            b"cgroup2" if !options.is_empty() => Err(Errno::EINVAL),
+            b"cgroup2" => {
+                let root = CgroupFs::mount(self.new_device(), self.link.clone())?;
+                shared("cgroup2", &|| Arc::clone(&root))
+            }
             b"devtmpfs" => shared("devtmpfs", &|| {
                 let dev = self.tmpfs("devtmpfs", 0o755);
                 devices::populate(&dev);

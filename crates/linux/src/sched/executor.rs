@@ -74,6 +74,7 @@ impl Kernel {
         // One that has given up its address space goes on where the hart is.
         task.with_mm(|mm| self.cpus.switch_mm(mm));
         self.set_current(task);
+        self.memory.host().set_current_memcg(task.group().memcg.get());
         self.psi.note_running(self.now(), self.ready().len() + 1);
         let mut context = Context::from_waker(Waker::noop());
         if coroutine.as_mut().poll(&mut context).is_pending() {

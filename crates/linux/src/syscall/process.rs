@@ -90,6 +90,7 @@ async fn sys_clone(task: &Rc<Task>, args: Args) -> SysResult {
         pidfd: args.addr(2),
         tls: args.raw(3),
         child_tid: args.addr(4),
+        cgroup: None,
     };
     let both = CloneFlags::PIDFD | CloneFlags::PARENT_SETTID;
     if clone_args.flags.contains(both)
@@ -134,6 +135,7 @@ async fn sys_clone3(task: &Rc<Task>, args: Args) -> SysResult {
         tls,
         set_tid,
         set_tid_size,
+        cgroup,
     ] = std::array::from_fn(word);
     // kernel/fork.c: clone3_args_valid.
     let known = CloneFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
@@ -145,6 +147,13 @@ async fn sys_clone3(task: &Rc<Task>, args: Args) -> SysResult {
     {
         return Err(Errno::EINVAL.into());
     }
+    let cgroup = if known.contains(CloneFlags::INTO_CGROUP) {
+        // What is given is that long from version 2 of the structure on.
+        let cgroup = i32::try_from(cgroup).ok().filter(|_| size >= CLONE_ARGS_SIZE);
+        Some(cgroup.ok_or(Errno::EINVAL)?)
+    } else {
+        None
+    };
     // DIVERGENCE(clone3-set-tid-absent): choosing the id of the child is for checkpointing.
     if set_tid != 0 || set_tid_size != 0 {
         return Err(Errno::EINVAL.into());
@@ -157,6 +166,7 @@ async fn sys_clone3(task: &Rc<Task>, args: Args) -> SysResult {
         pidfd: VirtAddr::new(pidfd),
         child_tid: VirtAddr::new(child_tid),
         tls,
+        cgroup,
     };
     Ok(task.clone_task(clone_args).await?.into())
 }

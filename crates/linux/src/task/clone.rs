@@ -1,6 +1,7 @@
 //! How tasks come to be (Linux kernel/fork.c: `kernel_clone`, `copy_process`).
 
-use crate::fs::OpenFlags;
+use crate::cgroup::Cgroup;
+use crate::fs::{CgroupInode, OpenFlags};
 use crate::sched::SysError;
 use crate::sched::wait::{Sleep, WaitSet, Wake};
 use crate::signal::Signal;
@@ -69,6 +70,8 @@ pub(crate) struct CloneArgs {
     pub(crate) pidfd: VirtAddr,
     pub(crate) child_tid: VirtAddr,
     pub(crate) tls: u64,
+    /// Descriptor of the folder of the control group that the child is born in.
+    pub(crate) cgroup: Option<i32>,
 }
 
 impl Task {
@@ -85,7 +88,14 @@ impl Task {
         {
             return Err(Errno::EAGAIN.into());
         }
+        let cgroup = args.cgroup.map(|fd| self.cgroup_behind(fd, flags)).transpose()?;
         let child = self.copy_task(args)?;
+        if let Some(cgroup) = cgroup {
+            kernel.enter_cgroup(child.group(), &cgroup);
+            if !flags.contains(CloneFlags::VM) {
+                child.with_mm(|mm| mm.set_memcg(cgroup.charged()));
+            }
+        }
         let tid = child.tid();
         if flags.contains(CloneFlags::PIDFD) {
             self.give_pidfd(&child, args).await?;
@@ -111,6 +121,28 @@ impl Task {
             self.wait_for_vfork(&vfork).await;
         }
         Ok(tid)
+    }
+
+    /// The group that a child is to be born in (Linux `cgroup_css_set_fork`).
+    ///
+    /// # Errors
+    /// EBADF when the descriptor is no group's folder, ENOENT when the group was removed, EACCES, EBUSY,
+    /// EOPNOTSUPP for a thread that would leave its process.
+    fn cgroup_behind(&self, fd: i32, flags: CloneFlags) -> Result<Rc<Cgroup>, Errno> {
+        let kernel = self.kernel();
+        let file = self.files().get_any(fd)?;
+        let inode = file.inode().as_any().downcast_ref::<CgroupInode>();
+        let cgroup = inode.and_then(CgroupInode::folder_of).ok_or(Errno::EBADF)?;
+        if cgroup.is_removed() {
+            return Err(Errno::ENOENT);
+        }
+        let own = kernel.cgroup_of(self.group());
+        kernel.check_may_move(self, &own, cgroup)?;
+        kernel.check_cgroup_takes(cgroup)?;
+        if flags.contains(CloneFlags::THREAD) && !Rc::ptr_eq(&own, cgroup) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        Ok(Rc::clone(cgroup))
     }
 
     /// Opens a pidfd for a child that nobody knows yet and tells the caller its number.
@@ -226,6 +258,8 @@ impl Task {
         group.pgid.set(own.pgid.get());
         group.sid.set(own.sid.get());
         group.uid.set(self.creds().uid);
+        group.cgroup.replace(own.cgroup.borrow().clone());
+        group.memcg.set(own.memcg.get());
         if args.flags.contains(CloneFlags::VM) {
             self.with_mm(|mm| group.enter_mm(mm));
         }
@@ -263,7 +297,7 @@ fn check_flags(task: &Task, flags: CloneFlags) -> Result<(), Errno> {
     }
     // DIVERGENCE(namespaces-absent): one namespace of each kind; EINVAL is what a kernel built
     // without them answers.
-    if flags.intersects(CloneFlags::NAMESPACES | CloneFlags::INTO_CGROUP) {
+    if flags.intersects(CloneFlags::NAMESPACES) {
         return Err(Errno::EINVAL);
     }
     Ok(())

@@ -3,6 +3,7 @@
 //! [`ThreadGroup`] lives from its first thread's birth until its parent has waited for it. While
 //! it has threads it is alive; then it is a zombie, known by its id and its exit status alone.
 
+use crate::cgroup::Cgroup;
 use crate::host::Mm;
 use crate::kernel::Kernel;
 use crate::report::ExitStatus;
@@ -14,7 +15,7 @@ use crate::task::{Task, Tid};
 use crate::time::Nanos;
 use crate::time::posix::PosixTimers;
 use crate::time::timers::TimerId;
-use kilburn_mm::DumpFilter;
+use kilburn_mm::{DumpFilter, MemcgId};
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
@@ -175,6 +176,10 @@ pub(crate) struct ThreadGroup {
     pub(crate) name: RefCell<String>,
     /// Credentials' real user id at the end, for siginfo.
     pub(crate) uid: Cell<u32>,
+    /// The control group it is in; `None`: the root.
+    pub(crate) cgroup: RefCell<Option<Rc<Cgroup>>>,
+    /// The group of memory that goes with it.
+    pub(crate) memcg: Cell<MemcgId>,
 }
 
 impl ThreadGroup {
@@ -221,6 +226,8 @@ impl ThreadGroup {
             faults_before: Cell::default(),
             name: RefCell::default(),
             uid: Cell::new(0),
+            cgroup: RefCell::default(),
+            memcg: Cell::default(),
         })
     }
 

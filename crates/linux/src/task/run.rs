@@ -7,7 +7,7 @@ use crate::sched::psi::Stall;
 use crate::sched::wait::{Sleep, WaitSet};
 use crate::signal::Signal;
 use crate::signal::info::{SigInfo, code};
-use crate::syscall::{self, Args};
+use crate::syscall::{self, Args, SysResult};
 use crate::task::limits::{Limit, UNLIMITED};
 use crate::task::{Resource, Task, add};
 use crate::time::{Nanos, SECOND};
@@ -96,7 +96,7 @@ async fn system_call(task: &Rc<Task>) {
         }
         return;
     }
-    let result = syscall::dispatch(task, number, args).await;
+    let result = dispatch_with_memory(task, number, args).await;
     if let Some(tracer) = &kernel.tracer {
         tracer.leave(task, &result);
     }
@@ -121,10 +121,27 @@ async fn system_call(task: &Rc<Task>) {
     regs.pc = regs.pc.wrapping_add(4);
 }
 
+/// Serves a call. Where it finds no memory because a group is at its limit somebody in the group goes, and
+/// it is tried again, as Linux does where it charges.
+async fn dispatch_with_memory(task: &Rc<Task>, number: u64, args: Args) -> SysResult {
+    // Nobody asked for what failed before, such as reading ahead.
+    let memory = &task.kernel().memory;
+    memory.take_memcg_oom();
+    loop {
+        let result = syscall::dispatch(task, number, args).await;
+        let no_memory = matches!(result, Err(SysError::Errno(Errno::ENOMEM)));
+        if !(no_memory && memory.is_memcg_oom()) || task.wait_for_memory().await == NoMemory::GiveUp
+        {
+            return result;
+        }
+    }
+}
+
 async fn page_fault(task: &Rc<Task>, addr: VirtAddr, access: Access) {
     let kernel = task.kernel();
     kernel.charge(task, FAULT_COST_NS);
     let Some(mm) = task.mm() else { return };
+    kernel.memory.take_memcg_oom();
     match mm.handle_fault(&task.waiting_caller(), addr, access) {
         Ok(done) => {
             kernel.count_fault(&done);

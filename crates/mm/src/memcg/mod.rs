@@ -191,6 +191,11 @@ impl Memcg {
         self.id
     }
 
+    /// The group above; `None`: the root.
+    pub fn parent(&self) -> Option<Arc<Self>> {
+        self.parent.clone()
+    }
+
     /// Pages of memory, and the limit `memory.max`; to change the limit see
     /// [`Memory::set_memcg_max`].
     pub fn memory(&self) -> &PageCounter {
@@ -355,6 +360,11 @@ impl<H: Host> Memory<H> {
     pub(crate) fn memcgs_within(&self, memcg: MemcgId) -> Vec<MemcgId> {
         let by_id = self.memcgs.by_id.lock();
         by_id.values().filter(|each| each.is_within(memcg)).map(|each| each.id).collect()
+    }
+
+    /// Whether [`Self::take_memcg_oom`] would answer a group.
+    pub fn is_memcg_oom(&self) -> bool {
+        self.memcgs.oom.load(Ordering::Relaxed) != 0
     }
 
     /// The group at whose limit a charge failed since this was last asked: somebody in it must go,

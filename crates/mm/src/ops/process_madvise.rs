@@ -3,7 +3,7 @@
 
 use super::madvise::Advice;
 use crate::zap::Zap;
-use crate::{Caller, Host, Mm};
+use crate::{Caller, Host, Memcg, Mm};
 use kilburn_addr::{Errno, VirtAddr, VmFlags};
 
 /// Whose address space is advised on.
@@ -70,11 +70,24 @@ impl<H: Host> Mm<H> {
     /// How much memory its end would free, in pages, `None` if it must not be ended
     /// (Linux 6.18 mm/oom_kill.c: `oom_badness`). `adj` is `oom_score_adj`.
     pub fn oom_badness(&self, adj: i16) -> Option<i64> {
+        self.oom_badness_within(adj, None)
+    }
+
+    /// As [`Self::oom_badness`], where as much is to be had as a group may have
+    /// (Linux `mem_cgroup_get_max`).
+    pub fn oom_badness_within(&self, adj: i16, within: Option<&Memcg>) -> Option<i64> {
         if adj <= -1000 {
             return None;
         }
+        let total = within.map_or_else(
+            || self.oom_total(),
+            |memcg| {
+                let swap = self.memory().counts().swap_total.min(memcg.swap().max());
+                i64::try_from(memcg.memory().max().saturating_add(swap)).unwrap_or(i64::MAX)
+            },
+        );
         let used = self.oom_pages() as i64;
-        Some(used + i64::from(adj) * (self.oom_total() / 1000))
+        Some(used.saturating_add(i64::from(adj).saturating_mul(total / 1000)))
     }
 
     /// /proc/PID/oom_score (Linux 6.18 fs/proc/base.c: `proc_oom_score`).

@@ -49,6 +49,7 @@ const fn file(name: &'static str, text: Text) -> SystemFile {
 
 /// The files of `/proc` itself.
 const TOP_FILES: &[SystemFile] = &[
+    file("cgroups", cgroups),
     file("cmdline", |_| Ok(b"\n".to_vec())),
     SystemFile { reading: Reading::Bytes, ..file("config.gz", kconfig::gzipped) },
     file("cpuinfo", cpuinfo),
@@ -185,8 +186,15 @@ fn cpuinfo(kernel: &Kernel) -> Result<Vec<u8>, Errno> {
     Ok(out.into_bytes())
 }
 
+/// Controllers; in hierarchy 0, which is version 2's.
+fn cgroups(kernel: &Kernel) -> Result<Vec<u8>, Errno> {
+    let header = "#subsys_name\thierarchy\tnum_cgroups\tenabled\n";
+    Ok(format!("{header}memory\t0\t{}\t1\n", kernel.count_cgroups()).into_bytes())
+}
+
 fn filesystems(_: &Kernel) -> Result<Vec<u8>, Errno> {
-    let types = ["sysfs", "tmpfs", "proc", "devtmpfs", "sockfs", "pipefs", "devpts", "hostfs"];
+    let types =
+        ["sysfs", "tmpfs", "proc", "cgroup2", "devtmpfs", "sockfs", "pipefs", "devpts", "hostfs"];
     Ok(types.iter().map(|name| format!("nodev\t{name}\n")).collect::<String>().into_bytes())
 }
 
@@ -268,7 +276,7 @@ fn version(_: &Kernel) -> Result<Vec<u8>, Errno> {
 
 /// Pages by list, as the replacement policy has them.
 fn lru_counts(kernel: &Kernel) -> LruCounts {
-    let mms: Vec<_> = kernel.all_tasks().iter().filter_map(|task| task.mm()).collect();
+    let mms = kernel.all_mms();
     kernel.memory.lru_counts(mms.iter().map(|mm| &**mm))
 }
 

@@ -31,6 +31,7 @@ macro_rules! task_files {
 
 task_files! {
     Auxv = "auxv", 0o400;
+    Cgroup = "cgroup", 0o444;
     ClearRefs = "clear_refs", 0o200;
     Cmdline = "cmdline", 0o444;
     Comm = "comm", 0o644;
@@ -176,6 +177,10 @@ pub(super) fn text(
                 task.usage.voluntary_switches.get() + task.usage.involuntary_switches.get()
             });
             let _ = writeln!(out, "{run} 0 {slices}");
+        }
+        TaskFile::Cgroup => {
+            let path = kernel.cgroup_of(group).path();
+            return Ok([b"0::", path.as_slice(), b"\n"].concat());
         }
         TaskFile::Mounts => return Ok(super::system::mounts(kernel)),
         TaskFile::Mountinfo => return Ok(super::system::mountinfo(kernel)),

@@ -22,6 +22,8 @@ pub(super) fn build(harts: usize) -> Vec<Entry> {
     for folder in ["block", "bus", "class", "dev", "fs"] {
         tree.folder(folder);
     }
+    // Where control groups are mounted.
+    tree.folder("fs/cgroup");
     tree.constant("kernel/address_bits", "64");
     tree.constant("kernel/cpu_byteorder", "little");
     memory_management(&mut tree);
