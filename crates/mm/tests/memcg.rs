@@ -228,6 +228,40 @@ fn above_high_pages_are_reclaimed_and_nobody_fails() {
     memory.check(&[&mm], &[]).expect("consistent");
 }
 
+#[test]
+fn threads_of_squeezed_groups_keep_their_bytes_and_charges_add_up() {
+    let memory = machine(4096, 8192);
+    let outer = memory.create_memcg(MemcgId::ROOT).expect("the first");
+    let groups = [(); 2].map(|()| memory.create_memcg(outer.id()).expect("room"));
+    let mms: Vec<_> = (0..4).map(|n| process(&memory, &groups[n % 2], 400)).collect();
+    // One has a limit of its own, the other grows to several times what its policy was made for.
+    assert!(memory.set_memcg_max(&groups[0], 300));
+    assert!(memory.set_memcg_max(&outer, 900));
+    std::thread::scope(|scope| {
+        for mm in &mms {
+            scope.spawn(|| {
+                for _ in 0..3 {
+                    fill(mm, 0..400);
+                    holds(mm, 0..400);
+                    mm.madvise(ROOT, VirtAddr::new(BASE), 100 * PAGE, 4).expect("dropped");
+                    fill(mm, 0..100);
+                }
+            });
+        }
+        scope.spawn(|| {
+            for _ in 0..50 {
+                memory.reclaim_memcg(outer.id(), 20);
+            }
+        });
+    });
+    let all: Vec<&Mm<TestHost>> = mms.iter().map(|mm| &**mm).collect();
+    assert_eq!(memory.check(&all, &[]), Ok(()));
+    assert!(groups[0].memory().peak() <= 300 && outer.memory().peak() <= 900, "{outer:?}");
+    mms.iter().for_each(|mm| holds(mm, 0..400));
+    drop(mms);
+    assert_eq!((outer.memory().usage(), outer.swap().usage()), (0, 0));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Fill(usize, u8),

@@ -13,7 +13,7 @@ pub(super) const TABLE: &[Entry] = &[
         40,
         "mount",
         Support::Partial(
-            "tmpfs, proc, sysfs, devtmpfs, devpts, bind and remount; no MS_MOVE, no propagation"
+            "tmpfs, proc, sysfs, cgroup2, devtmpfs, devpts, bind, remount; no MS_MOVE, no propagation"
         ),
         sys_mount
     ),
