@@ -112,7 +112,7 @@ fn memory_management(tree: &mut Tree) {
             };
             tree.setting(&format!("{pool}/{count}"), "0", number);
         }
-        // DIVERGENCE(hugetlb): no pages beyond the pool either. Of 1 GiB Linux refuses them as well.
+        // No pages beyond the pool either, which stays empty (hugetlb). Of 1 GiB Linux refuses them as well.
         let overcommit: Write = match size {
             HugeSize::Mib2 => only!("0"),
             HugeSize::Gib1 => |_, _| Err(Errno::EINVAL),
