@@ -27,7 +27,7 @@ pub use report::{Line, Report};
 
 /// One row to be measured.
 pub struct Work {
-    /// Which part of the whole: `lib`, `fault`, `hart`, `sim`, `policies`, `memory`.
+    /// Which part of the whole: `lib`, `fault`, `hart`, `sim`, `policies`, `swap`, `memory`.
     pub suite: &'static str,
     /// What is done.
     pub name: String,
@@ -59,7 +59,7 @@ impl Work {
 }
 
 /// The parts, in the order of docs/performance.md.
-pub const SUITES: [&str; 6] = ["lib", "fault", "hart", "sim", "policies", "memory"];
+pub const SUITES: [&str; 7] = ["lib", "fault", "hart", "sim", "policies", "swap", "memory"];
 
 /// Every row.
 pub fn all() -> Vec<Work> {
@@ -78,6 +78,7 @@ pub fn all() -> Vec<Work> {
     all.extend(rows::hart::work());
     all.extend(rows::sim::work());
     all.extend(rows::policies::work());
+    all.extend(rows::swap::work());
     all.extend(rows::memory::work());
     all
 }

@@ -29,7 +29,9 @@ Examples:
 Contestants of a row take turns within one run: a ratio is the middle of the ratios of turns that followed each other, and above
 1 where ours is better. Times are processor time, but for two threads. Peers: the kernel underneath by real system calls;
 the crates page_table_multiarch, bitmap-allocator, buddy_system_allocator, rangemap, memory_set; where they are installed
-valgrind and qemu-riscv64-static; qemu-system-riscv64 where KILBURN_REAL names a command that runs a program on a kernel of its own.
+valgrind and qemu-riscv64-static; qemu-system-riscv64 where KILBURN_REAL names a command that runs a program on a kernel of its own;
+for root zram, made for the run and removed after it. Pages of real programs are those of guests in KILBURN_ROOT, a folder
+made by `kilburn rootfs` with bash, coreutils, sed, python3-minimal and sqlite3.
 Only a release build on a machine with nothing else to do gives figures worth keeping.
 
 JSON: an object with `machine`, `rounds`, and `rows`, each with `suite`, `name`, `ours`, `unit`, `peers`, `ratio_to_best`,
@@ -89,6 +91,8 @@ enum Part {
     Sim,
     /// Replacement policies
     Policies,
+    /// Pages out to compressed memory and back, beside zram
+    Swap,
     /// What it takes in bytes
     Memory,
     /// How operations grow with areas, pages, processes
@@ -104,6 +108,7 @@ impl Part {
             Self::Hart => "hart",
             Self::Sim => "sim",
             Self::Policies => "policies",
+            Self::Swap => "swap",
             Self::Memory => "memory",
             Self::Complexity => return false,
         };

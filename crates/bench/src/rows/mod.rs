@@ -9,6 +9,7 @@ mod kernel;
 pub mod memory;
 pub(crate) mod policies;
 pub(crate) mod sim;
+pub(crate) mod swap;
 pub mod tables;
 pub mod threads;
 

@@ -47,3 +47,11 @@ impl Forked {
         match self {}
     }
 }
+
+/// Says why not.
+///
+/// # Errors
+/// Always.
+pub fn page_out(_memory: &mut [u8]) -> std::io::Result<()> {
+    Err(std::io::ErrorKind::Unsupported.into())
+}

@@ -11,6 +11,7 @@
 //! - `child`: what the children do; no allocation, no panics, nothing but system calls.
 //! - `fork`: what a fork of this process costs, for `kilburn bench`.
 //! - `look`: what they report of their areas and pages after a step.
+//! - `page_out`: memory of this process swapped out, for `kilburn bench`.
 //! - `probe`: loads and stores that may fault, and the signal handler that survives them.
 //! - `sys`: the system calls.
 //!
@@ -25,6 +26,9 @@ mod look;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod oracle;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[expect(unsafe_code, reason = "madvise of a slice")]
+mod page_out;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #[expect(unsafe_code, reason = "loads and stores that fault, and their signal handler")]
 mod probe;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -37,11 +41,13 @@ mod sys;
 pub use fork::Forked;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub use oracle::Oracle;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub use page_out::page_out;
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 mod absent;
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
-pub use absent::{Forked, Oracle};
+pub use absent::{Forked, Oracle, page_out};
 
 /// What is looked at after every step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
