@@ -221,7 +221,9 @@ impl Control {
 /// ^C: SIGINT to the foreground process group, or to the first program's when no terminal has one.
 fn interrupt(kernel: &Kernel) {
     let terminal = kernel.vfs().stdio().tty().map_or(0, |tty| tty.foreground());
-    let first = || kernel.all_groups().first().map_or(0, |group| group.pgid.get());
+    let groups = kernel.all_groups();
+    let mut programs = groups.iter().filter(|group| group.kernel_thread.get().is_none());
+    let mut first = || programs.next().map_or(0, |group| group.pgid.get());
     let pgid = if terminal == 0 { first() } else { terminal };
     for member in kernel.process_group(pgid) {
         // SIGINT is no real-time signal: the queue limit is not its concern.
@@ -269,6 +271,7 @@ fn process(group: &ThreadGroup) -> ProcessInfo {
         Some(None) => 'R',
         Some(Some(Sleep::Interruptible)) => 'S',
         Some(Some(Sleep::Killable)) => 'D',
+        Some(Some(Sleep::Idle)) => 'I',
     };
     ProcessInfo {
         pid: group.tgid(),

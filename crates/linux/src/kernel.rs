@@ -239,7 +239,12 @@ impl Kernel {
         self.tasks.borrow().values().filter_map(|task| task.mm()).collect()
     }
 
-    /// How many tasks live.
+    /// How many tasks of programs live.
+    pub(crate) fn user_task_count(&self) -> usize {
+        self.task_count() - self.kernel_threads.count.get()
+    }
+
+    /// How many tasks live, the kernel's own threads included.
     pub(crate) fn task_count(&self) -> usize {
         self.tasks.borrow().len()
     }
@@ -293,6 +298,11 @@ impl Kernel {
             || groups.contains_key(&id)
             || id < self.last_tid.get()
                 && groups.values().any(|g| g.pgid.get() == id || g.sid.get() == id)
+    }
+
+    /// Has ids given out from the one after `tid` on.
+    pub(crate) fn reserve_tid(&self, tid: Tid) {
+        self.last_tid.set(tid);
     }
 
     /// The last id given out (`/proc/loadavg`).

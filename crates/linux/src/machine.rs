@@ -90,6 +90,7 @@ impl Machine {
             swap_devices,
         });
         kernel.vfs().attach(&kernel);
+        kernel.start_kernel_threads();
         let machine = start_first_program(&kernel, &config);
         if machine.is_err() {
             // What was started knows the kernel, and the kernel it.
@@ -123,11 +124,11 @@ impl Machine {
         };
         // What the program left running goes with it, as when a container's first process ends.
         for group in kernel.all_groups() {
-            if !group.is_zombie() {
+            if !group.is_zombie() && group.kernel_thread.get().is_none() {
                 group.kill_all(ExitStatus::Killed(9));
             }
         }
-        let left = kernel.run_until(|| kernel.task_count() == 0);
+        let left = kernel.run_until(|| kernel.user_task_count() == 0);
         debug_assert_eq!(left, Ended::Reached, "a killed task does not end");
         let status = first.zombie.get().unwrap_or(ExitStatus::Killed(9));
         let futexes_left = !kernel.futexes().is_empty();

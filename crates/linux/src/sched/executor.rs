@@ -30,7 +30,8 @@ impl Kernel {
                 control.serve(self);
             }
             self.vfs().network().look_outside();
-            self.run_kernel_threads();
+            self.psi.look(self.now());
+            self.wake_kernel_threads();
             if reached() {
                 return Ended::Reached;
             }
@@ -73,6 +74,9 @@ impl Kernel {
         }
         // One that has given up its address space goes on where the hart is.
         task.with_mm(|mm| self.cpus.switch_mm(mm));
+        if task.group().kernel_thread.get().is_some() {
+            self.cpus.enter_lazy_tlb();
+        }
         self.set_current(task);
         self.memory.host().set_current_memcg(task.group().memcg.get());
         self.psi.note_running(self.now(), self.ready().len() + 1);
@@ -88,7 +92,8 @@ impl Kernel {
     /// whether there was anything to wait for.
     fn wait_for_something(&self) -> bool {
         self.cpus.enter_lazy_tlb();
-        let next = self.timers().next();
+        let next = self.timers().next().into_iter().chain(self.psi.next_look()).min();
+        let next = next.map(|at| at.min(self.next_flush()));
         if self.vfs().waits_for_host() {
             // What comes in decides: not how long the host takes. A person at a terminal is
             // another matter, and so is the network; there the time to the next timer passes for
@@ -152,6 +157,9 @@ impl Kernel {
     fn describe_tasks(&self) -> String {
         let mut text = String::new();
         for task in self.all_tasks() {
+            if task.group().kernel_thread.get().is_some() {
+                continue;
+            }
             if !text.is_empty() {
                 text.push_str(", ");
             }

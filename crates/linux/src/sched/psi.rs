@@ -12,11 +12,15 @@
 //! the last change counts for the state before it. Harts are counted together, as if tasks were always
 //! spread over them evenly. Averages are taken every two seconds, with Linux's weights.
 //!
-//! Neighbours: `executor` (who runs), `crate::task::run` (who waits).
+//! Neighbours: [`trigger`] (who is told), `executor` (who runs), `crate::task::run` (who waits).
+
+pub(crate) mod trigger;
 
 use crate::time::{Nanos, SECOND};
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
+use std::rc::Weak;
+use trigger::Trigger;
 
 /// What can be short.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -172,6 +176,7 @@ pub(crate) struct Psi {
     load: Cell<Load>,
     since: Cell<Nanos>,
     group: RefCell<Group>,
+    triggers: RefCell<Vec<Weak<Trigger>>>,
 }
 
 impl Psi {
@@ -183,6 +188,7 @@ impl Psi {
             load: Cell::default(),
             since: Cell::new(0),
             group: RefCell::new(group),
+            triggers: RefCell::default(),
         }
     }
 

@@ -60,6 +60,8 @@ pub(crate) enum Sleep {
     Interruptible,
     /// `TASK_KILLABLE`: only a signal that kills.
     Killable,
+    /// `TASK_IDLE`: none.
+    Idle,
 }
 
 /// One sleep of one task; shared by all queues it stands in.
@@ -192,6 +194,7 @@ impl WaitSet {
             let interrupted = match sleep {
                 Sleep::Interruptible => self.task.signal_pending(),
                 Sleep::Killable => self.task.fatal_signal_pending(),
+                Sleep::Idle => false,
             };
             if interrupted {
                 return Poll::Ready(Wake::Interrupted);

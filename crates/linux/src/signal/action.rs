@@ -101,6 +101,13 @@ impl SigHand {
         Rc::new(Self { arrived: WaitQueue::new(), actions })
     }
 
+    /// Every signal ignored: a kernel thread's (Linux `ignore_signals`).
+    pub(crate) fn new_ignoring() -> Rc<Self> {
+        let ignored = SigAction { handler: SIG_IGN, ..SigAction::default() };
+        let actions = RefCell::new([ignored; Signal::MAX as usize]);
+        Rc::new(Self { arrived: WaitQueue::new(), actions })
+    }
+
     /// A copy of its own: fork.
     pub(crate) fn fork_copy(&self) -> Rc<Self> {
         Rc::new(Self { arrived: WaitQueue::new(), actions: self.actions.clone() })

@@ -42,7 +42,7 @@ impl Task {
         match self.sleep.get() {
             Some(Sleep::Interruptible) => self.waker().wake(),
             Some(Sleep::Killable) if self.fatal_signal_pending() => self.waker().wake(),
-            Some(Sleep::Killable) | None => (),
+            Some(Sleep::Killable | Sleep::Idle) | None => (),
         }
     }
 
@@ -172,6 +172,10 @@ impl ThreadGroup {
     fn prepare(&self, target: &Task, signal: Signal) -> bool {
         if self.group_exit.get().is_some() {
             return signal == Signal::SIGKILL;
+        }
+        // A kernel thread takes none (Linux `ignore_signals`).
+        if self.kernel_thread.get().is_some() {
+            return false;
         }
         if Signal::STOPS.contains(signal) {
             self.drop_pending(SigSet::of(&[Signal::SIGCONT]));

@@ -83,7 +83,7 @@ impl Task {
         check_flags(self, args.flags)?;
         let kernel = Rc::clone(self.kernel());
         let flags = args.flags;
-        if kernel.task_count() as u64 >= self.rlimit(Resource::Nproc)
+        if kernel.user_task_count() as u64 >= self.rlimit(Resource::Nproc)
             && !self.creds().has_cap(Capability::SysResource)
         {
             return Err(Errno::EAGAIN.into());

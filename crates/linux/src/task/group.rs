@@ -6,6 +6,7 @@
 use crate::cgroup::Cgroup;
 use crate::host::Mm;
 use crate::kernel::Kernel;
+use crate::kernel_threads::KernelThread;
 use crate::report::ExitStatus;
 use crate::sched::wait::WaitQueue;
 use crate::signal::Signal;
@@ -155,6 +156,8 @@ pub(crate) struct ThreadGroup {
     pub(crate) tty: RefCell<Option<Tty>>,
     /// The machine's own first process: signals it does not handle pass it by.
     pub(crate) unkillable: Cell<bool>,
+    /// Which of the kernel's own threads it is; a program's process is none.
+    pub(crate) kernel_thread: Cell<Option<KernelThread>>,
     /// Waited for: nobody can name it any more.
     pub(crate) is_reaped: Cell<bool>,
     /// The thread of the parent whose child this is, for `__WNOTHREAD` and `PR_SET_PDEATHSIG`.
@@ -214,6 +217,7 @@ impl ThreadGroup {
             is_subreaper: Cell::new(false),
             tty: RefCell::default(),
             unkillable: Cell::new(false),
+            kernel_thread: Cell::new(None),
             is_reaped: Cell::new(false),
             parent_thread: Cell::new(0),
             has_execed: Cell::new(false),

@@ -72,7 +72,8 @@ impl<H: Host> Memory<H> {
         DirtyLimits { limit, background: if background >= limit { limit / 2 } else { background } }
     }
 
-    fn dirty(&self) -> u64 {
+    /// Pages of files that wait to be written.
+    pub fn dirty(&self) -> u64 {
         self.uses.get(Use::Dirty)
     }
 
@@ -103,7 +104,12 @@ impl<H: Host> Memory<H> {
         if dirty <= limits.halfway() {
             return 0;
         }
-        (dirtied.saturating_mul(SECOND_NS) / BANDWIDTH).min(MAX_PAUSE_NS)
+        Self::store_time_ns(dirtied).min(MAX_PAUSE_NS)
+    }
+
+    /// How long a store is thought to take for so many pages, in nanoseconds.
+    pub fn store_time_ns(pages: u64) -> u64 {
+        pages.saturating_mul(SECOND_NS) / BANDWIDTH
     }
 
     /// Whether writing is worth trying: not right after stores failed.

@@ -275,6 +275,7 @@ impl<H: Host> AddressSpace<H> {
                 let read = store.read_page(index, &mut buffer);
                 self.memory.note_file_wait(store.take_wait_ns());
                 read?;
+                self.memory.count_page_in();
                 Ok((self.add_page(index, &buffer, FirstUse::Mapped)?, Found::Read))
             }
             Content::Shmem(_) => match self.page_from_swap(index)? {

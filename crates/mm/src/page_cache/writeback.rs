@@ -103,6 +103,7 @@ impl<H: Host> AddressSpace<H> {
         self.memory.note_file_wait(store.take_wait_ns());
         if written.is_ok() {
             self.memory.vm_events.nr_written.fetch_add(1, Ordering::Relaxed);
+            self.memory.count_page_out();
         }
         // DIVERGENCE(failed-write-back-stays-dirty): Linux's file systems forget such a page, and its
         // content when it is evicted.

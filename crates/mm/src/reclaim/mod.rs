@@ -157,6 +157,10 @@ macro_rules! vm_events {
 }
 
 vm_events! {
+    /// KiB read from stores of files and areas of swap.
+    pgpgin,
+    /// KiB written to them.
+    pgpgout,
     /// Pages of files that became dirty.
     nr_dirtied,
     /// Pages of files that were written to their store.
@@ -211,7 +215,20 @@ vm_events! {
     swap_write_errors,
 }
 
+/// KiB of a page.
+const PAGE_KIB: u64 = kilburn_addr::PAGE_SIZE >> 10;
+
 impl<H: Host> Memory<H> {
+    /// A page was read from a store (Linux `count_vm_events(PGPGIN, ..)`, which counts sectors).
+    pub(crate) fn count_page_in(&self) {
+        self.vm_events.pgpgin.fetch_add(PAGE_KIB, Ordering::Relaxed);
+    }
+
+    /// A page was written to a store.
+    pub(crate) fn count_page_out(&self) {
+        self.vm_events.pgpgout.fetch_add(PAGE_KIB, Ordering::Relaxed);
+    }
+
     /// Counts of events of reclaim and swap.
     pub fn vm_stat(&self) -> VmStat {
         self.vm_events.snapshot()
@@ -259,17 +276,22 @@ impl<H: Host> Memory<H> {
     /// What kswapd does: reclaims until enough frames are free, or nothing more can go; answers how
     /// many pages went (Linux `balance_pgdat`).
     pub fn balance(&self) -> u64 {
+        self.begin_balance();
+        core::iter::repeat_with(|| self.balance_batch()).take_while(|went| *went > 0).sum()
+    }
+
+    /// [`Self::balance`] begins, for who lets others run between its batches.
+    pub fn begin_balance(&self) {
         self.reclaim.kswapd_wanted.store(false, Ordering::Relaxed);
         self.vm_events.pageoutrun.fetch_add(1, Ordering::Relaxed);
-        let mut all = 0;
-        while self.frames.free() < self.reclaim.marks.high {
-            let went = self.shrink(BATCH, Reclaimer::Kswapd, &Scope::Machine);
-            if went == 0 {
-                break;
-            }
-            all += went;
+    }
+
+    /// Some pages of [`Self::balance`]; how many went. None: enough frames are free, or nothing can go.
+    pub fn balance_batch(&self) -> u64 {
+        if self.frames.free() >= self.reclaim.marks.high {
+            return 0;
         }
-        all
+        self.shrink(BATCH, Reclaimer::Kswapd, &Scope::Machine)
     }
 
     /// Evicts up to `pages` pages, as if memory were short; how many went (Linux `memory.reclaim`).

@@ -443,6 +443,7 @@ impl<H: Host> Memory<H> {
         }
         self.host().mem().write(pfn.base(), &buffer);
         self.vm_events.pswpin.fetch_add(1, Ordering::Relaxed);
+        self.count_page_in();
         Ok(pfn)
     }
 
@@ -456,6 +457,7 @@ impl<H: Host> Memory<H> {
         match written {
             Ok(()) => {
                 self.vm_events.pswpout.fetch_add(1, Ordering::Relaxed);
+                self.count_page_out();
                 Ok(())
             }
             Err(errno) => {

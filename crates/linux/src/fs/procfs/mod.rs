@@ -5,13 +5,14 @@
 //! ([`ProcFile`]); links of a task jump ([`Target::Jump`]) to what they name.
 //!
 //! - [`task`], [`status`]: the text of `/proc/PID/*`; [`access`]: who may read it.
-//! - [`system`]: that of everything else; [`sysctl`]: `/proc/sys`; [`sysvipc`], [`kconfig`].
+//! - [`system`]: that of everything else; [`sysctl`]: `/proc/sys`; [`sysvipc`], [`kconfig`], [`pressure`].
 //!
 //! Formats: Linux 6.18 fs/proc/, checked on a real riscv64 kernel. Neighbours: [`crate::kernel`].
 
 mod access;
 mod file;
 mod kconfig;
+mod pressure;
 mod status;
 mod sysctl;
 mod system;
@@ -32,6 +33,7 @@ use file::{MemFile, PagemapFile, ProcFile, Reading};
 use kilburn_addr::{Errno, PAGE_SIZE};
 use kilburn_mm::ShowFrames;
 use parking_lot::Mutex;
+use pressure::PressureFile;
 use send_wrapper::SendWrapper;
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -217,6 +219,11 @@ impl ProcFs {
             self.check_inspect(task)?;
         }
         let mm = task.and_then(|task| task.mm());
+        let wants_memory =
+            matches!(file, TaskFile::Auxv | TaskFile::Environ | TaskFile::Mem | TaskFile::Pagemap);
+        if wants_memory && self.group(owner)?.kernel_thread.get().is_some() {
+            return Err(Errno::ESRCH);
+        }
         match file {
             TaskFile::Mem => Ok(Box::new(MemFile::new(mm.as_ref()))),
             TaskFile::Pagemap => {
@@ -594,6 +601,13 @@ impl Inode for ProcInode {
                     && system::by_number(number).is_ok_and(system::SystemFile::is_setting) =>
             {
                 Err(Errno::EACCES)
+            }
+            Node::System(number) => {
+                let fs = Arc::clone(&self.fs);
+                Ok(match system::pressure_on(number) {
+                    Some(resource) => Box::new(PressureFile::new(fs, self.node, resource)),
+                    None => Box::new(ProcFile::new(fs, self.node)),
+                })
             }
             _ => Ok(Box::new(ProcFile::new(Arc::clone(&self.fs), self.node))),
         })

@@ -42,7 +42,7 @@ pub(super) fn status(
     let (pgid, sid) = (group.pgid.get(), group.sid.get());
     let _ =
         writeln!(out, "\nNStgid:\t{}\nNSpid:\t{tid}\nNSpgid:\t{pgid}\nNSsid:\t{sid}", group.tgid());
-    let _ = writeln!(out, "Kthread:\t0");
+    let _ = writeln!(out, "Kthread:\t{}", u32::from(group.kernel_thread.get().is_some()));
     if let Some(mm) = task.and_then(|task| task.mm()) {
         memory_lines(&mm.status(), out);
     }

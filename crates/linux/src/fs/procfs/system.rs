@@ -71,10 +71,19 @@ const PRESSURE: &[SystemFile] = &[
     pressure("memory", |k| Ok(k.psi.text(k.now(), Resource::Memory).into_bytes())),
 ];
 
-/// A file of pressure. What is written would ask to be told of pressure (`psi_trigger_create`).
+/// A file of pressure; what is written to it is [`super::pressure`]'s.
 const fn pressure(name: &'static str, text: Text) -> SystemFile {
-    let write: Option<Write> = Some(|_, _| Err(Errno::EOPNOTSUPP));
-    SystemFile { dir: "pressure", name, perm: 0o666, reading: Reading::Sequence, text, write }
+    SystemFile { dir: "pressure", perm: 0o666, ..file(name, text) }
+}
+
+/// What the file with this number shows the pressure on, if it does.
+pub(super) fn pressure_on(number: usize) -> Option<Resource> {
+    match by_number(number) {
+        Ok(SystemFile { dir: "pressure", name: "cpu", .. }) => Some(Resource::Cpu),
+        Ok(SystemFile { dir: "pressure", name: "io", .. }) => Some(Resource::Io),
+        Ok(SystemFile { dir: "pressure", name: "memory", .. }) => Some(Resource::Memory),
+        _ => None,
+    }
 }
 
 /// All files.
@@ -361,8 +370,6 @@ fn vmstat(kernel: &Kernel) -> Result<Vec<u8>, Errno> {
         ("nr_swapcached", counts.swap_cached),
         ("nr_dirty_threshold", dirty.limit),
         ("nr_dirty_background_threshold", dirty.background),
-        ("pgpgin", 0),
-        ("pgpgout", 0),
         ("pgfault", faults.total),
         ("pgmajfault", faults.major),
     ] {

@@ -7,6 +7,7 @@ use super::file::Reading;
 use crate::fs::fd_table::FdFlags;
 use crate::fs::file::OpenFlags;
 use crate::kernel::Kernel;
+use crate::kernel_threads::KernelThread;
 use crate::sched::wait::Sleep;
 use crate::signal::SigSet;
 use crate::task::group::{StopState, Totals};
@@ -257,7 +258,9 @@ fn with_mm(task: Option<&Rc<Task>>, write: impl FnOnce(&crate::host::Mm) -> std:
 }
 
 pub(super) fn comm(group: &ThreadGroup, task: Option<&Rc<Task>>) -> String {
-    task.map_or_else(|| group.name.borrow().clone(), |task| task.comm_text())
+    let name = task.map_or_else(|| group.name.borrow().clone(), |task| task.comm_text());
+    // What a worker is for follows its name (Linux `wq_worker_comm`).
+    if group.kernel_thread.get() == Some(KernelThread::Flusher) { name + "-flush" } else { name }
 }
 
 /// State letter and word.
@@ -270,6 +273,7 @@ pub(super) fn state(group: &ThreadGroup, task: Option<&Rc<Task>>) -> (char, &'st
         None => ('R', "running"),
         Some(Sleep::Interruptible) => ('S', "sleeping"),
         Some(Sleep::Killable) => ('D', "disk sleep"),
+        Some(Sleep::Idle) => ('I', "idle"),
     }
 }
 
@@ -309,7 +313,11 @@ fn stat(kernel: &Kernel, group: &ThreadGroup, task: Option<&Rc<Task>>, out: &mut
     let layout = mm.as_ref().map(|mm| mm.layout_fields());
     let field =
         |f: fn(&kilburn_mm::ExecLayout) -> VirtAddr| layout.as_ref().map_or(0, |l| f(l).get());
-    let flags = if group.has_execed.get() { 0x40_0000 } else { 0x40_0040 };
+    let flags = match group.kernel_thread.get() {
+        Some(thread) => thread.flags(),
+        None if group.has_execed.get() => 0x40_0000,
+        None => 0x40_0040,
+    };
     let _ = write!(
         out,
         "{tid} ({}) {letter} {} {} {} {tty_nr} {tpgid} {flags}",
