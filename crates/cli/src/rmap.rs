@@ -22,8 +22,8 @@ const NOTES: &str = "\
 Examples:
   kilburn rmap                                files that are mapped, with their areas
   kilburn rmap /usr/bin/dash --svg dash.svg   the tree of one of them, as text and as a picture
-  kilburn rmap --pid 2 0x15555556a000         of what is mapped there
-  kilburn rmap --pid 2 0x15555556a000 --anon  of private pages: AnonVmas through fork
+  kilburn rmap --pid 5 0x15555556a000         of what is mapped there
+  kilburn rmap --pid 5 0x15555556a000 --anon  of private pages: AnonVmas through fork
 
 A file's areas form a tree by the pages they map. Each node has its pages [first..last] and the
 largest last page of all below it, so that who maps a page is found without a look at the others.

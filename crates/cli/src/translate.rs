@@ -34,7 +34,7 @@ Examples:
   kilburn translate --va-bits 14 --pa-bits 16 --page 4K --map 0:12 --map 3:6 0x3229 0x1369
   kilburn translate --trace cc.ktrace --timing skylake --at 1000000
   kilburn translate --trace cc.ktrace --timing skylake --at 1000000 --pid 3 0x10430 --svg cc.svg
-  kilburn translate --pid 2 0x10430     a process of a machine that is running (kilburn ps)
+  kilburn translate --pid 5 0x10430     a process of a machine that is running (kilburn ps)
 
 With --trace, what `kilburn run --record` wrote is replayed up to a moment; then the access that comes next is explained, or one to
 each ADDRESS, on the TLBs, walk caches, tables and caches as they are then. With --pid alone a running machine is asked, as it is

@@ -194,8 +194,8 @@ fn what_is_not_there_is_refused() {
         &["/no/such/file"][..],
         &["--pid", "99999", "0x1000"],
         &["--pid", "1"],
-        &["--pid", "2", "0x0"],
-        &["--pid", "2", "nonsense"],
+        &["--pid", "5", "0x0"],
+        &["--pid", "5", "nonsense"],
         &["--machine", "1"],
         &["--svg", "/tmp/x.svg"],
     ] {

@@ -1,7 +1,8 @@
 //! Swap in stores reached by URL: all comes back, and a store that goes away is SIGBUS.
 
 use crate::pressure::{in_little, pressure, with_enough};
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -32,6 +33,73 @@ impl Server {
         let area = format!("--swap=remote:webdav+http://127.0.0.1:{}/pages:64M", line.trim());
         Self { process, area }
     }
+}
+
+/// A Redis server, which keeps nothing on disk.
+struct Redis {
+    server: Server,
+    port: u16,
+    _folder: tempfile::TempDir,
+}
+
+impl Redis {
+    /// Starts one; `None` where there is none.
+    fn start() -> Option<Self> {
+        if Command::new("redis-server").arg("--version").output().is_err() {
+            crate::kilburn::skip("redis-server is not installed");
+            return None;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        // Free now; whoever takes it in the moment between would have to be very quick.
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        drop(listener);
+        let process = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(["--port", &port.to_string()])
+            .current_dir(folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("it was there");
+        let area = format!("--swap=remote:redis://127.0.0.1:{port}/0:64M");
+        let redis = Self { server: Server { process, area }, port, _folder: folder };
+        while redis.pages().is_none() {
+            thread::sleep(Duration::from_millis(10));
+        }
+        Some(redis)
+    }
+
+    /// How many objects it has; `None` while it does not answer.
+    fn pages(&self) -> Option<u64> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        stream.write_all(b"DBSIZE\r\n").ok()?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).ok()?;
+        line.strip_prefix(':')?.trim().parse().ok()
+    }
+}
+
+#[test]
+fn redis_gives_everything_back_and_is_left_empty() {
+    let Some(redis) = Redis::start() else { return };
+    let expected = with_enough(&WORK);
+    in_little("3M", &[&redis.server.area], &WORK, &expected);
+    assert_eq!(redis.pages(), Some(0));
+}
+
+#[test]
+fn a_redis_server_that_is_killed_is_sigbus() {
+    let Some(mut redis) = Redis::start() else { return };
+    let area = redis.server.area.clone();
+    let killer = thread::spawn(move || {
+        while redis.pages().is_some_and(|pages| pages < 200) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        redis.server.process.kill().expect("it runs");
+    });
+    let outcome = pressure(&["--memory=4M", &area], &["sort", "6"]);
+    killer.join().expect("killed");
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (135, ""), "{outcome:?}");
 }
 
 impl Drop for Server {

@@ -202,6 +202,11 @@ pub(crate) trait FileOps: Any {
         Err(Errno::EINVAL)
     }
 
+    /// Whether a write moves the position of a file that has one.
+    fn moves_by_writing(&self) -> bool {
+        !self.is_stream()
+    }
+
     /// The position `lseek` would set.
     ///
     /// # Errors
@@ -495,7 +500,7 @@ impl OpenFile {
     pub(crate) fn write(&self, from: &[u8]) -> Result<usize, Errno> {
         let pos = self.write_position(self.position())?;
         let done = self.write_at(pos, from)?;
-        if !self.ops.is_stream() {
+        if self.ops.moves_by_writing() {
             self.set_position(pos + done as u64);
         }
         Ok(done)

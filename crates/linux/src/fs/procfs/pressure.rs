@@ -52,6 +52,11 @@ impl FileOps for PressureFile {
         Ok(from.len())
     }
 
+    /// `psi_write` leaves it.
+    fn moves_by_writing(&self) -> bool {
+        false
+    }
+
     fn seek(&self, file: &OpenFile, offset: i64, whence: Whence) -> Result<u64, Errno> {
         self.text.seek(file, offset, whence)
     }
