@@ -44,7 +44,7 @@ const LAYERS: &[Layer] = &[
     layer("linux", &["mm", "riscv", "swap"], true, Unsafe::Confined),
     layer("model", &["addr"], true, Unsafe::Confined),
     layer("trace", &["mm", "mmu"], true, Unsafe::Forbidden),
-    layer("bench", &["mm", "riscv", "model", "trace"], true, Unsafe::Forbidden),
+    layer("bench", &["mm", "riscv", "swap", "model", "trace"], true, Unsafe::Forbidden),
     layer("cli", &["linux", "model", "trace", "bench"], true, Unsafe::Forbidden),
 ];
 
