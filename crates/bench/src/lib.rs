@@ -6,7 +6,7 @@
 //!
 //! - [`contest`]: rows, contestants, taking turns, processor time.
 //! - [`machine`]: the host that the library runs on here, and random keys.
-//! - [`rows`]: the work. [`complexity`]: how it grows.
+//! - [`rows`]: the work. [`complexity`]: how it grows. [`locks`]: what threads share.
 //! - [`counts`]: hot paths for counting instructions.
 //! - [`report`], [`plot`]: as text, Markdown, JSON and pictures.
 //!
@@ -16,6 +16,7 @@
 pub mod complexity;
 pub mod contest;
 pub mod counts;
+pub mod locks;
 pub mod machine;
 pub mod plot;
 pub mod report;

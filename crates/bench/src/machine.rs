@@ -1,18 +1,21 @@
 //! The host that the library runs on here: guest RAM as the machine has it, flushes counted.
 
 use kilburn_addr::{PAGE_SIZE, Pfn, VirtAddr};
+use kilburn_mm::config::Leasing;
 use kilburn_mm::layout::{Arch, Layout};
 use kilburn_mm::{Caller, Host, Memory, MemoryConfig, Mm, MmapRequest, TlbFlush};
 use kilburn_paging::Sv;
 use kilburn_riscv::GuestRam;
 use std::cell::Cell;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Guest RAM and a count of flushes.
-pub struct BenchHost {
+pub struct BenchHost<M = parking_lot::RawMutex, R = parking_lot::RawRwLock> {
     ram: GuestRam,
     flushes: [Line; CPUS],
+    locks: PhantomData<fn() -> (M, R)>,
 }
 
 /// A count of one CPU, on a cache line of its own.
@@ -32,11 +35,15 @@ pub fn run_on(cpu: usize) {
     CPU.set(cpu % CPUS);
 }
 
-impl Host for BenchHost {
+impl<M, R> Host for BenchHost<M, R>
+where
+    M: lock_api::RawMutex + Send + Sync + 'static,
+    R: lock_api::RawRwLock + Send + Sync + 'static,
+{
     type Mem = GuestRam;
     type Format = Sv;
-    type RawMutex = parking_lot::RawMutex;
-    type RawRwLock = parking_lot::RawRwLock;
+    type RawMutex = M;
+    type RawRwLock = R;
 
     fn mem(&self) -> &GuestRam {
         &self.ram
@@ -63,12 +70,29 @@ impl Host for BenchHost {
     }
 }
 
+impl<M, R> From<GuestRam> for BenchHost<M, R> {
+    fn from(ram: GuestRam) -> Self {
+        Self { ram, flushes: Default::default(), locks: PhantomData }
+    }
+}
+
 /// A machine with `mib` MiB of RAM, every page of it used once by the host, so that the host's own
 /// faults are not measured; and an address space.
 ///
 /// # Panics
 /// When the host has no such memory.
 pub fn machine(mib: u64) -> (Arc<Memory<BenchHost>>, Arc<Mm<BenchHost>>) {
+    machine_with(mib, Leasing::OnContention)
+}
+
+/// As [`machine`], with locks of any kind.
+///
+/// # Panics
+/// When the host has no such memory.
+pub fn machine_with<H>(mib: u64, leasing: Leasing) -> (Arc<Memory<H>>, Arc<Mm<H>>)
+where
+    H: Host + From<GuestRam>,
+{
     let ram = GuestRam::new(mib << 20).expect("the host has the memory");
     let (first, frames) = (ram.base_pfn(), ram.frames());
     for frame in first.get()..first.get() + frames {
@@ -77,8 +101,8 @@ pub fn machine(mib: u64) -> (Arc<Memory<BenchHost>>, Arc<Mm<BenchHost>>) {
     let mut config = MemoryConfig::new(first..Pfn::new(first.get() + frames));
     // Linux's default is 65,530; a database raises it.
     config.max_map_count = 1 << 20;
-    let host = BenchHost { ram, flushes: Default::default() };
-    let memory = Memory::new(host, config).expect("enough frames");
+    config.leasing = leasing;
+    let memory = Memory::new(H::from(ram), config).expect("enough frames");
     let mm = Mm::new(&memory, Layout::fixed(Arch::RiscvSv39)).expect("a frame for the root");
     (memory, mm)
 }
@@ -94,7 +118,7 @@ const FIXED: u64 = 0x10;
 ///
 /// # Panics
 /// When Linux would refuse.
-pub fn map(mm: &Mm<BenchHost>, addr: u64, pages: u64, prot: u64) -> VirtAddr {
+pub fn map<H: Host>(mm: &Mm<H>, addr: u64, pages: u64, prot: u64) -> VirtAddr {
     let flags = if addr == 0 { PRIVATE_ANON } else { PRIVATE_ANON | FIXED };
     let len = pages * PAGE_SIZE;
     let request = MmapRequest { addr, len, prot, flags, file: None, offset: 0 };

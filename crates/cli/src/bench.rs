@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use kilburn_bench::complexity::{self, Growth};
+use kilburn_bench::locks::{self, Sharings};
 use kilburn_bench::rows::memory;
 use kilburn_bench::{Effort, Report, SUITES, Work};
 use serde_json::json;
@@ -24,7 +25,8 @@ Examples:
   kilburn bench lib --only 'find a gap'  the rows whose names hold these words
   kilburn bench --quick                  everything, fewer and smaller: to see that it works
   kilburn bench complexity --plot plots  how operations grow, as pictures in a folder
-  kilburn bench all complexity --write docs/performance.md
+  kilburn bench locks                    what threads of one address space share, and 64 CPUs simulated
+  kilburn bench all complexity locks --write docs/performance.md
 
 Contestants of a row take turns within one run: a ratio is the middle of the ratios of turns that followed each other, and above
 1 where ours is better. Times are processor time, but for two threads. Peers: the kernel underneath by real system calls;
@@ -35,7 +37,7 @@ made by `kilburn rootfs` with bash, coreutils, sed, python3-minimal and sqlite3.
 Only a release build on a machine with nothing else to do gives figures worth keeping.
 
 JSON: an object with `machine`, `rounds`, and `rows`, each with `suite`, `name`, `ours`, `unit`, `peers`, `ratio_to_best`,
-`goal`, `goal_met`; `complexity` where that was asked for. What could not be measured is null, and `notes` says why.
+`goal`, `goal_met`; `complexity` and `locks` where they were asked for. What could not be measured is null, and `notes` says why.
 
 Exit status: 0, whether goals are met or not; 2 wrong usage.";
 
@@ -71,6 +73,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
 
+    /// Do NAME on two threads in turns, for lackey to write down
+    #[arg(long, value_name = "NAME", hide = true)]
+    lines: Option<String>,
+
     /// Print what one of NAME takes, in a process that does nothing else
     #[arg(long, value_name = "NAME", hide = true)]
     bytes: Option<String>,
@@ -79,7 +85,7 @@ pub(crate) struct Arguments {
 /// A part of the whole.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 enum Part {
-    /// All parts but `complexity`
+    /// All parts but `complexity` and `locks`
     All,
     /// Areas, frames, tables
     Lib,
@@ -97,6 +103,8 @@ enum Part {
     Memory,
     /// How operations grow with areas, pages, processes
     Complexity,
+    /// Locks and cache lines that threads share, and how many CPUs that lets scale
+    Locks,
 }
 
 impl Part {
@@ -110,7 +118,7 @@ impl Part {
             Self::Policies => "policies",
             Self::Swap => "swap",
             Self::Memory => "memory",
-            Self::Complexity => return false,
+            Self::Complexity | Self::Locks => return false,
         };
         own == suite
     }
@@ -120,12 +128,17 @@ impl Part {
 struct Results {
     report: Report,
     growths: Vec<Growth>,
+    sharings: Option<Sharings>,
 }
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     if let Some(name) = &arguments.bytes {
         println!("{}", memory::bytes_of(name).map_err(Failure::usage)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(name) = &arguments.lines {
+        locks::lines::perform(name).map_err(Failure::usage)?;
         return Ok(ExitCode::SUCCESS);
     }
     let kilburn = std::env::current_exe().map_err(|error| Failure::internal(error.to_string()))?;
@@ -135,8 +148,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         work.name.contains(only) && arguments.parts.iter().any(|part| part.holds(work.suite))
     };
     let work: Vec<Work> = kilburn_bench::all().into_iter().filter(chosen).collect();
-    let wants_growth = arguments.parts.contains(&Part::Complexity);
-    if work.is_empty() && !wants_growth {
+    let wants = |part| arguments.parts.contains(&part);
+    if work.is_empty() && !wants(Part::Complexity) && !wants(Part::Locks) {
         return Err(Failure::usage(format!("--only: no row of these parts holds `{only}`")));
     }
     if let Some(path) = &arguments.write {
@@ -145,7 +158,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     if cfg!(debug_assertions) {
         eprintln!("kilburn: this is a debug build: its figures say nothing");
     }
-    let results = measure(&work, wants_growth, &effort);
+    let results = measure(&work, &arguments.parts, &effort);
     if let Some(folder) = &arguments.plot {
         document::draw(folder, &results)?;
     }
@@ -165,7 +178,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn measure(work: &[Work], wants_growth: bool, effort: &Effort) -> Results {
+fn measure(work: &[Work], parts: &[Part], effort: &Effort) -> Results {
     let bar = ProgressBar::new(work.len() as u64);
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}") {
         bar.set_style(style);
@@ -174,19 +187,25 @@ fn measure(work: &[Work], wants_growth: bool, effort: &Effort) -> Results {
         bar.inc(1);
         bar.set_message(format!("{}: {}", work.suite, work.name));
     });
-    let growths = if wants_growth {
+    let growths = if parts.contains(&Part::Complexity) {
         complexity::measure(effort, |what| bar.set_message(format!("complexity: {what}")))
     } else {
         Vec::new()
     };
+    let sharings = parts
+        .contains(&Part::Locks)
+        .then(|| locks::measure(effort, |what| bar.set_message(format!("locks: {what}"))));
     bar.finish_and_clear();
-    Results { report, growths }
+    Results { report, growths, sharings }
 }
 
 fn as_json(results: &Results) -> String {
     let mut all = serde_json::to_value(&results.report).expect("plain values");
     if !results.growths.is_empty() {
         all["complexity"] = json!(results.growths);
+    }
+    if let Some(sharings) = &results.sharings {
+        all["locks"] = json!(sharings);
     }
     serde_json::to_string_pretty(&all).expect("plain values") + "\n"
 }
@@ -195,6 +214,9 @@ fn as_text(results: &Results) -> String {
     let mut text = results.report.to_text();
     for growth in &results.growths {
         let _ = writeln!(text, "\n{}", growth.to_markdown());
+    }
+    if let Some(sharings) = &results.sharings {
+        let _ = writeln!(text, "\n{}", sharings.to_markdown());
     }
     text
 }
@@ -208,6 +230,9 @@ fn as_markdown(results: &Results) -> String {
     }
     for growth in &results.growths {
         let _ = writeln!(text, "## {}\n\n{}", growth.name, growth.to_markdown());
+    }
+    if let Some(sharings) = &results.sharings {
+        let _ = writeln!(text, "## locks\n\n{}", sharings.to_markdown());
     }
     text
 }

@@ -8,6 +8,8 @@
 //!   reports every [`Outcome`] and what `/proc/self/maps` shows ([`host`]).
 //! - [`shrink`]: makes a case that shows a difference as small as it gets.
 //!
+//! - [`locks`]: another instrument: locks that write down who takes them, for `kilburn bench locks`.
+//!
 //! Who is compared with the kernel is not known here: that is `kilburn fidelity`, which drives
 //! `kilburn-mm` through the same calls.
 #![deny(unsafe_code)]
@@ -18,6 +20,7 @@ pub mod case;
 pub mod flags;
 pub mod generate;
 pub mod host;
+pub mod locks;
 pub mod naive;
 pub mod outcome;
 pub mod rng;

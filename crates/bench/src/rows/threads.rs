@@ -26,7 +26,7 @@ const APART: u64 = 1 << 30;
 const FIRST: u64 = 0x10_0000_0000;
 
 /// The rows of this file.
-pub fn rows() -> [Scaling; 3] {
+pub fn rows() -> [Scaling; 5] {
     [
         Scaling {
             name: "anonymous write faults, 2 threads in one Mm by 1",
@@ -44,6 +44,18 @@ pub fn rows() -> [Scaling; 3] {
             name: "mmap + touch + munmap, 2 threads in one Mm by 1",
             goal: 1.6,
             work: map_touch_unmap,
+            kernels: || (0..PAGES).for_each(|_| kernel::map(1)[0] = 1),
+        },
+        Scaling {
+            name: "mmap + munmap at addresses of each one's own, 2 threads in one Mm by 1",
+            goal: 1.6,
+            work: own_map_unmap,
+            kernels: || (0..PAGES).for_each(|_| drop(kernel::map(1))),
+        },
+        Scaling {
+            name: "mmap + touch + munmap at addresses of each one's own, 2 threads in one Mm by 1",
+            goal: 1.6,
+            work: own_map_touch_unmap,
             kernels: || (0..PAGES).for_each(|_| kernel::map(1)[0] = 1),
         },
     ]
@@ -75,6 +87,28 @@ fn map_touch_unmap(mm: &Mm<BenchHost>, _: u64) {
     });
 }
 
+/// Where a thread whose own addresses begin at `at` maps: beside a page that stays, as in an arena in use.
+fn in_arena(mm: &Mm<BenchHost>, at: u64) -> u64 {
+    const MIDDLE: u64 = 32 << 20;
+    map(mm, at + MIDDLE, 1, READ_WRITE);
+    touch(mm, at + MIDDLE);
+    at + MIDDLE + 16 * PAGE_SIZE
+}
+
+fn own_map_unmap(mm: &Mm<BenchHost>, at: u64) {
+    let at = in_arena(mm, at);
+    (0..PAGES).for_each(|_| unmap(mm, map(mm, at, 1, READ_WRITE).get(), 1));
+}
+
+fn own_map_touch_unmap(mm: &Mm<BenchHost>, at: u64) {
+    let at = in_arena(mm, at);
+    (0..PAGES).for_each(|_| {
+        map(mm, at, 1, READ_WRITE);
+        touch(mm, at);
+        unmap(mm, at, 1);
+    });
+}
+
 impl Scaling {
     /// Work that two threads do in the time in which one does 1: ours, and the kernel's.
     pub fn measure(&self, effort: &Effort) -> Measured {
@@ -88,6 +122,10 @@ impl Scaling {
             theirs.push(ratio(&kernels));
         }
         measured.peers.push(("Linux".to_owned(), theirs));
+        if self.name.contains("each one's own") {
+            let why = "Linux: where the kernel puts them, which for its one lock is the same";
+            measured.notes.push(why.to_owned());
+        }
         if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
             measured.notes.push("one processor: two threads cannot do more than one".to_owned());
         }

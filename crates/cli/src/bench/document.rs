@@ -53,6 +53,7 @@ pub(super) fn write(path: &Path, results: &Results) -> Result<(), Failure> {
         }
     }
     tables.extend(results.growths.iter().map(|growth| (growth.name, growth.to_markdown())));
+    tables.extend(results.sharings.iter().map(|sharings| ("locks", sharings.to_markdown())));
     for (name, table) in tables {
         match replaced(&text, name, &table) {
             Some(new) => text = new,
@@ -85,6 +86,9 @@ pub(super) fn draw(folder: &Path, results: &Results) -> Result<(), Failure> {
         if !bars.is_empty() {
             put(suite, ratios(&format!("{suite}: so many times better than each peer"), &bars))?;
         }
+    }
+    if let Some(sharings) = &results.sharings {
+        put("locks", sharings.to_svg())?;
     }
     results.growths.iter().try_for_each(|growth| put(growth.name, growth.to_svg()))
 }
