@@ -8,7 +8,7 @@
 pub mod lines;
 pub mod simulate;
 
-use crate::contest::Effort;
+use crate::contest::{Effort, median};
 use crate::machine::{BenchHost, READ, READ_WRITE, machine_with, map, run_on};
 use crate::plot::Series;
 use kilburn_addr::{Access, PAGE_SIZE, VirtAddr};
@@ -165,6 +165,7 @@ struct Recording {
     shared: Vec<(usize, Mode, String)>,
     alone_ns: f64,
     held_ns: f64,
+    /// Of both.
     turns: u64,
 }
 
@@ -210,10 +211,13 @@ fn record(operation: &Operation, turns: u64) -> Recording {
         shared: Vec::new(),
         alone_ns: 0.0,
         held_ns: 0.0,
-        turns,
+        turns: 0,
     };
     for (cpu, log) in logs.iter().enumerate() {
-        for (events, took) in log {
+        let usual = median(log.iter().map(|(_, took)| *took as f64));
+        // What takes a hundred times as long was interrupted.
+        for (events, took) in log.iter().filter(|(_, took)| (*took as f64) < 100.0 * usual) {
+            recording.turns += 1;
             recording.add_turn(cpu, events, *took as f64, &both, cost);
         }
     }
@@ -347,7 +351,7 @@ pub fn measure(effort: &Effort, mut progress: impl FnMut(&str)) -> Sharings {
 
 fn sharing(operation: &Operation, turns: u64, lines: Option<f64>, hand_over_ns: f64) -> Sharing {
     let recording = record(operation, turns);
-    let all = (CPUS as u64 * recording.turns) as f64;
+    let all = recording.turns as f64;
     let mut shared_where = BTreeMap::new();
     for (_, mode, file) in &recording.shared {
         let how = if *mode == Mode::Shared { "shared" } else { "exclusive" };
@@ -439,15 +443,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn operations_at_addresses_of_their_own_are_recorded_and_scale_or_say_why_not() {
+    fn operations_at_addresses_of_their_own_take_hardly_any_lock_in_common() {
         for operation in &OPERATIONS {
-            let one = sharing(operation, 32, Some(0.0), 75.0);
-            assert!(one.locks >= 1.0 && one.shared_locks <= one.locks, "{one:?}");
-            assert_eq!(one.speed_up.first().map(|first| first.0), Some(1), "{one:?}");
-            assert!(
-                one.speed_up.iter().all(|(n, s)| *s > 0.0 && *s <= *n as f64 * 1.05),
-                "{one:?}"
-            );
+            let one = sharing(operation, 128, Some(0.0), 75.0);
+            // A batch of frames now and then, not one lock an operation.
+            assert!(one.locks >= 1.0 && one.shared_locks < 0.2, "{one:?}");
+            assert_eq!(one.speed_up.first(), Some(&(1, 1.0)), "{one:?}");
+            assert!(one.speed_up.iter().all(|(_, times)| *times > 0.0), "{one:?}");
         }
     }
 }

@@ -192,7 +192,6 @@ fn run<'t>(
     lines: f64,
     hand_over: f64,
 ) -> (f64, f64, Machine<'t>) {
-    const OPERATIONS: u64 = 400;
     let cpu = |number: usize| {
         let steps = traces[number % traces.len()].steps.as_slice();
         let ends: Vec<usize> =
@@ -212,7 +211,12 @@ fn run<'t>(
     };
     (0..cores).for_each(|cpu| machine.wake(cpu, 0.0));
     let mut now = 0.0;
-    let enough = OPERATIONS * cores as u64;
+    // As many as were recorded, and some hundreds at least.
+    let recorded = |cpu: &Cpu<'_>| {
+        let ends = cpu.steps.iter().filter(|step| matches!(step, Step::Done)).count() as u64;
+        ends.max(1) * (400_u64.div_ceil(ends.max(1)))
+    };
+    let enough: u64 = machine.cpus.iter().map(recorded).sum();
     while machine.cpus.iter().map(|cpu| cpu.done).sum::<u64>() < enough {
         let Some(Reverse((at, cpu))) = machine.ready.pop() else { break };
         now = at as f64 / 1024.0;
@@ -225,11 +229,14 @@ fn run<'t>(
 /// How the operations of `traces` scale, each of which writes `lines` lines that others write besides locks; a line goes from
 /// CPU to CPU in `hand_over` nanoseconds.
 pub fn speed_up(traces: &[Trace], lines: f64, hand_over: f64) -> Simulated {
-    let (alone, ..) = run(traces, 1, lines, hand_over);
+    let each = traces.iter().map(|trace| run(std::slice::from_ref(trace), 1, lines, hand_over).0);
+    let alone = each.sum::<f64>() / traces.len().max(1) as f64;
     let mut simulated = Simulated { speed_up: Vec::new(), waited_share: 0.0, most_waited: None };
     for cores in CORES {
         let (rate, took, machine) = run(traces, cores, lines, hand_over);
-        simulated.speed_up.push((cores, rate / alone));
+        // One alone is what the others are compared with, whichever of those recorded it is.
+        let times = if cores == 1 { 1.0 } else { rate / alone };
+        simulated.speed_up.push((cores, times));
         let waited: f64 = machine.cpus.iter().map(|cpu| cpu.waited).sum();
         simulated.waited_share = waited / (took * cores as f64).max(1.0);
         let most = machine.waited_for.iter().max_by(|a, b| a.1.total_cmp(b.1));
