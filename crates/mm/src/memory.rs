@@ -48,7 +48,7 @@ pub struct Memory<H: Host> {
     /// Page caches by number, to reach a frame's owner from its metadata.
     mappings: Mutex<H::RawMutex, BTreeMap<u32, Weak<AddressSpace<H>>>>,
     /// Locks of leaf tables, which share them by chance: none costs an address space anything.
-    table_locks: Box<[Padded<Mutex<H::RawMutex, ()>>]>,
+    table_locks: TableLocks<H::RawMutex>,
     /// Owners of anonymous pages by number.
     pub(crate) anon_vmas: Arc<AnonVmas<H>>,
     next_mm: AtomicU64,
@@ -153,7 +153,9 @@ impl<H: Host> fmt::Debug for Memory<H> {
 /// Locks of leaf tables for each CPU: so many that two CPUs rarely want one lock.
 const TABLE_LOCKS: usize = 64;
 
-fn table_locks<R: RawMutex>(cpus: usize) -> Box<[Padded<Mutex<R, ()>>]> {
+type TableLocks<R> = Box<[Padded<Mutex<R, ()>>]>;
+
+fn table_locks<R: RawMutex>(cpus: usize) -> TableLocks<R> {
     let locks = cpus.clamp(1, TABLE_LOCKS).next_power_of_two() * TABLE_LOCKS;
     (0..locks).map(|_| Padded(Mutex::new(()))).collect()
 }

@@ -42,7 +42,7 @@ impl<T> PerCpu<T> {
     }
 
     /// All slots from that of the CPU after `cpu` on, `cpu`'s last.
-    pub(crate) fn from_next(&self, cpu: usize) -> impl Iterator<Item = &T> {
+    pub(crate) fn others_first(&self, cpu: usize) -> impl Iterator<Item = &T> {
         (1..=self.len()).map(move |step| self.of(cpu.wrapping_add(step)))
     }
 }
@@ -60,7 +60,7 @@ mod tests {
             made
         });
         assert_eq!((slots.len(), *slots.of(0), *slots.of(7), *slots.of(8)), (8, 1, 8, 1));
-        assert_eq!(slots.from_next(6).copied().collect::<Vec<_>>(), [8, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(slots.others_first(6).copied().collect::<Vec<_>>(), [8, 1, 2, 3, 4, 5, 6, 7]);
         let (first, second): (*const i32, *const i32) = (slots.of(0), slots.of(1));
         assert!(second.addr() - first.addr() >= 128);
         assert_eq!(PerCpu::new(0, || ()).len(), 1);

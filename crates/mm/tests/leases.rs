@@ -278,7 +278,7 @@ fn race(leasing: Leasing, apart: u64) -> u64 {
                 thread::yield_now();
             }
         });
-        let pages: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
+        let pages: Vec<_> = workers.into_iter().map(thread::ScopedJoinHandle::join).collect();
         done.store(true, Ordering::Relaxed);
         observer.join().expect("the observer saw nothing wrong");
         for (number, pages) in pages.into_iter().enumerate() {

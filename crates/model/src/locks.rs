@@ -101,7 +101,6 @@ pub struct LoggedMutex(parking_lot::RawMutex);
 
 // SAFETY: the lock inside excludes, and every call is handed on to it once.
 unsafe impl RawMutex for LoggedMutex {
-    #[expect(clippy::declare_interior_mutable_const, reason = "as lock_api has it")]
     const INIT: Self = Self(<parking_lot::RawMutex as RawMutex>::INIT);
     type GuardMarker = <parking_lot::RawMutex as RawMutex>::GuardMarker;
 
@@ -131,7 +130,6 @@ pub struct LoggedRwLock(parking_lot::RawRwLock);
 
 // SAFETY: the lock inside excludes, and every call is handed on to it once.
 unsafe impl RawRwLock for LoggedRwLock {
-    #[expect(clippy::declare_interior_mutable_const, reason = "as lock_api has it")]
     const INIT: Self = Self(<parking_lot::RawRwLock as RawRwLock>::INIT);
     type GuardMarker = <parking_lot::RawRwLock as RawRwLock>::GuardMarker;
 

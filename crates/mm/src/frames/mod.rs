@@ -373,7 +373,7 @@ impl<R: RawMutex> Frames<R> {
             magazine.reset_low();
         }
         // Whoever has frames to spare.
-        self.magazines.from_next(cpu).find_map(|other| other.pop(&self.meta))
+        self.magazines.others_first(cpu).find_map(|other| other.pop(&self.meta))
     }
 
     #[cold]
