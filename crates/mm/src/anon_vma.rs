@@ -13,7 +13,7 @@
 //! Linux keeps the same relation as a list of `anon_vma_chain` per area; here an area's chain is
 //! its `AnonVma` and that one's ancestors.
 
-use crate::percpu::PerCpu;
+use crate::percpu::{Handle, Handles, PerCpu};
 use crate::rmap::interval::{IntervalTree, NodeShape};
 use crate::rmap::snapshot::RmapArea;
 use crate::rmap::walk::VisitPlace;
@@ -37,7 +37,7 @@ pub struct AnonVma<H: Host> {
     root: Option<Arc<AnonVma<H>>>,
     links: Mutex<H::RawMutex, AnonLinks<H>>,
     /// Where it is known by number.
-    registry: Option<Arc<AnonVmas<H>>>,
+    registry: Option<Handle<Arc<Registry<H>>>>,
     /// How its pages are read ahead in swap ([`crate::swap::readahead::VmaWindow`]).
     pub(crate) swap_readahead: AtomicU64,
 }
@@ -51,7 +51,7 @@ struct AnonLinks<H: Host> {
 
 /// An area whose private pages belong to an [`AnonVma`].
 struct AnonArea<H: Host> {
-    mm: Weak<Mm<H>>,
+    mm: Handle<Weak<Mm<H>>>,
     range: AddrRange,
     flags: VmFlags,
 }
@@ -66,7 +66,7 @@ impl<H: Host> AnonVma<H> {
     fn with_registry(
         id: u32,
         parent: Option<Arc<Self>>,
-        registry: Option<Arc<AnonVmas<H>>>,
+        registry: Option<Handle<Arc<Registry<H>>>>,
     ) -> Arc<Self> {
         let root = parent.as_ref().map(|parent| parent.root.as_ref().unwrap_or(parent).clone());
         let links = AnonLinks { areas: IntervalTree::default(), children: BTreeMap::new() };
@@ -82,7 +82,7 @@ impl<H: Host> AnonVma<H> {
     /// An area has this for its `AnonVma` now.
     pub(crate) fn link(&self, mm: &Mm<H>, vma: VmaRef<'_, H>) {
         let (range, first) = (vma.range, vma.pgoff);
-        let area = AnonArea { mm: mm.weak(), range, flags: vma.flags };
+        let area = AnonArea { mm: mm.handle(), range, flags: vma.flags };
         let last = first + (range.pages() - 1);
         self.links.lock().areas.insert(first, last, (mm.id(), range.start()), area);
     }
@@ -154,7 +154,7 @@ impl<H: Host> AnonVma<H> {
             next += 1;
             let links = anon_vma.links.lock();
             links.areas.for_each_overlap(index, index, |first, _, area| {
-                let Some(mm) = area.mm.upgrade() else { return ControlFlow::Continue(()) };
+                let Some(mm) = area.mm.0.upgrade() else { return ControlFlow::Continue(()) };
                 let offset = (index - first) << PAGE_SHIFT;
                 let va = VirtAddr::new(area.range.start().get() + offset);
                 let flow = visit(&mm, va, area.flags);
@@ -173,7 +173,7 @@ impl<H: Host> Drop for AnonVma<H> {
             parent.links.lock().children.remove(&self.id);
         }
         if let Some(registry) = &self.registry {
-            registry.forget(self.id);
+            registry.0.forget(self.id);
         }
     }
 }
@@ -206,7 +206,9 @@ impl<H: Host> Alive<H> {
 ///
 /// Each CPU gives out numbers of its own, so that areas used for the first time by two threads have no
 /// lock in common: of `n` CPUs, CPU `c` gives out those that leave `c` when divided by `n`.
-pub(crate) struct AnonVmas<H: Host>(PerCpu<Mutex<H::RawMutex, Numbers<H>>>);
+pub(crate) struct AnonVmas<H: Host>(Handles<Arc<Registry<H>>>);
+
+struct Registry<H: Host>(PerCpu<Mutex<H::RawMutex, Numbers<H>>>);
 
 struct Numbers<H: Host> {
     /// By number divided by the CPUs.
@@ -223,22 +225,20 @@ impl<H: Host> Numbers<H> {
 }
 
 impl<H: Host> AnonVmas<H> {
-    pub(crate) fn new(cpus: usize) -> Arc<Self> {
+    pub(crate) fn new(cpus: usize) -> Self {
         let mut next = 0;
-        Arc::new(Self(PerCpu::new(cpus, || {
+        let registry = Arc::new(Registry(PerCpu::new(cpus, || {
             next += 1;
             Mutex::new(Numbers::of_cpu(next - 1))
-        })))
+        })));
+        Self(Handles::new(cpus, || registry.clone()))
     }
 
     /// A new identity with a number of its own, for somebody on `cpu`.
-    pub(crate) fn make(
-        self: &Arc<Self>,
-        cpu: usize,
-        parent: Option<Arc<AnonVma<H>>>,
-    ) -> Arc<AnonVma<H>> {
+    pub(crate) fn make(&self, cpu: usize, parent: Option<Arc<AnonVma<H>>>) -> Arc<AnonVma<H>> {
+        let numbers = &self.0.peek().0;
         let place = {
-            let mut numbers = self.0.of(cpu).lock();
+            let mut numbers = numbers.of(cpu).lock();
             match numbers.free.pop() {
                 Some(place) => place,
                 None => {
@@ -247,19 +247,22 @@ impl<H: Host> AnonVmas<H> {
                 }
             }
         };
-        let cpus = self.0.len();
+        let cpus = numbers.len();
         let id = place * cpus as u32 + (cpu & (cpus - 1)) as u32;
-        let made = AnonVma::with_registry(id, parent, Some(self.clone()));
-        self.0.of(cpu).lock().known[place as usize] = Some(Arc::downgrade(&made));
+        let made = AnonVma::with_registry(id, parent, Some(self.0.take(cpu)));
+        numbers.of(cpu).lock().known[place as usize] = Some(Arc::downgrade(&made));
         made
     }
 
     /// Whom a number stands for.
     pub(crate) fn get(&self, id: u32) -> Option<Arc<AnonVma<H>>> {
-        let numbers = self.0.of(id as usize).lock();
-        numbers.known.get(id as usize / self.0.len())?.as_ref()?.upgrade()
+        let numbers = &self.0.peek().0;
+        let known = numbers.of(id as usize).lock();
+        known.known.get(id as usize / numbers.len())?.as_ref()?.upgrade()
     }
+}
 
+impl<H: Host> Registry<H> {
     fn forget(&self, id: u32) {
         let place = id as usize / self.0.len();
         let mut numbers = self.0.of(id as usize).lock();

@@ -15,8 +15,8 @@
 //! Who needs the whole address space (a mapping placed by the kernel, fork, /proc) takes `mmap_lock`
 //! and recalls every lease first, so code that holds a [`State`] never sees half of one: it is the
 //! whole, or a window in which the call's range has all its neighbours. A call is let into a window
-//! only when what it would be refused or told there is what the whole would say: it lies strictly
-//! within, and limits of areas and pages are far ([`Lease::admits`]).
+//! only when what it would be refused or told there is what the whole would say: no neighbours of its
+//! range are outside, and limits of areas and pages are far ([`Lease::admits`]).
 //!
 //! Nothing is leased unless `mmap_lock` was found taken, so a machine whose tasks share one thread
 //! never comes here. Leases that are recalled before they were of use make new ones wait longer.
@@ -56,6 +56,7 @@ const PAUSE: (u64, u64) = (16, 4096);
 
 /// The leases of one address space.
 pub(crate) struct Leases<H: Host> {
+    leasing: Leasing,
     /// Made for the first lease.
     slots: OnceBox<[Slot<H>; SLOTS]>,
     /// Slots whose lease is out, a bit each. Changes with `mmap_lock` held alone.
@@ -81,6 +82,8 @@ struct Slot<H: Host>(RwLock<H::RawRwLock, Lease<H>>);
 pub(crate) struct Lease<H: Host> {
     /// What it may hold; empty when it is not out.
     window: AddrRange,
+    /// Whether no area ends where the window starts, nor can one come to while it is out.
+    is_open_below: bool,
     state: State<H>,
     areas_max: usize,
     /// Pages of the whole address space, at most, as long as it is out.
@@ -88,9 +91,10 @@ pub(crate) struct Lease<H: Host> {
     uses: AtomicU64,
 }
 
-impl<H: Host> Default for Leases<H> {
-    fn default() -> Self {
+impl<H: Host> Leases<H> {
+    pub(crate) fn new(leasing: Leasing) -> Self {
         Self {
+            leasing,
             slots: OnceBox::new(),
             out: AtomicU64::new(0),
             areas_max: AtomicU64::new(0),
@@ -101,9 +105,7 @@ impl<H: Host> Default for Leases<H> {
             ever: AtomicU64::new(0),
         }
     }
-}
 
-impl<H: Host> Leases<H> {
     /// Whether any lease is out. While `mmap_lock` is held, even shared, none goes out.
     #[inline]
     fn any_out(&self) -> bool {
@@ -116,6 +118,13 @@ impl<H: Host> Leases<H> {
         let slots = self.slots.get()?;
         let number = slot_of(addr);
         (self.out.load(Ordering::Acquire) >> number & 1 != 0).then_some(&slots[number])
+    }
+
+    /// Whether the region before `region` may be leased, in which an area may end at its end. Later it
+    /// can be: but then none there comes to end there, as no call is let in that far.
+    fn may_be_out_below(&self, region: AddrRange) -> bool {
+        let last = region.start().get().checked_sub(1).map(VirtAddr::new);
+        last.is_some_and(|last| self.out.load(Ordering::Relaxed) >> slot_of(last) & 1 != 0)
     }
 
     fn slots(&self) -> &[Slot<H>; SLOTS] {
@@ -139,6 +148,7 @@ impl<H: Host> Lease<H> {
     fn none() -> Self {
         Self {
             window: AddrRange::default(),
+            is_open_below: false,
             state: State {
                 areas: Areas::new(),
                 vm: VmPages::default(),
@@ -154,7 +164,7 @@ impl<H: Host> Lease<H> {
 
     /// Whether a call that changes the areas of `range` does here what it would do in the whole.
     fn admits(&self, range: AddrRange, adds: Adds<'_>) -> bool {
-        encloses(self.window, range)
+        self.encloses(range)
             && self.state.areas.len() + 3 <= self.areas_max
             && match adds {
                 Adds::Areas => true,
@@ -170,9 +180,15 @@ impl<H: Host> Lease<H> {
     /// it looks for a neighbour's `AnonVma`, so are its neighbours.
     fn answers(&self, addr: VirtAddr) -> bool {
         self.state.areas.find_shared(addr).is_some_and(|vma| {
-            vma.start() <= addr
-                && (vma.anon_vma.get().is_some() || encloses(self.window, vma.range))
+            vma.start() <= addr && (vma.anon_vma.get().is_some() || self.encloses(vma.range))
         })
+    }
+
+    /// Whether `range` lies in the window, and neither end is one beyond which may be neighbours.
+    fn encloses(&self, range: AddrRange) -> bool {
+        let from = self.window.start();
+        (from < range.start() || from == range.start() && self.is_open_below)
+            && range.end() < self.window.end()
     }
 
     #[inline]
@@ -180,11 +196,6 @@ impl<H: Host> Lease<H> {
         // A hint: a count lost to a race does no harm, and a store is cheaper than an addition.
         self.uses.store(self.uses.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
-}
-
-/// Whether `range` lies in `window` and touches neither end, beyond which may be neighbours.
-fn encloses(window: AddrRange, range: AddrRange) -> bool {
-    window.start() < range.start() && range.end() < window.end()
 }
 
 /// What there may be more of after a call that changes areas.
@@ -319,7 +330,7 @@ impl<H: Host> Mm<H> {
         if self.leases.any_out()
             && let Some(slot) = self.leases.slot(range.start())
             && let lease = slot.0.read()
-            && encloses(lease.window, range)
+            && lease.encloses(range)
         {
             lease.note_use();
             return StateRef::Part(lease);
@@ -342,17 +353,16 @@ impl<H: Host> Mm<H> {
                 return StateMut::Part(lease);
             }
         }
-        let leasing = self.memory().config().leasing;
         let (mut state, met) = match self.state.try_write() {
             Some(state) => (state, false),
             None => (self.state.write(), true),
         };
-        let wanted = match leasing {
+        let wanted = match self.leases.leasing {
             Leasing::Never => false,
             Leasing::OnContention => met || self.leases.any_out(),
             Leasing::Always => true,
         };
-        if wanted && let Some(lease) = self.lease(&mut state, range, adds, leasing) {
+        if wanted && let Some(lease) = self.lease(&mut state, range, adds) {
             return StateMut::Part(lease);
         }
         if self.leases.any_out() {
@@ -376,7 +386,6 @@ impl<H: Host> Mm<H> {
         state: &mut State<H>,
         range: AddrRange,
         adds: Adds<'_>,
-        leasing: Leasing,
     ) -> Option<RwLockWriteGuard<'_, H::RawRwLock, Lease<H>>> {
         let config = self.memory().config();
         let region = region_of(range.start());
@@ -384,7 +393,7 @@ impl<H: Host> Mm<H> {
             || !state.def_flags.is_empty()
             || matches!(config.overcommit, Overcommit::Never(_))
             || self.leases.whole_wanted.load(Ordering::Acquire) > 0
-            || leasing == Leasing::OnContention && self.leases.lets_pass()
+            || self.leases.leasing == Leasing::OnContention && self.leases.lets_pass()
         {
             return None;
         }
@@ -398,10 +407,11 @@ impl<H: Host> Mm<H> {
         }
         self.recall(state, number, &mut lease);
         let window = state.areas.lease_window(range, region, NEIGHBOURS);
-        if !encloses(window.range, range) {
+        if !window.range.contains_range(range) {
             return None;
         }
-        lease.take(state, window);
+        let is_open_below = window.is_open_below && !self.leases.may_be_out_below(region);
+        lease.take(state, LeaseWindow { is_open_below, ..window });
         let others = self.leases.areas_max.load(Ordering::Relaxed) as usize;
         lease.total_max = state.vm.total + ((SLOTS as u64) << (REGION_SHIFT - PAGE_SHIFT));
         let areas = state.areas.len() + others + lease.areas_max;
@@ -491,8 +501,9 @@ impl<H: Host> Leases<H> {
 impl<H: Host> Lease<H> {
     /// Becomes the lease of `window`, whose areas move here from the whole.
     fn take(&mut self, whole: &mut State<H>, window: LeaseWindow) {
-        let LeaseWindow { range, ceiling } = window;
+        let LeaseWindow { range, is_open_below, ceiling } = window;
         self.window = range;
+        self.is_open_below = is_open_below;
         self.state.reach = AddrRange::new(range.start(), ceiling).unwrap_or_default();
         move_areas(whole, &mut self.state, range);
         self.areas_max = self.state.areas.len() + SPARE_AREAS;

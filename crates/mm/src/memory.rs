@@ -50,7 +50,7 @@ pub struct Memory<H: Host> {
     /// Locks of leaf tables, which share them by chance: none costs an address space anything.
     table_locks: TableLocks<H::RawMutex>,
     /// Owners of anonymous pages by number.
-    pub(crate) anon_vmas: Arc<AnonVmas<H>>,
+    pub(crate) anon_vmas: AnonVmas<H>,
     next_mm: AtomicU64,
     next_mapping: AtomicU32,
     next_shmem_inode: AtomicU64,

@@ -18,6 +18,7 @@ use crate::host::{FlushReason, FlushScope, Host, TlbFlush};
 use crate::layout::Layout;
 use crate::lease::Leases;
 use crate::memory::{Memory, Use};
+use crate::percpu::{Handle, Handles};
 use crate::pgd::Pgd;
 use crate::userfault::Userfaultfd;
 use alloc::sync::{Arc, Weak};
@@ -33,7 +34,7 @@ use lock_api::{Mutex, RwLock};
 /// An address space: areas, tables, counts. Dropping the last `Arc` is exit_mmap: everything is
 /// unmapped and every frame given back, the root table as soon as nobody holds its [`Pgd`].
 pub struct Mm<H: Host> {
-    this: Weak<Self>,
+    this: Handles<Weak<Self>>,
     memory: Arc<Memory<H>>,
     layout: Layout,
     id: u64,
@@ -113,13 +114,13 @@ impl<H: Host> Mm<H> {
         let memcg = memory.host().current_memcg();
         memory.enter_memcg(memcg);
         Ok(Arc::new_cyclic(|this| Self {
-            this: this.clone(),
+            this: Handles::new(memory.host().cpus(), || this.clone()),
             memory: memory.clone(),
             layout,
             id: memory.next_mm_id(),
             pgd: Pgd::new(memory.clone(), root, asid),
             state: RwLock::new(state),
-            leases: Leases::default(),
+            leases: Leases::new(memory.config().leasing),
             page_table_lock: Mutex::new(()),
             counts: Counts::new(memory.host().cpus()),
             table_pages: AtomicU64::new(1),
@@ -182,7 +183,12 @@ impl<H: Host> Mm<H> {
     }
 
     pub(crate) fn weak(&self) -> Weak<Self> {
-        self.this.clone()
+        self.this.peek().clone()
+    }
+
+    /// As [`Self::weak`], for what comes and goes with areas.
+    pub(crate) fn handle(&self) -> Handle<Weak<Self>> {
+        self.this.take(self.memory.cpu())
     }
 
     #[inline]

@@ -4,6 +4,7 @@
 //! once, so what is in a slot is atomic or behind a lock. Linux's `DEFINE_PER_CPU` and `percpu_counter`.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 /// Fills its cache lines alone. 128 bytes, as processors fetch lines in pairs.
 #[repr(align(128))]
@@ -44,6 +45,32 @@ impl<T> PerCpu<T> {
     /// All slots from that of the CPU after `cpu` on, `cpu`'s last.
     pub(crate) fn others_first(&self, cpu: usize) -> impl Iterator<Item = &T> {
         (1..=self.len()).map(move |step| self.of(cpu.wrapping_add(step)))
+    }
+}
+
+/// One thing that many keep alive, by a count of references for each CPU: two CPUs that take and drop
+/// references write no common line.
+pub(crate) struct Handles<T>(PerCpu<Handle<T>>);
+
+/// A reference by way of one CPU's count.
+pub(crate) type Handle<T> = Arc<Padded<T>>;
+
+impl<T> Handles<T> {
+    /// Counts for `cpus` CPUs; `make` makes a reference to the thing itself.
+    pub(crate) fn new(cpus: usize, mut make: impl FnMut() -> T) -> Self {
+        Self(PerCpu::new(cpus, || Arc::new(Padded(make()))))
+    }
+
+    /// A reference for somebody on `cpu`.
+    #[inline]
+    pub(crate) fn take(&self, cpu: usize) -> Handle<T> {
+        self.0.of(cpu).clone()
+    }
+
+    /// The thing, looked at.
+    #[inline]
+    pub(crate) fn peek(&self) -> &T {
+        &self.0.of(0).0
     }
 }
 

@@ -79,6 +79,8 @@ pub struct AreaHead {
 pub(crate) struct LeaseWindow {
     /// Where areas may be: all areas in it lie wholly within.
     pub(crate) range: AddrRange,
+    /// Whether no area ends where it starts.
+    pub(crate) is_open_below: bool,
     /// Up to where tables may be freed: a stack's guard gap is no area.
     pub(crate) ceiling: VirtAddr,
 }
@@ -179,6 +181,7 @@ impl<H: Host> Areas<H> {
     ) -> LeaseWindow {
         let (mut below, mut above) = self.around(range.start());
         let (mut start, mut end, mut ceiling) = (region.start(), region.end(), region.end());
+        let mut is_open_below = true;
         let stays = |area: &AreaHead, left: usize| {
             left == 0
                 || !region.contains_range(area.range)
@@ -187,6 +190,7 @@ impl<H: Host> Areas<H> {
         for left in (0..=most).rev() {
             let Some(area) = below.map(|cursor| self.head_at(cursor)) else { break };
             if stays(&area, left) {
+                is_open_below = area.range.end() < start;
                 start = start.max(area.range.end());
                 break;
             }
@@ -201,7 +205,11 @@ impl<H: Host> Areas<H> {
             }
             above = above.and_then(|cursor| self.tree.next(cursor));
         }
-        LeaseWindow { range: AddrRange::new(start, end).unwrap_or_default(), ceiling }
+        LeaseWindow {
+            range: AddrRange::new(start, end).unwrap_or_default(),
+            is_open_below,
+            ceiling,
+        }
     }
 
     fn around(&self, addr: VirtAddr) -> (Option<Cursor>, Option<Cursor>) {

@@ -365,10 +365,12 @@ impl<R: RawMutex> Frames<R> {
                 .rev()
                 .find_map(|order| Some((buddy.take(&self.meta, order)?, order)));
             let Some((block, order)) = taken else { break };
-            // Highest first, so that frames go out in rising order.
-            for frame in (block..block + (1 << order)).rev() {
-                magazine.stack.push(&self.meta, frame);
+            // Lowest on top, so that frames go out in rising order.
+            let last = block + (1 << order) - 1;
+            for frame in block..last {
+                self.meta[frame as usize].set_next(frame + 2);
             }
+            magazine.stack.push_chain(&self.meta, block, last, 1 << order);
             self.buddy_free.store(buddy.free_frames(), Ordering::Relaxed);
             magazine.reset_low();
         }
