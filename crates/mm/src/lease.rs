@@ -300,14 +300,20 @@ impl<H: Host> Mm<H> {
     /// (Linux `lock_vma_under_rcu`); all of them if there is none.
     #[inline]
     pub(crate) fn mmap_read_lock_at(&self, addr: VirtAddr) -> StateRef<'_, H> {
-        if self.leases.any_out()
-            && let Some(state) = self.read_lock_beside_leases(addr)
-        {
-            return state;
+        if !self.leases.any_out() {
+            let state = self.state.read();
+            // Whom this waited for may have leased a part.
+            if !self.leases.any_out() {
+                return StateRef::Whole(state);
+            }
         }
-        StateRef::Whole(self.mmap_read_lock())
+        match self.read_lock_beside_leases(addr) {
+            Some(state) => state,
+            None => StateRef::Whole(self.mmap_read_lock()),
+        }
     }
 
+    #[cold]
     fn read_lock_beside_leases(&self, addr: VirtAddr) -> Option<StateRef<'_, H>> {
         if let Some(slot) = self.leases.slot(addr) {
             let lease = slot.0.read();
@@ -316,13 +322,18 @@ impl<H: Host> Mm<H> {
                 return Some(StateRef::Part(lease));
             }
         }
-        // A large area is never leased. Whose `AnonVma` it could share may be.
+        // A large area is never leased.
         let state = self.state.read();
-        let known = state
-            .areas
-            .find_shared(addr)
-            .is_some_and(|vma| vma.start() <= addr && vma.anon_vma.get().is_some());
-        known.then_some(StateRef::Whole(state))
+        let vma = state.areas.find_shared(addr).filter(|vma| vma.start() <= addr)?;
+        if vma.anon_vma.get().is_some() {
+            return Some(StateRef::Whole(state));
+        }
+        // Whose `AnonVma` it could share may be leased: so shall it be.
+        let range = vma.range;
+        drop(state);
+        drop(self.lease(&mut self.state.write(), range, Adds::Areas)?);
+        let lease = self.leases.slot(addr)?.0.read();
+        lease.answers(addr).then_some(StateRef::Part(lease))
     }
 
     /// Holds still the areas of `range`, which a call without looks at neighbours is about.
