@@ -22,16 +22,24 @@ pub struct Scaling {
 }
 
 const PAGES: u64 = 4096;
+/// Pages that stay in the caches of the CPU that zeroes them.
+const NEAR: u64 = 64;
 const APART: u64 = 1 << 30;
 const FIRST: u64 = 0x10_0000_0000;
 
 /// The rows of this file.
-pub fn rows() -> [Scaling; 5] {
+pub fn rows() -> [Scaling; 6] {
     [
         Scaling {
-            name: "anonymous write faults, 2 threads in one Mm by 1",
+            name: "anonymous write faults, 256 KiB at a time, 2 threads in one Mm by 1",
             goal: 1.9,
-            work: faults,
+            work: |mm, at| (0..PAGES / NEAR).for_each(|_| faults(mm, at, NEAR)),
+            kernels: || (0..PAGES / NEAR).for_each(|_| kernel::touch(&mut kernel::map(NEAR))),
+        },
+        Scaling {
+            name: "anonymous write faults, 16 MiB at a time, 2 threads in one Mm by 1",
+            goal: 1.9,
+            work: |mm, at| faults(mm, at, PAGES),
             kernels: || kernel::touch(&mut kernel::map(PAGES)),
         },
         Scaling {
@@ -69,10 +77,10 @@ fn unmap(mm: &Mm<BenchHost>, at: u64, pages: u64) {
     mm.munmap(VirtAddr::new(at), pages * PAGE_SIZE).expect("mapped");
 }
 
-fn faults(mm: &Mm<BenchHost>, at: u64) {
-    map(mm, at, PAGES, READ_WRITE);
-    (0..PAGES).for_each(|page| touch(mm, at + page * PAGE_SIZE));
-    unmap(mm, at, PAGES);
+fn faults(mm: &Mm<BenchHost>, at: u64, pages: u64) {
+    map(mm, at, pages, READ_WRITE);
+    (0..pages).for_each(|page| touch(mm, at + page * PAGE_SIZE));
+    unmap(mm, at, pages);
 }
 
 fn map_unmap(mm: &Mm<BenchHost>, _: u64) {
