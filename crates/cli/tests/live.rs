@@ -43,7 +43,9 @@ impl Machine<'_> {
         for _ in 0..600 {
             let output = self.ask(&["ps", "--json"]);
             let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-            let busy = told.pointer("/state/processes/0").filter(|process| {
+            let all = told.pointer("/state/processes").and_then(Value::as_array);
+            // Kernel threads are there, too.
+            let busy = all.into_iter().flatten().find(|process| {
                 process["rss_kib"].as_u64() > Some(3000) && process["pid"].is_u64()
             });
             if let Some(process) = busy {
