@@ -25,7 +25,8 @@
 //! slot's lock never waits for `mmap_lock`.
 //!
 // DIVERGENCE(vm-peak-of-racing-threads): while threads race in leases, VmPeak takes their highest
-// moments to be one moment; Linux counts them one after the other.
+// moments to be one moment, and a table of a gigabyte or more that lost its last area for a while
+// is kept; Linux counts the moments one after the other, and makes such a table anew.
 
 use crate::accounting::VmPages;
 use crate::areas::{Areas, LeaseWindow};
@@ -401,6 +402,7 @@ impl<H: Host> Mm<H> {
         let config = self.memory().config();
         let region = region_of(range.start());
         if !region.contains_range(range)
+            || !self.in_task(region.start(), region.len())
             || !state.def_flags.is_empty()
             || matches!(config.overcommit, Overcommit::Never(_))
             || self.leases.whole_wanted.load(Ordering::Acquire) > 0
