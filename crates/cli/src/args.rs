@@ -88,6 +88,8 @@ pub(crate) struct RunArgs {
     /// Where pages go when RAM is short: lz4:SIZE, zstd:SIZE (compressed memory), file:PATH:SIZE or
     /// remote:URL:SIZE; then ,prio=N (higher is filled first) or ,encrypt. May be repeated
     ///
+    /// Programs switch on files of their own below --root as well (mkswap, swapon).
+    ///
     /// A URL is memory:///, fs:///DIR, redis://HOST:PORT, webdav+http://HOST:PORT/DIR or, if built
     /// with the feature `cloud`, s3://BUCKET/DIR?region=R and others (docs/pressure.md).
     #[arg(long, value_name = "AREA", value_parser = parse_as::<AreaSpec>)]
@@ -97,7 +99,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "NAME", default_value = "two-list", value_parser = parse_as::<Builtin>)]
     pub(crate) policy: Builtin,
 
-    /// Let swap, or with file: the files below --root, fail on purpose, drawn from --seed:
+    /// Let swap, files of the guest's included, or with file: the files below --root, fail on purpose, drawn from --seed:
     /// NAME=PROBABILITY of eio, enospc, short, torn, delay, or gone=N (after N transfers), separated
     /// by commas. May be given for both
     ///

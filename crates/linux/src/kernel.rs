@@ -15,12 +15,13 @@ use crate::sched::ready::ReadyQueue;
 use crate::signal::Signal;
 use crate::signal::info::SigInfo;
 use crate::strace::Tracer;
+use crate::swap::SwapAreas;
 use crate::task::group::StopState;
 use crate::task::{Task, ThreadGroup, Tid};
 use crate::time::{BOOT_REALTIME, Nanos, RealClock, Timers};
 use crate::watch::SpaceWatch;
 use kilburn_addr::{Errno, VirtAddr};
-use kilburn_mm::{Fault, FaultDone, FaultKind, SegvCode, SwapArea};
+use kilburn_mm::{Fault, FaultDone, FaultKind, SegvCode};
 use rand_chacha::ChaCha12Rng;
 use rand_core::RngCore;
 use std::cell::{Cell, RefCell};
@@ -89,7 +90,7 @@ pub(crate) struct Kernel {
     pub(crate) kernel_threads: KernelThreads,
     pub(crate) psi: Psi,
     pub(crate) cgroups: Cgroups,
-    swap_devices: Vec<SwapDevice>,
+    pub(crate) swap: SwapAreas,
     pub(crate) core_dumps: CoreSettings,
     /// Told of calls and signals, when somebody wants to know.
     pub(crate) tracer: Option<Tracer>,
@@ -106,12 +107,6 @@ pub(crate) struct Kernel {
     pub(crate) realtime_offset: Cell<i64>,
 }
 
-/// An area of swap the machine was made with, in use or not.
-pub(crate) struct SwapDevice {
-    pub(crate) name: String,
-    pub(crate) area: Arc<dyn SwapArea>,
-}
-
 /// What a kernel is made of.
 pub(crate) struct KernelParts {
     pub(crate) memory: Arc<Memory>,
@@ -122,7 +117,7 @@ pub(crate) struct KernelParts {
     pub(crate) vfs: Rc<Vfs>,
     pub(crate) seed: u64,
     pub(crate) memory_bytes: u64,
-    pub(crate) swap_devices: Vec<SwapDevice>,
+    pub(crate) swap: SwapAreas,
     pub(crate) strace: Option<crate::config::TraceSink>,
     pub(crate) control: Option<Arc<Control>>,
     pub(crate) real: Option<RealClock>,
@@ -155,7 +150,7 @@ impl Kernel {
             shm: Segments::default(),
             kernel_threads: KernelThreads::default(),
             cgroups: Cgroups::default(),
-            swap_devices: parts.swap_devices,
+            swap: parts.swap,
             core_dumps: CoreSettings::default(),
             tracer: parts.strace.map(Tracer::new),
             userfaults: crate::fs::Userfaults::default(),
@@ -206,12 +201,6 @@ impl Kernel {
     /// Who waits for a word of memory.
     pub(crate) fn futexes(&self) -> &Futexes {
         &self.futexes
-    }
-
-    /// The area of swap of that name, in use or not.
-    pub(crate) fn swap_device(&self, name: &str) -> Option<Arc<dyn SwapArea>> {
-        let device = self.swap_devices.iter().find(|device| device.name == name)?;
-        Some(Arc::clone(&device.area))
     }
 
     /// The memory manager's host.
@@ -365,7 +354,13 @@ impl Kernel {
                 self.hang_up_if_orphaned(child.pgid.get());
             }
         }
-        self.hang_up_if_orphaned(group.pgid.get());
+        // Only who had a parent outside of the group was a way to it (Linux `kill_orphaned_pgrp`).
+        let connects = group.parent().is_some_and(|parent| {
+            parent.pgid.get() != group.pgid.get() && parent.sid.get() == group.sid.get()
+        });
+        if connects {
+            self.hang_up_if_orphaned(group.pgid.get());
+        }
     }
 
     fn reaper_of(&self, group: &Rc<ThreadGroup>) -> Rc<ThreadGroup> {
@@ -518,6 +513,7 @@ impl Kernel {
             drop(group.children.take());
         }
         drop(self.init.children.take());
+        self.swap.close();
         self.cpus.leave_tables();
     }
 }

@@ -11,6 +11,7 @@
 //! - `sched`: which task runs where and when; wait queues. `time`: virtual time and timers.
 //! - `exec`: a program file becomes an address space. `signal`: signals and their frames.
 //! - `syscall`: the system call table. `fs`: everything behind a descriptor or a path.
+//! - `swap`: the areas of swap, files of the machine's own among them.
 //! - `ipc`: System V shared memory. `strace`: calls and signals as lines of text.
 //! - `watch`: who is told what address spaces consist of.
 //!
@@ -35,6 +36,7 @@ pub mod report;
 mod sched;
 mod signal;
 mod strace;
+mod swap;
 mod syscall;
 mod task;
 mod time;

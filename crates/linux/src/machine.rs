@@ -10,13 +10,14 @@ use crate::exec::vdso::Vdso;
 use crate::exec::{ExecError, ExecPath};
 use crate::fs::Vfs;
 use crate::host::{MachineHost, Memory};
-use crate::kernel::{Kernel, KernelParts, SwapDevice};
+use crate::kernel::{Kernel, KernelParts};
 use crate::report::{
     ExitReport, ExitStatus, FrameStats, PageTableStats, ReclaimStats, Stats, SyscallStats, TlbStats,
 };
 use crate::sched::cpu::Cpus;
 use crate::sched::executor::Ended;
 use crate::signal::action::SigHand;
+use crate::swap::SwapAreas;
 use crate::syscall::table;
 use crate::task::limits::Limits;
 use crate::task::run::task_main;
@@ -69,7 +70,7 @@ impl Machine {
         memory_config.policy = config.reclaim.policy;
         let memory =
             Memory::new(host, memory_config).map_err(|error| refused(&error.to_string()))?;
-        let swap_devices = swap_on(&memory, &config)?;
+        let swap = SwapAreas::open(&memory, &config)?;
         let vdso =
             Vdso::load(&memory).ok_or_else(|| refused("too little for the kernel itself"))?;
         let vfs = Vfs::new_for_machine(&config, &memory)?;
@@ -87,7 +88,7 @@ impl Machine {
             strace: config.strace.clone(),
             control: config.control.clone(),
             real: RealClock::start(&config.time),
-            swap_devices,
+            swap,
         });
         kernel.vfs().attach(&kernel);
         kernel.start_kernel_threads();
@@ -137,23 +138,6 @@ impl Machine {
         kernel.dismantle();
         report(kernel, status, deadlock)
     }
-}
-
-/// Opens the areas of swap, and uses them.
-fn swap_on(memory: &Memory, config: &MachineConfig) -> Result<Vec<SwapDevice>, MachineError> {
-    let failed = |what: String| MachineError::Config(format!("swap: {what}"));
-    let mut devices = Vec::new();
-    for (i, spec) in config.reclaim.swap.iter().enumerate() {
-        let seed = config.seed ^ (i as u64) << 32;
-        let area =
-            spec.open(config.reclaim.inject, seed).map_err(|error| failed(error.to_string()))?;
-        let name = spec.name(i);
-        memory
-            .swap_on(&name, Arc::clone(&area), spec.priority)
-            .map_err(|errno| failed(format!("{name}: {}", crate::errno_text(errno))))?;
-        devices.push(SwapDevice { name, area });
-    }
-    Ok(devices)
 }
 
 fn report(kernel: Rc<Kernel>, status: ExitStatus, deadlock: Option<String>) -> ExitReport {

@@ -76,9 +76,9 @@ impl Kernel {
         }
         let mut victim: Option<(i64, &Rc<ThreadGroup>)> = None;
         for group in groups.iter().filter(|group| !group.is_zombie()) {
-            // Of equals the first met, which has the lowest id.
+            // Of equals the last met: the youngest, but for ids used again.
             if let Some(badness) = self.oom_badness(group, within)
-                && victim.is_none_or(|(worst, _)| badness > worst)
+                && victim.is_none_or(|(worst, _)| badness >= worst)
             {
                 victim = Some((badness, group));
             }

@@ -162,6 +162,22 @@ fn the_process_that_goes_when_memory_does_is_linux_s_choice() {
 }
 
 #[test]
+fn a_leak_and_a_fork_bomb_go_and_the_work_beside_them_comes_out_right() {
+    let Some(elf) = compile("bombs", &[]) else { return };
+    let expected = std::fs::read_to_string(folder().join("bombs.out")).expect("there");
+    let swap = vec!["lz4:8M".parse().expect("an area")];
+    for (harts, swap) in [(1, Vec::new()), (2, swap)] {
+        let reclaim = ReclaimConfig { swap, ..ReclaimConfig::default() };
+        let memory_bytes = 16 << 20;
+        let report = run(MachineConfig { reclaim, harts, memory_bytes, ..config(elf.clone()) });
+        let stderr = String::from_utf8_lossy(&report.stderr).into_owned();
+        assert_eq!(String::from_utf8_lossy(&report.stdout), expected, "{harts} harts; {stderr}");
+        assert_eq!(report.status, ExitStatus::Exited(0), "{harts} harts; {stderr}");
+        assert!(report.stats.reclaim.oom_kills >= 9, "{}", report.stats.reclaim.oom_kills);
+    }
+}
+
+#[test]
 fn one_seed_gives_one_run() {
     let Some(elf) = compile("threads", &[]) else { return };
     let again = || run(MachineConfig { harts: 3, ..config(elf.clone()) });

@@ -13,6 +13,7 @@ const PAGE: u64 = 4096;
 const BASE: u64 = 0x1000_0000;
 const SHARED: u64 = 0x2000_0000;
 const ROOT: &Caller = &Caller::ROOT;
+const MAP_SHARED: u64 = 1;
 
 /// A machine of `frames` frames with `slots` slots of swap.
 fn machine(frames: u64, slots: usize) -> (Arc<Memory<TestHost>>, Arc<TestSwap>) {
@@ -251,6 +252,80 @@ fn higher_priority_is_filled_first_and_equals_take_turns() {
     map(&mm, BASE, 10, PRIVATE_ANON);
     assert_eq!(used(6), [0, 4, 1, 1]);
     memory.check(&[&mm], &[]).expect("consistent");
+}
+
+/// Names and priorities, in the order of /proc/swaps.
+fn priorities(memory: &Memory<TestHost>) -> Vec<(String, i16)> {
+    memory.swap_areas().into_iter().map(|area| (area.name, area.priority)).collect()
+}
+
+#[test]
+fn default_priorities_close_up_as_areas_are_switched_off() {
+    let memory = TestHost::memory(64);
+    let on = |name: &str, priority| {
+        memory.swap_on(name, TestSwap::new(4), priority).expect("room");
+    };
+    let are = |expected: &[(&str, i16)]| {
+        let expected: Vec<_> = expected.iter().map(|&(name, p)| (name.to_owned(), p)).collect();
+        assert_eq!(priorities(&memory), expected);
+    };
+    on("a", None);
+    on("b", None);
+    on("c", Some(3));
+    on("d", None);
+    are(&[("a", -2), ("b", -3), ("c", 3), ("d", -4)]);
+    memory.swap_off("a").expect("empty");
+    are(&[("b", -2), ("c", 3), ("d", -3)]);
+    memory.swap_off("c").expect("empty");
+    on("e", None);
+    are(&[("e", -4), ("b", -2), ("d", -3)]);
+    for name in ["b", "d", "e"] {
+        memory.swap_off(name).expect("empty");
+    }
+    on("f", None);
+    are(&[("f", -2)]);
+}
+
+#[test]
+fn an_area_that_could_not_be_emptied_comes_last_again() {
+    let memory = TestHost::memory(1024);
+    let failing = TestSwap::new(64);
+    memory.swap_on("a", failing.clone(), None).expect("room");
+    memory.swap_on("b", TestSwap::new(64), None).expect("room");
+    let mm = TestHost::mm(&memory);
+    map(&mm, BASE, 1, PRIVATE_ANON);
+    fill(&mm, 0, 4);
+    mm.madvise(ROOT, VirtAddr::new(BASE), PAGE, 21).expect("paged out");
+    *failing.read_error.lock() = Some(Errno::EIO);
+    assert_eq!(memory.swap_off("a"), Err(Errno::EIO));
+    assert_eq!(priorities(&memory), [("a".to_owned(), -3), ("b".to_owned(), -2)]);
+    memory.check(&[&mm], &[]).expect("consistent");
+}
+
+#[test]
+fn nobody_but_swap_changes_a_file_that_swap_lies_in() {
+    let memory = TestHost::memory(256);
+    let store = TestStore::with(&[1; 3 * PAGE as usize]);
+    let file = TestFile::stored(&memory, "/swap", store.clone());
+    let mm = TestHost::mm(&memory);
+    let map = || mm.map_file(&file, 2 * PAGE, READ_WRITE, MAP_SHARED, 0);
+    let at = map().expect("mapped before").get();
+    mm.poke(at, 7).expect("writable");
+    file.cache().begin_swap_file().expect("the first");
+    assert_eq!(store.0.lock()[0], 7, "what was dirty is in the store");
+    assert_eq!(file.cache().begin_swap_file(), Err(Errno::EBUSY));
+    assert_eq!(file.cache().write_at(0, &[2]), Err(Errno::ETXTBSY));
+    assert_eq!(file.cache().write_at(0, &[]), Err(Errno::ETXTBSY));
+    assert_eq!(file.cache().truncate(3 * PAGE), Err(Errno::ETXTBSY));
+    assert_eq!(file.cache().truncate(0), Err(Errno::ETXTBSY));
+    assert_eq!(map(), Err(Errno::ETXTBSY));
+    assert_eq!((mm.poke(at, 8), mm.peek(at)), (Err(Fault::Bus), Ok(7)));
+    assert_eq!(mm.poke(at + PAGE, 8), Err(Fault::Bus), "a page not looked at before");
+    file.cache().truncate(4 * PAGE).expect("it may grow");
+    file.cache().end_swap_file();
+    mm.poke(at, 8).expect("writable again");
+    file.cache().truncate(PAGE).expect("it may shrink again");
+    memory.check(&[&mm], &[file.cache()]).expect("consistent");
 }
 
 #[test]

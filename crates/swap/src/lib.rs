@@ -3,6 +3,7 @@
 //! - [`Compressed`]: memory of the host's, compressed with lz4 or zstd; pages of one repeated word
 //!   take none (Linux zram).
 //! - [`FileArea`]: a file of the host's.
+//! - [`StoreArea`]: a file of an embedder's file system.
 //! - [`RemoteArea`]: objects in a store reached by a URL (feature `remote`).
 //! - [`Encrypted`]: any area, enciphered and authenticated at rest.
 //! - [`Checked`]: any area, whose content is compared with a checksum when it is read.
@@ -13,6 +14,7 @@
 //!
 //! ```text
 //!   Memory --> Checked --> Injected --> Encrypted --> FileArea | RemoteArea | Compressed
+//!   Memory --> Checked --> Injected --> StoreArea
 //! ```
 //!
 //! What a store spoils is found out above it, so that a guest sees an error rather than wrong
@@ -31,11 +33,11 @@ mod spec;
 pub use checked::Checked;
 pub use compressed::{Compressed, CompressedStats, Compression};
 pub use encrypted::Encrypted;
-pub use file::FileArea;
+pub use file::{FileArea, StoreArea};
 pub use inject::{Faults, Inject, InjectError, Injected, WriteFault};
 #[cfg(feature = "remote")]
 pub use remote::{RemoteArea, RemoteError};
-pub use spec::{AreaKind, AreaSpec, OpenError, SpecError};
+pub use spec::{AreaKind, AreaSpec, OpenError, SpecError, checked};
 
 /// Bytes of a page.
 pub(crate) const PAGE: usize = 4096;

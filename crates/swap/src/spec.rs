@@ -193,11 +193,23 @@ impl AreaSpec {
                 Arc::new(Checked::new(Injected::new(Encrypted::new(area, &key), inject, seed)))
             }
             (Some(key), None) => Arc::new(Encrypted::new(area, &key)),
-            (None, Some(inject)) => Arc::new(Checked::new(Injected::new(area, inject, seed))),
             // Memory does not spoil what it holds.
             (None, None) if in_memory => Arc::new(area),
-            (None, None) => Arc::new(Checked::new(area)),
+            (None, inject) => checked(area, inject, seed),
         }
+    }
+}
+
+/// An area of which nothing is read but what was written: `area`, with the faults that `inject` asks
+/// for, as drawn from `seed`, and a checksum for every slot above them.
+pub fn checked(
+    area: impl SwapArea + 'static,
+    inject: Option<Inject>,
+    seed: u64,
+) -> Arc<dyn SwapArea> {
+    match inject {
+        Some(inject) => Arc::new(Checked::new(Injected::new(area, inject, seed))),
+        None => Arc::new(Checked::new(area)),
     }
 }
 

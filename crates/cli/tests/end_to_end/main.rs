@@ -5,7 +5,7 @@
 //! - [`real_programs`]: Debian's programs, case by case. Needs a root folder (`KILBURN_ROOT`).
 //! - [`shells`]: real shells again: input, seeds, figures, confinement.
 //! - [`pressure`]: programs that need more memory than the machine has; [`remote`]: swap in stores
-//!   reached by URL; [`faults`]: files that fail on purpose.
+//!   reached by URL; [`swap_files`]: in files of the guest's own; [`faults`]: files that fail on purpose.
 //! - [`net`]: the host's network. [`repeats`]: one seed, one run, however threads race.
 //! - [`tour`]: the built-in tour, determinism, figures. [`bad_input`]: what must be refused.
 //! - [`elf`]: tiny hand-made executables, so that those two need nothing installed.
@@ -29,4 +29,5 @@ mod real_programs;
 mod remote;
 mod repeats;
 mod shells;
+mod swap_files;
 mod tour;

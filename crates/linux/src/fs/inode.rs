@@ -17,7 +17,9 @@ use crate::fs::seals::Seals;
 use crate::fs::stat::{Device, FileType, Kstat, Kstatfs, Timespec};
 use bitflags::bitflags;
 use kilburn_addr::Errno;
+use kilburn_mm::BackingStore;
 use std::any::Any;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A shared inode.
@@ -187,6 +189,29 @@ pub(crate) trait Inode: Send + Sync + Any {
             Some(cache) => cache.truncate(size),
             None => Err(Errno::EINVAL),
         }
+    }
+
+    /// Sees to it that the store has room for these bytes of a regular file, which does not grow by
+    /// that. A store that cannot promise it promises nothing.
+    ///
+    /// # Errors
+    /// What the store answers, such as ENOSPC.
+    fn allocate(&self, _bytes: Range<u64>) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// The contents of a regular file past its page cache, for swap to lie in: the store has all of
+    /// it, holes excluded (Linux `swap_activate`).
+    ///
+    /// # Errors
+    /// EINVAL where swap cannot be; what the store answers.
+    fn swap_store(&self) -> Result<Box<dyn BackingStore>, Errno> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Whether swap lies in it (Linux `IS_SWAPFILE`).
+    fn is_swap_file(&self) -> bool {
+        false
     }
 
     /// Hands what is only in the machine's memory to the store: contents and attributes.

@@ -423,7 +423,8 @@ fn may_link(creds: &Creds, stat: &Kstat) -> Result<(), Errno> {
 fn check_removable(creds: &Creds, dir: &Path, victim: &Path) -> Result<(), Errno> {
     let dir = dir.inode().stat()?;
     may_access(creds, &dir, May::WRITE | May::EXEC)?;
-    may_delete(creds, &dir, &victim.inode().stat()?)
+    may_delete(creds, &dir, &victim.inode().stat()?)?;
+    if victim.inode().is_swap_file() { Err(Errno::EPERM) } else { Ok(()) }
 }
 
 fn check_rename(

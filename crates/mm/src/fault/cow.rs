@@ -10,6 +10,7 @@
 //!     anonymous, shared since fork              copy
 //! ```
 
+use super::file::page_mkwrite;
 use super::{Fault, FaultDone, FaultKind, Site};
 use crate::accounting::RssKind;
 use crate::frames::FrameState;
@@ -60,7 +61,7 @@ impl<H: Host> Mm<H> {
                     // Truncated meanwhile: the page is gone from the tables as well.
                     return Ok(FaultDone::minor(FaultKind::Spurious));
                 }
-                mapping.mark_dirty(site.index());
+                page_mkwrite(mapping, site.index())?;
                 FaultKind::FileShared
             }
             (None, None) => return Err(Fault::Bus),

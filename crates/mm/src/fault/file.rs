@@ -123,7 +123,7 @@ impl<H: Host> Mm<H> {
         if guard.entry(at) != Entry::None {
             return Ok(FaultDone { kind: FaultKind::Spurious, major });
         }
-        mapping.mark_dirty(site.index());
+        page_mkwrite(mapping, site.index())?;
         guard.set_leaf(at, site.va, Leaf { pfn: page.pfn(), flags: pte::written(site.vma.flags) });
         self.count_mapped(&page);
         Ok(FaultDone { kind: FaultKind::FileShared, major })
@@ -181,6 +181,19 @@ impl<H: Host> Mm<H> {
         let kind = self.note_mapping_of(pfn);
         self.counts.add(self.memory().cpu(), kind, 1);
     }
+}
+
+/// A page of the cache becomes writable in a table: it is dirty from now on (Linux
+/// `do_page_mkwrite`). Called while truncation is held off.
+///
+/// # Errors
+/// SIGBUS for a file that swap lies in.
+pub(super) fn page_mkwrite<H: Host>(mapping: &AddressSpace<H>, index: u64) -> Result<(), Fault> {
+    if mapping.is_swap_file() {
+        return Err(Fault::Bus);
+    }
+    mapping.mark_dirty(index);
+    Ok(())
 }
 
 /// Flags of a page of the cache that is read: writes are withheld, to be copied or noticed,

@@ -454,8 +454,13 @@ fn file_flags<H: Host>(
             if kind == SHARED_VALIDATE && raw & !(LEGACY | SHARED_VALIDATE) != 0 {
                 return Err(Errno::EOPNOTSUPP);
             }
-            if prot.contains(Prot::WRITE) && !file.writable {
-                return Err(Errno::EACCES);
+            if prot.contains(Prot::WRITE) {
+                if !file.writable {
+                    return Err(Errno::EACCES);
+                }
+                if let Some(mapping) = file.file.mapping() {
+                    mapping.check_writable()?;
+                }
             }
             flags |= VmFlags::SHARED | VmFlags::MAYSHARE;
             if !file.writable {

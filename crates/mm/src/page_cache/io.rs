@@ -68,9 +68,10 @@ impl<H: Host> AddressSpace<H> {
     /// Writes at `pos` through the cache; the file grows. Answers how many bytes.
     ///
     /// # Errors
-    /// `EFBIG` past the largest offset, `EIO` when the store fails, `ENOMEM` (`ENOSPC` for shared
+    /// `ETXTBSY` for a file that swap lies in, `EFBIG` past the largest offset, `EIO` when the store fails, `ENOMEM` (`ENOSPC` for shared
     /// memory) when there is no frame; only if nothing was written.
     pub fn write_at(&self, pos: u64, from: &[u8]) -> Result<usize, Errno> {
+        self.check_writable()?;
         if from.is_empty() {
             return Ok(0);
         }
@@ -84,7 +85,8 @@ impl<H: Host> AddressSpace<H> {
             let guard = self.invalidate.read();
             let at = pos + done as u64;
             let piece = first_piece(at, from.len() - done);
-            match self.write_piece(&piece, &from[done..done + piece.len]) {
+            let bytes = &from[done..done + piece.len];
+            match self.check_writable().and_then(|()| self.write_piece(&piece, bytes)) {
                 Ok(()) => done += piece.len,
                 Err(errno) if done == 0 => return Err(errno),
                 Err(_) => break,

@@ -3,7 +3,8 @@
 //! [`AddressSpace`] holds the pages of one file; a file with a [`BackingStore`] can read them
 //! again, shared memory (tmpfs, memfd, `MAP_SHARED | MAP_ANONYMOUS`) has only them. One concern a
 //! file: copying in and out (`io`), write-back (`writeback`), when it is due (`dirty`) and whom its failures are told
-//! (`errors`), truncation (`truncate`), the areas that map the file (`i_mmap`).
+//! (`errors`), truncation (`truncate`), the areas that map the file (`i_mmap`), files that swap lies
+//! in (`swap_file`).
 //!
 //! | field        | guarded by                                                                |
 //! |--------------|---------------------------------------------------------------------------|
@@ -19,6 +20,7 @@ pub(crate) mod i_mmap;
 mod io;
 pub(crate) mod page;
 pub mod store;
+mod swap_file;
 pub(crate) mod tree;
 mod truncate;
 mod writeback;
@@ -36,7 +38,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
 use core::ops::RangeInclusive;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use errors::ErrorSequence;
 use i_mmap::IMmap;
 use kilburn_addr::{Errno, PAGE_SIZE, Pfn};
@@ -58,6 +60,8 @@ pub struct AddressSpace<H: Host> {
     errors: ErrorSequence,
     /// When the first of the pages became dirty that are.
     dirty_since_ns: AtomicU64,
+    /// Whether swap lies in the file.
+    swap_file: AtomicBool,
 }
 
 /// What is behind the cached pages.
@@ -129,6 +133,7 @@ impl<H: Host> AddressSpace<H> {
             pages: Mutex::new(PageTree::default()),
             errors: ErrorSequence::default(),
             dirty_since_ns: AtomicU64::new(0),
+            swap_file: AtomicBool::new(false),
         });
         memory.register_mapping(id, Arc::downgrade(&this));
         this

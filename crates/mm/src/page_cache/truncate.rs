@@ -16,12 +16,17 @@ impl<H: Host> AddressSpace<H> {
     /// and dropped; the rest of the last page is zeroed.
     ///
     /// # Errors
-    /// What the store answers; nothing has changed then.
+    /// What the store answers; `ETXTBSY` for a file that swap lies in, unless it grows. Nothing has
+    /// changed then.
     pub fn truncate(&self, size: u64) -> Result<(), Errno> {
         if size > i64::MAX as u64 {
             return Err(Errno::EFBIG);
         }
         let _exclusive = self.invalidate.write();
+        // As `inode_newsize_ok` has it: what swap lies in stays.
+        if size <= self.size() {
+            self.check_writable()?;
+        }
         // It stays while it is held: what can fail comes first.
         let _last = self.page_to_zero(size)?;
         if let Content::Store(store) = &self.content {

@@ -9,10 +9,13 @@ use crate::{Host, Memory, Mm};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI16, Ordering};
 use kilburn_addr::{Access, AddrRange, Errno, PAGE_SIZE, VirtAddr};
 use kilburn_paging::{Entry, Format};
 use lock_api::Mutex;
+
+/// Stands for the next default priority (Linux `DEF_SWAP_PRIO`).
+const DEFAULT_PRIORITY: i16 = -1;
 
 /// Areas by number, and whose turn it is.
 pub(crate) struct InUse<H: Host> {
@@ -38,24 +41,51 @@ impl<H: Host> InUse<H> {
     ) -> Option<R> {
         let mut tried = self.order.iter().map(take);
         let (chosen, found) = tried.by_ref().enumerate().find_map(|(i, r)| Some((i, r?)))?;
-        let priority = self.order[chosen].priority;
-        let end = self.order.partition_point(|area| area.priority >= priority);
+        let priority = self.order[chosen].priority();
+        let end = self.order.partition_point(|area| area.priority() >= priority);
         self.order[chosen..end].rotate_left(1);
         Some(found)
     }
 
+    /// `active` is filled in its turn from now on. One with a default priority comes after all
+    /// that are there (Linux `setup_swap_info`).
     fn add(&mut self, active: Arc<Active<H>>) {
-        let at = self.order.partition_point(|area| area.priority >= active.priority);
+        if active.priority() < 0 {
+            active.priority.store(self.next_default, Ordering::Relaxed);
+            self.next_default -= 1;
+        }
+        let at = self.order.partition_point(|area| area.priority() >= active.priority());
         self.order.insert(at, active.clone());
         let number = usize::from(active.number);
         self.by_number[number] = Some(active);
+    }
+
+    /// The area of that name is not filled any more. Of those with a default priority the ones
+    /// after it move up (Linux 6.18 mm/swapfile.c: swapoff).
+    fn take_out(&mut self, name: &str) -> Option<Arc<Active<H>>> {
+        let at = self.order.iter().position(|active| active.name == name)?;
+        let active = self.order.remove(at);
+        if active.priority() < 0 {
+            for later in &self.order[at..] {
+                later.priority.fetch_add(1, Ordering::Relaxed);
+            }
+            self.next_default += 1;
+        }
+        Some(active)
+    }
+}
+
+impl<H: Host> Active<H> {
+    /// Who is higher is filled first.
+    fn priority(&self) -> i16 {
+        self.priority.load(Ordering::Relaxed)
     }
 }
 
 /// One area, as /proc/swaps lists it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SwapAreaStatus {
-    /// What it was switched on as.
+    /// The name it was switched on by.
     pub name: String,
     /// "file" or "partition".
     pub kind: &'static str,
@@ -68,7 +98,8 @@ pub struct SwapAreaStatus {
 }
 
 impl<H: Host> Memory<H> {
-    /// Starts to use an area (Linux `swapon`). Without a priority it comes after all that are there.
+    /// Starts to use an area (Linux `swapon`), which no other has the name of. Without a priority it
+    /// comes after all that are there.
     ///
     /// # Errors
     /// `EBUSY` when an area of that name is in use, `EINVAL` when it has no slots, `EPERM` when
@@ -95,14 +126,10 @@ impl<H: Host> Memory<H> {
             }
             None => return Err(Errno::EPERM),
         };
-        let priority = priority.unwrap_or_else(|| {
-            areas.next_default -= 1;
-            areas.next_default + 1
-        });
         areas.add(Arc::new(Active {
             number: number as u8,
             name: name.into(),
-            priority,
+            priority: AtomicI16::new(priority.unwrap_or(DEFAULT_PRIORITY)),
             area,
             slots: Mutex::new(Slots::new(count)),
             transfer: Mutex::new(()),
@@ -120,11 +147,7 @@ impl<H: Host> Memory<H> {
     /// `EINVAL` when no area of that name is in use; `ENOMEM` when there is no room for its pages,
     /// `EIO` when one cannot be read: the area stays in use then.
     pub fn swap_off(&self, name: &str) -> Result<(), Errno> {
-        let active = {
-            let mut areas = self.swap.areas.lock();
-            let at = areas.order.iter().position(|a| a.name == name).ok_or(Errno::EINVAL)?;
-            areas.order.remove(at)
-        };
+        let active = self.swap.areas.lock().take_out(name).ok_or(Errno::EINVAL)?;
         let (count, free) = {
             let slots = active.slots.lock();
             active.is_open.store(false, Ordering::Release);
@@ -163,7 +186,7 @@ impl<H: Host> Memory<H> {
                     kind: active.area.kind(),
                     pages: u64::from(slots.len()),
                     used: u64::from(slots.used()),
-                    priority: active.priority,
+                    priority: active.priority(),
                 }
             })
             .collect()

@@ -29,7 +29,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI16, AtomicU64, Ordering};
 use kilburn_addr::{Errno, PAGE_SIZE, Pfn};
 use kilburn_paging::PhysMem;
 use lock_api::Mutex;
@@ -97,7 +97,8 @@ pub(crate) struct SwapEntry {
 pub(crate) struct Active<H: Host> {
     pub(crate) number: u8,
     pub(crate) name: String,
-    pub(crate) priority: i16,
+    /// Changes under the lock of all areas, as others are switched off.
+    priority: AtomicI16,
     pub(crate) area: Arc<dyn SwapArea>,
     pub(crate) slots: Mutex<H::RawMutex, Slots>,
     /// Held while the area reads or writes a slot that is `Content::Busy`; others wait here.

@@ -12,9 +12,10 @@ use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use kilburn_addr::{Errno, PAGE_SIZE};
 use kilburn_mm::BackingStore;
 use parking_lot::RwLock;
-use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, Timestamps};
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, SeekFrom, StatxFlags, Timestamps};
 use rustix::io::{pread, pwrite};
 use std::ffi::OsStr;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -170,6 +171,33 @@ impl Handle {
         match &self.0 {
             Kind::Dir(_) => Err(Errno::EISDIR),
             Kind::Other(file) => file.raise(Level::Read),
+        }
+    }
+
+    /// Has the host find room for these bytes of the contents; their size stays.
+    pub(super) fn allocate(&self, bytes: Range<u64>) -> Result<(), Errno> {
+        let how = FallocateFlags::KEEP_SIZE;
+        let (start, len) = (bytes.start, bytes.end - bytes.start);
+        match self.with_fd(|fd| rustix::fs::fallocate(fd, how, start, len)) {
+            // A file system without the operation finds room as it is needed.
+            Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            answer => answer.map_err(errno),
+        }
+    }
+
+    /// Whether the host has no room yet for some page of the contents.
+    pub(super) fn has_holes(&self) -> Result<bool, Errno> {
+        self.ensure_readable()?;
+        let stat = self.stat()?;
+        let whole = stat.size / PAGE_SIZE * PAGE_SIZE;
+        if whole == 0 {
+            return Ok(false);
+        }
+        match self.with_fd(|fd| rustix::fs::seek(fd, SeekFrom::Hole(0))) {
+            // Room that nothing was written to counts as a hole there, and as blocks here.
+            Ok(first) if first < whole => Ok(stat.blocks * 512 < whole),
+            Ok(_) | Err(rustix::io::Errno::INVAL) => Ok(false),
+            Err(error) => Err(errno(error)),
         }
     }
 

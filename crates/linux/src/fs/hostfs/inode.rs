@@ -10,10 +10,12 @@ use crate::fs::page_cache::PageCache;
 use crate::fs::pipe::{Fifo, Naming};
 use crate::fs::stat::{FileType, Kstat, S_ISGID, Timespec};
 use kilburn_addr::Errno;
+use kilburn_mm::BackingStore;
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, RenameFlags, XattrFlags};
 use std::any::Any;
 use std::ffi::OsStr;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -142,6 +144,15 @@ impl HostInode {
         }
     }
 
+    /// The contents on the host, or what fails in their place.
+    fn store(&self) -> Option<Box<dyn BackingStore>> {
+        let store = self.handle.store()?;
+        Some(match &self.fs.failing {
+            Some(failing) => failing.store(self.key, &self.handle, store),
+            None => Box::new(store),
+        })
+    }
+
     fn known(&self, name: &[u8]) -> Result<Option<Arc<Self>>, Errno> {
         let stat = self.handle.stat_child(name)?;
         Ok(self.fs.find((stat.dev.encode(), stat.ino)))
@@ -151,7 +162,13 @@ impl HostInode {
         let stat = self.handle.stat_child(name)?;
         let key = (stat.dev.encode(), stat.ino);
         if let Some(known) = self.fs.find(key) {
-            let stale = !known.handle.take_wrote() && differs(&known.view.lock().seen, &stat);
+            let stale = if known.handle.take_wrote() {
+                // Reclaim or swap wrote: what the host says now is no news.
+                known.settle();
+                false
+            } else {
+                differs(&known.view.lock().seen, &stat)
+            };
             // Held by the list of kept inodes and by us: nobody else sees the old contents.
             let unused = Arc::strong_count(&known) <= 2;
             if !(stale && unused) {
@@ -313,14 +330,8 @@ impl Inode for HostInode {
         }
         Some(self.cache.get_or_init(|| {
             let size = self.handle.stat().map_or(0, |stat| stat.size);
-            match self.handle.store() {
-                Some(store) => {
-                    let store = match &self.fs.failing {
-                        Some(failing) => failing.store(self.key, &self.handle, store),
-                        None => Box::new(store),
-                    };
-                    self.fs.caches.backed(store, size)
-                }
+            match self.store() {
+                Some(store) => self.fs.caches.backed(store, size),
                 None => self.fs.caches.in_memory(0),
             }
         }))
@@ -330,6 +341,23 @@ impl Inode for HostInode {
         self.handle.ensure_writable()?;
         let cache = self.page_cache().ok_or(Errno::EINVAL)?;
         cache.truncate(size)
+    }
+
+    fn allocate(&self, bytes: Range<u64>) -> Result<(), Errno> {
+        self.handle.ensure_writable()?;
+        self.handle.allocate(bytes)
+    }
+
+    fn swap_store(&self) -> Result<Box<dyn BackingStore>, Errno> {
+        self.sync()?;
+        if self.handle.has_holes()? {
+            return Err(Errno::EINVAL);
+        }
+        self.store().ok_or(Errno::EINVAL)
+    }
+
+    fn is_swap_file(&self) -> bool {
+        self.cache.get().is_some_and(|cache| cache.is_swap_file())
     }
 
     fn write_back(&self) -> Result<(), Errno> {

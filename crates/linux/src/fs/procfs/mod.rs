@@ -160,7 +160,7 @@ impl ProcFs {
             Node::File(owner, file) => {
                 let group = self.group(owner)?;
                 let task = self.task(owner).ok();
-                task::text(&kernel, &group, task.as_ref(), file)
+                task::text(&kernel, owner, (&group, task.as_ref()), file)
             }
             Node::FdInfo(owner, fd) => {
                 let task = self.task(owner)?;

@@ -256,15 +256,19 @@ fn stat(kernel: &Kernel) -> Result<Vec<u8>, Errno> {
 
 fn swaps(kernel: &Kernel) -> Result<Vec<u8>, Errno> {
     let mut out = String::from("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n");
+    let root = reader_root(kernel);
     for area in kernel.memory.swap_areas() {
+        let name = match kernel.swap.path_of(&area.name) {
+            Some(path) => escaped(&path.text(&root)),
+            None => escaped(area.name.as_bytes()),
+        };
         // As swap_show pads: names to 40 columns, numbers by a tab when they are short.
         let (size, used) = (area.pages * 4, area.used * 4);
         let tab = |kib: u64| if kib < 10_000_000 { "\t" } else { "" };
         let kind = if area.kind == "file" { "file\t" } else { area.kind };
         let _ = writeln!(
             out,
-            "{:<39} {kind}\t{size}\t{}{used}\t{}{}",
-            area.name,
+            "{name:<39} {kind}\t{size}\t{}{used}\t{}{}",
             tab(size),
             tab(used),
             area.priority
@@ -386,14 +390,19 @@ fn mount_lines(
     kernel: &Kernel,
     line: impl Fn(&crate::fs::mount::Mount, &str, &str) -> String,
 ) -> Vec<u8> {
-    let root = kernel.current().map(|task| task.fs().root());
-    let root = root.unwrap_or_else(|| kernel.vfs().root().clone());
+    let root = reader_root(kernel);
     let mut text = String::new();
     for mount in kernel.vfs().mounts() {
         let place = crate::fs::Path { dentry: mount.root.clone(), mount: mount.clone() };
         text.push_str(&line(&mount, &escaped(&place.text(&root)), &escaped(&mount.source)));
     }
     text.into_bytes()
+}
+
+/// What paths are shown from: the root of who reads.
+fn reader_root(kernel: &Kernel) -> crate::fs::Path {
+    let root = kernel.current().map(|task| task.fs().root());
+    root.unwrap_or_else(|| kernel.vfs().root().clone())
 }
 
 /// As `seq_path` writes names: what separates fields is in octal.

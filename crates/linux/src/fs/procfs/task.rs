@@ -4,6 +4,7 @@
 //! the address space is the memory manager's text. Source: Linux 6.18 fs/proc/array.c, base.c.
 
 use super::file::Reading;
+use super::{Ids, Owner, may_inspect};
 use crate::fs::fd_table::FdFlags;
 use crate::fs::file::OpenFlags;
 use crate::kernel::Kernel;
@@ -11,7 +12,7 @@ use crate::kernel_threads::KernelThread;
 use crate::sched::wait::Sleep;
 use crate::signal::SigSet;
 use crate::task::group::{StopState, Totals};
-use crate::task::{Resource, Task, ThreadGroup};
+use crate::task::{Capability, Resource, Task, ThreadGroup};
 use crate::time::to_clock_ticks;
 use kilburn_addr::{Errno, VirtAddr};
 use kilburn_mm::{ClearRefs, DumpFilter, RemoteRights};
@@ -126,13 +127,13 @@ impl TaskFile {
 /// ESRCH or EINVAL where Linux answers so for a task without what the file shows.
 pub(super) fn text(
     kernel: &Kernel,
-    group: &ThreadGroup,
-    task: Option<&Rc<Task>>,
+    owner: Owner,
+    (group, task): (&ThreadGroup, Option<&Rc<Task>>),
     file: TaskFile,
 ) -> Result<Vec<u8>, Errno> {
     let mut out = String::new();
     match file {
-        TaskFile::Stat => stat(kernel, group, task, &mut out),
+        TaskFile::Stat => stat(kernel, owner, (group, task), &mut out),
         TaskFile::Status => super::status::status(kernel, group, task, &mut out),
         TaskFile::Statm => statm(task, &mut out),
         TaskFile::Maps => with_mm(task, |mm| mm.write_maps(&mut out)),
@@ -290,8 +291,38 @@ fn totals(group: &ThreadGroup) -> Totals {
     totals
 }
 
-/// `/proc/PID/stat`.
-fn stat(kernel: &Kernel, group: &ThreadGroup, task: Option<&Rc<Task>>, out: &mut String) {
+/// Whether who reads may know more of a task than that it is there (`PTRACE_MODE_READ_FSCREDS`).
+fn is_permitted(kernel: &Kernel, group: &ThreadGroup, task: Option<&Rc<Task>>) -> bool {
+    let Some(reader) = kernel.current() else { return true };
+    match task {
+        Some(task) => may_inspect(&reader, task, Ids::FileSystem),
+        // A zombie has no memory that could be kept from being dumped.
+        None => {
+            let creds = reader.creds();
+            creds.fsuid == group.uid.get() || creds.has_cap(Capability::SysPtrace)
+        }
+    }
+}
+
+/// How the process ended, is ending or was stopped, as wait tells it but for what marks a stop.
+fn exit_code(group: &ThreadGroup) -> i32 {
+    match (group.zombie.get().or(group.group_exit.get()), group.stop.get()) {
+        (Some(status), _) => status.wait_status(),
+        (None, StopState::Stopping(signal) | StopState::Stopped(signal)) => {
+            i32::from(signal.number())
+        }
+        (None, StopState::Running) => 0,
+    }
+}
+
+/// `/proc/PID/stat` and `/proc/PID/task/TID/stat` (Linux 6.18 fs/proc/array.c: `do_task_stat`).
+fn stat(
+    kernel: &Kernel,
+    owner: Owner,
+    (group, task): (&ThreadGroup, Option<&Rc<Task>>),
+    out: &mut String,
+) {
+    let permitted = is_permitted(kernel, group, task);
     let tid = task.map_or(group.tgid(), |task| task.tid());
     let (letter, _) = state(group, task);
     let tty = group.tty.borrow().is_some();
@@ -313,6 +344,10 @@ fn stat(kernel: &Kernel, group: &ThreadGroup, task: Option<&Rc<Task>>, out: &mut
     let layout = mm.as_ref().map(|mm| mm.layout_fields());
     let field =
         |f: fn(&kilburn_mm::ExecLayout) -> VirtAddr| layout.as_ref().map_or(0, |l| f(l).get());
+    let shown = |f| if permitted { field(f) } else { 0 };
+    // Of several threads together nothing is said.
+    let one_of_several = matches!(owner, Owner::Thread(_));
+    let waits = permitted && (one_of_several || threads < 2) && letter != 'R';
     let flags = match group.kernel_thread.get() {
         Some(thread) => thread.flags(),
         None if group.has_execed.get() => 0x40_0000,
@@ -346,9 +381,9 @@ fn stat(kernel: &Kernel, group: &ThreadGroup, task: Option<&Rc<Task>>, out: &mut
         status.vm_size,
         status.vm_rss >> 12,
         group.limits.get(Resource::Rss).soft,
-        field(|l| l.start_code),
-        field(|l| l.end_code),
-        field(|l| l.start_stack),
+        if permitted { field(|l| l.start_code) } else { u64::from(layout.is_some()) },
+        if permitted { field(|l| l.end_code) } else { u64::from(layout.is_some()) },
+        shown(|l| l.start_stack),
     );
     let (ignored, caught) = dispositions(task);
     let pending = task.map_or(SigSet::EMPTY, |task| task.signals.pending.set());
@@ -359,22 +394,24 @@ fn stat(kernel: &Kernel, group: &ThreadGroup, task: Option<&Rc<Task>>, out: &mut
     let (rt, policy) = task.map_or((0, 0), |task| (task.rt_priority.get(), task.policy.get()));
     let _ = write!(
         out,
-        " {} {} {} {} 0 0 0 {exit_signal} {hart} {rt} {policy} 0 0 0",
+        " {} {} {} {} {} 0 0 {exit_signal} {hart} {rt} {policy} 0 0 0",
         low(pending),
         low(blocked),
         low(ignored),
         low(caught),
+        u8::from(waits),
     );
     let _ = writeln!(
         out,
-        " {} {} {} {} {} {} {} 0",
-        field(|l| l.start_data),
-        field(|l| l.end_data),
-        field(|l| l.start_brk),
-        field(|l| l.arg_start),
-        field(|l| l.arg_end),
-        field(|l| l.env_start),
-        field(|l| l.env_end),
+        " {} {} {} {} {} {} {} {}",
+        shown(|l| l.start_data),
+        shown(|l| l.end_data),
+        shown(|l| l.start_brk),
+        shown(|l| l.arg_start),
+        shown(|l| l.arg_end),
+        shown(|l| l.env_start),
+        shown(|l| l.env_end),
+        if permitted && !one_of_several { exit_code(group) } else { 0 },
     );
 }
 

@@ -191,6 +191,9 @@ fn sys_fallocate(task: &Rc<Task>, args: Args) -> SysResult {
     if !file.flags().writable() {
         return Err(Errno::EBADF.into());
     }
+    if file.inode().is_swap_file() {
+        return Err(Errno::ETXTBSY.into());
+    }
     match file.inode().kind() {
         FileType::Regular => {}
         FileType::Fifo => return Err(Errno::ESPIPE.into()),
@@ -208,8 +211,12 @@ fn sys_fallocate(task: &Rc<Task>, args: Args) -> SysResult {
         };
     }
     let cache = inode.page_cache().ok_or(Errno::EOPNOTSUPP)?;
+    let grows = mode & KEEP_SIZE == 0 && end > inode.stat()?.size;
+    if grows {
+        check_size(task, inode, end)?;
+    }
     match mode & !KEEP_SIZE {
-        0 => {}
+        0 => inode.allocate(offset as u64..end)?,
         PUNCH_HOLE => {
             file.check_write_seal()?;
             cache.punch_hole(offset as u64..end)?;
@@ -220,8 +227,7 @@ fn sys_fallocate(task: &Rc<Task>, args: Args) -> SysResult {
         }
         _ => return Err(Errno::EOPNOTSUPP.into()),
     }
-    if mode & KEEP_SIZE == 0 && end > inode.stat()?.size {
-        check_size(task, inode, end)?;
+    if grows {
         let caller = Caller::new(task);
         caller.vfs.truncate_open(&caller.creds, &file, end)?;
     }

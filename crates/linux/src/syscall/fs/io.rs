@@ -148,7 +148,7 @@ fn read_once(file: &OpenFile, into: &mut [u8], position: Position) -> Result<usi
 /// Writes from user memory to `file`.
 ///
 /// # Errors
-/// EBADF, EFAULT, EPIPE (and SIGPIPE), EFBIG (and SIGXFSZ), what the file answers; interrupted
+/// EBADF, ETXTBSY, EFAULT, EPIPE (and SIGPIPE), EFBIG (and SIGXFSZ), what the file answers; interrupted
 /// while waiting.
 pub(super) async fn write_file(
     task: &Rc<Task>,
@@ -159,6 +159,10 @@ pub(super) async fn write_file(
 ) -> SysResult {
     if !file.flags().writable() {
         return Err(Errno::EBADF.into());
+    }
+    // Before a byte is looked at (`generic_write_checks`).
+    if file.inode().is_swap_file() {
+        return Err(Errno::ETXTBSY.into());
     }
     let caller = Caller::new(task);
     let mut position = position;

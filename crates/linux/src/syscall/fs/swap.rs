@@ -1,6 +1,8 @@
-//! swapon and swapoff (Linux 6.18 mm/swapfile.c), of the areas the machine was made with.
+//! swapon and swapoff (Linux 6.18 mm/swapfile.c): of areas the machine was made with, by the names
+//! they have in /proc/swaps, and of files.
 
-use crate::fs::LastLink;
+use super::{AT_FDCWD, Caller, PathArg};
+use crate::fs::{OpenFile, OpenFlags, OpenHow};
 use crate::syscall::{Args, Entry, Support, SysResult, waits};
 use crate::task::{Capability, Task};
 use kilburn_addr::Errno;
@@ -8,12 +10,7 @@ use std::rc::Rc;
 
 /// The calls implemented here.
 pub(crate) const TABLE: &[Entry] = &[
-    waits!(
-        224,
-        "swapon",
-        Support::Partial("areas given by --swap that were switched off; other files EINVAL"),
-        sys_swapon
-    ),
+    waits!(224, "swapon", Support::Full, sys_swapon),
     waits!(225, "swapoff", Support::Full, sys_swapoff),
 ];
 
@@ -23,18 +20,24 @@ const PRIORITY_MASK: i32 = 0x7fff;
 /// `SWAP_FLAG_DISCARD`, `_ONCE`, `_PAGES`: slots are always given back at once.
 const DISCARD_FLAGS: i32 = 0x7_0000;
 
-/// The path argument, as the name of an area.
-async fn area_name(task: &Rc<Task>, args: Args) -> Result<String, Errno> {
-    task.require(Capability::SysAdmin)?;
-    let path = task.read_path(args.addr(0)).await?;
-    Ok(String::from_utf8_lossy(&path).into_owned())
+/// What a path stands for: the name of an area the machine was made with, or a file.
+enum Named {
+    Device(String),
+    File(Rc<OpenFile>),
 }
 
-/// Why a path that names no area is refused: there is nothing there, or no area.
-async fn no_area(task: &Rc<Task>, args: Args) -> Errno {
-    match super::place_of(task, super::AT_FDCWD, args.addr(0), 0, LastLink::Follow).await {
-        Ok(_) => Errno::EINVAL,
-        Err(errno) => errno,
+impl Named {
+    async fn by(task: &Rc<Task>, args: Args) -> Result<Self, Errno> {
+        task.require(Capability::SysAdmin)?;
+        let path = PathArg::read(task, AT_FDCWD, args.addr(0)).await?;
+        let name = String::from_utf8_lossy(&path.text).into_owned();
+        if task.kernel().swap.device(&name).is_some() {
+            return Ok(Self::Device(name));
+        }
+        let caller = Caller::new(task);
+        let how = OpenHow::new((OpenFlags::RDWR | OpenFlags::LARGEFILE).bits(), 0)?;
+        let file = caller.vfs.open(&caller.creds, &caller.fs, &path.from, &path.text, how)?;
+        Ok(Self::File(file))
     }
 }
 
@@ -43,22 +46,25 @@ async fn sys_swapon(task: &Rc<Task>, args: Args) -> SysResult {
     if flags & !(PREFER | PRIORITY_MASK | DISCARD_FLAGS) != 0 {
         return Err(Errno::EINVAL.into());
     }
-    let name = area_name(task, args).await?;
-    let kernel = task.kernel();
-    let Some(area) = kernel.swap_device(&name) else {
-        return Err(no_area(task, args).await.into());
-    };
+    let named = Named::by(task, args).await?;
     let priority = (flags & PREFER != 0).then_some((flags & PRIORITY_MASK) as i16);
-    kernel.memory.swap_on(&name, area, priority)?;
+    let kernel = task.kernel();
+    match named {
+        Named::File(file) => kernel.swap.switch_on(&kernel.memory, &file, priority)?,
+        Named::Device(name) => {
+            let area = kernel.swap.device(&name).ok_or(Errno::EINVAL)?;
+            kernel.memory.swap_on(&name, area, priority)?;
+        }
+    }
     Ok(0)
 }
 
 async fn sys_swapoff(task: &Rc<Task>, args: Args) -> SysResult {
-    let name = area_name(task, args).await?;
+    let named = Named::by(task, args).await?;
     let kernel = task.kernel();
-    if kernel.swap_device(&name).is_none() {
-        return Err(no_area(task, args).await.into());
+    match named {
+        Named::File(file) => kernel.swap.switch_off(&kernel.memory, &file)?,
+        Named::Device(name) => kernel.memory.swap_off(&name)?,
     }
-    kernel.memory.swap_off(&name)?;
     Ok(0)
 }

@@ -297,6 +297,9 @@ async fn sys_copy_file_range(task: &Rc<Task>, args: Args) -> SysResult {
     if different || from.inode().page_cache().is_none() {
         return Err(Errno::EXDEV.into());
     }
+    if [&from, &to].iter().any(|file| file.inode().is_swap_file()) {
+        return Err(Errno::ETXTBSY.into());
+    }
     let len = args.raw(4).min(MAX_RW);
     let start = from_at.unwrap_or(from.position());
     let target = to_at.unwrap_or(to.position());
