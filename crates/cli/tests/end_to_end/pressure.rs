@@ -9,7 +9,8 @@ const POLICIES: [&str; 9] =
     ["two-list", "mglru", "clock", "fifo", "lru", "arc", "s3-fifo", "sieve", "random"];
 
 /// programs/pressure.c: what it works on, several times the memory of the machines here.
-pub(crate) const WORK: [&str; 10] = ["sort", "6", "tree", "6", "shared", "6", "file", "6", "again", "6"];
+pub(crate) const WORK: [&str; 10] =
+    ["sort", "6", "tree", "6", "shared", "6", "file", "6", "again", "6"];
 
 pub(crate) fn program() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../programs/pressure");
