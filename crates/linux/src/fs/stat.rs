@@ -3,6 +3,9 @@
 //! [`Kstat`] is Linux's `struct kstat`: what an inode knows of itself. [`Kstat::to_stat`] and
 //! [`Kstat::to_statx`] lay it out as riscv64 programs read it. Neighbours: [`crate::fs::inode`].
 
+use crate::fs::walk::NAME_MAX;
+use kilburn_addr::PAGE_SIZE;
+
 /// Set-user-ID bit of a mode.
 pub(crate) const S_ISUID: u32 = 0o4000;
 /// Set-group-ID bit of a mode.
@@ -236,6 +239,21 @@ pub(crate) struct Kstatfs {
 }
 
 impl Kstatfs {
+    /// That of a file system without blocks (Linux `simple_statfs`).
+    pub(crate) fn simple(magic: u64) -> Self {
+        Self {
+            magic,
+            block_size: PAGE_SIZE,
+            blocks: 0,
+            blocks_free: 0,
+            blocks_available: 0,
+            files: 0,
+            files_free: 0,
+            name_length: NAME_MAX as u64,
+            flags: 0,
+        }
+    }
+
     /// `struct statfs` of a 64-bit machine (include/uapi/asm-generic/statfs.h), 120 bytes.
     pub(crate) fn to_statfs(self) -> [u8; 120] {
         const ST_VALID: u64 = 0x20;

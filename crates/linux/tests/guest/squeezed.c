@@ -9,29 +9,12 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/swap.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, MIB = 1 << 20, WORDS = 4 * MIB / 8 };
+#include "need_swap.h"
 
-/* A real machine starts without swap: its zram device is made one. */
-static void need_swap(void)
-{
-    static char head[PAGE];
-    int fd = open("/sys/block/zram0/disksize", O_WRONLY);
-    if (fd < 0 || write(fd, "67108864", 8) != 8)
-        return;
-    close(fd);
-    uint32_t *info = (uint32_t *)(head + 1024);
-    info[0] = 1;
-    info[1] = 67108864 / PAGE - 1;
-    memcpy(head + PAGE - 10, "SWAPSPACE2", 10);
-    fd = open("/dev/zram0", O_RDWR);
-    if (write(fd, head, PAGE) != PAGE || fsync(fd) || swapon("/dev/zram0", 0))
-        perror("swapon");
-    close(fd);
-}
+enum { PAGE = 4096, MIB = 1 << 20, WORDS = 4 * MIB / 8 };
 
 static void put(const char *path, const char *text)
 {

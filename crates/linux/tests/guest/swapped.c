@@ -8,32 +8,15 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/swap.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "need_swap.h"
 
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT 21
 #endif
 enum { PAGES = 8, PAGE = 4096 };
-
-/* A real machine starts without swap: its zram device is made one. */
-static void need_swap(void)
-{
-    static char head[PAGE];
-    int fd = open("/sys/block/zram0/disksize", O_WRONLY);
-    if (fd < 0 || write(fd, "67108864", 8) != 8)
-        return;
-    close(fd);
-    uint32_t *info = (uint32_t *)(head + 1024);
-    info[0] = 1;
-    info[1] = 67108864 / PAGE - 1;
-    memcpy(head + PAGE - 10, "SWAPSPACE2", 10);
-    fd = open("/dev/zram0", O_RDWR);
-    if (write(fd, head, PAGE) != PAGE || fsync(fd) || swapon("/dev/zram0", 0))
-        perror("swapon");
-    close(fd);
-}
 
 static long field(const char *at, const char *name)
 {

@@ -111,17 +111,7 @@ impl FileSystem for CgroupFs {
     }
 
     fn statfs(&self) -> Result<Kstatfs, Errno> {
-        Ok(Kstatfs {
-            magic: CGROUP2_MAGIC,
-            block_size: PAGE_SIZE,
-            blocks: 0,
-            blocks_free: 0,
-            blocks_available: 0,
-            files: 0,
-            files_free: 0,
-            name_length: 255,
-            flags: 0,
-        })
+        Ok(Kstatfs::simple(CGROUP2_MAGIC))
     }
 }
 

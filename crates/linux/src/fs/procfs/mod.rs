@@ -30,7 +30,7 @@ use crate::task::{Capability, Task, ThreadGroup, Tid};
 use crate::time::BOOT_REALTIME;
 pub(crate) use access::{Ids, may_inspect};
 use file::{MemFile, PagemapFile, ProcFile, Reading};
-use kilburn_addr::{Errno, PAGE_SIZE};
+use kilburn_addr::Errno;
 use kilburn_mm::ShowFrames;
 use parking_lot::Mutex;
 use pressure::PressureFile;
@@ -282,17 +282,7 @@ impl FileSystem for ProcFs {
     }
 
     fn statfs(&self) -> Result<Kstatfs, Errno> {
-        Ok(Kstatfs {
-            magic: PROC_MAGIC,
-            block_size: PAGE_SIZE,
-            blocks: 0,
-            blocks_free: 0,
-            blocks_available: 0,
-            files: 0,
-            files_free: 0,
-            name_length: 255,
-            flags: 0,
-        })
+        Ok(Kstatfs::simple(PROC_MAGIC))
     }
 }
 

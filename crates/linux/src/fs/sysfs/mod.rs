@@ -98,17 +98,7 @@ impl FileSystem for SysFs {
     }
 
     fn statfs(&self) -> Result<Kstatfs, Errno> {
-        Ok(Kstatfs {
-            magic: SYSFS_MAGIC,
-            block_size: PAGE_SIZE,
-            blocks: 0,
-            blocks_free: 0,
-            blocks_available: 0,
-            files: 0,
-            files_free: 0,
-            name_length: 255,
-            flags: 0,
-        })
+        Ok(Kstatfs::simple(SYSFS_MAGIC))
     }
 }
 
