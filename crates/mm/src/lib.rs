@@ -90,6 +90,7 @@ pub mod check;
 mod commit;
 pub mod config;
 pub mod core_dump;
+mod event_counts;
 pub mod exec;
 pub mod fault;
 mod fork;

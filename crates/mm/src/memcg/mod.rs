@@ -28,6 +28,7 @@ mod charge;
 pub mod counter;
 pub mod stat;
 
+use crate::event_counts::event_counts;
 use crate::{Host, Memory};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -83,34 +84,14 @@ pub enum MemcgEvent {
 /// Number of [`MemcgEvent`]s.
 const EVENTS: usize = 7;
 
-macro_rules! vm_events {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What reclaim and faults did to the pages of a group and of those below it.
-        #[derive(Default)]
-        pub(crate) struct MemcgVmEvents { $(pub(crate) $name: AtomicU64,)* }
+event_counts! {
+    /// What reclaim and faults did to the pages of a group and of those below it.
+    struct MemcgVmEvents;
+    /// Counts of what reclaim and faults did to pages of a group and of those below it, as
+    /// `memory.stat` names them.
+    #[non_exhaustive]
+    pub struct MemcgVmStat;
 
-        /// Counts of what reclaim and faults did to pages of a group and of those below it, as
-        /// `memory.stat` names them.
-        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-        #[non_exhaustive]
-        pub struct MemcgVmStat { $($(#[$doc])* pub $name: u64,)* }
-
-        impl MemcgVmEvents {
-            fn snapshot(&self) -> MemcgVmStat {
-                MemcgVmStat { $($name: self.$name.load(Ordering::Relaxed),)* }
-            }
-        }
-
-        impl MemcgVmStat {
-            /// Name and count of each, in Linux's order.
-            pub fn entries(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$((stringify!($name), self.$name),)*].into_iter()
-            }
-        }
-    };
-}
-
-vm_events! {
     /// Anonymous pages that came back.
     workingset_refault_anon,
     /// Pages of files that came back.

@@ -23,6 +23,7 @@ mod lists;
 mod lru;
 
 use crate::anon_vma::Alive;
+use crate::event_counts::event_counts;
 use crate::frames::FrameState;
 use crate::memcg::MemcgId;
 use crate::memory::Use;
@@ -130,33 +131,13 @@ pub(crate) enum Home<H: Host> {
     Nowhere,
 }
 
-macro_rules! vm_events {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Events of reclaim and swap, as /proc/vmstat names them.
-        #[derive(Default)]
-        pub(crate) struct VmEvents { $(pub(crate) $name: AtomicU64,)* }
+event_counts! {
+    /// Events of reclaim and swap, as /proc/vmstat names them.
+    struct VmEvents;
+    /// Counts of events of reclaim and swap since the machine started, as /proc/vmstat names
+    /// them.
+    pub struct VmStat;
 
-        /// Counts of events of reclaim and swap since the machine started, as /proc/vmstat names
-        /// them.
-        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-        pub struct VmStat { $($(#[$doc])* pub $name: u64,)* }
-
-        impl VmEvents {
-            fn snapshot(&self) -> VmStat {
-                VmStat { $($name: self.$name.load(Ordering::Relaxed),)* }
-            }
-        }
-
-        impl VmStat {
-            /// Name and count of each, in order.
-            pub fn entries(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$((stringify!($name), self.$name),)*].into_iter()
-            }
-        }
-    };
-}
-
-vm_events! {
     /// KiB read from stores of files and areas of swap.
     pgpgin,
     /// KiB written to them.
