@@ -2,6 +2,7 @@
 //! `vm_commit_limit`).
 
 use crate::config::{CommitLimit, Overcommit};
+use crate::sysctl::Sysctl;
 use crate::{Caller, Host, Memory};
 use core::sync::atomic::Ordering;
 use kilburn_addr::{Errno, PAGE_SHIFT};
@@ -27,8 +28,7 @@ impl<H: Host> Memory<H> {
     /// `ENOMEM` when the overcommit mode does not allow it; nothing is promised then.
     pub(crate) fn charge(&self, caller: &Caller, total_vm: u64, pages: u64) -> Result<(), Errno> {
         self.recharge(pages);
-        let config = self.config();
-        let allowed = match config.overcommit {
+        let allowed = match self.tunables.overcommit() {
             Overcommit::Always => true,
             Overcommit::Heuristic => {
                 pages <= self.frames.total() + self.swap.total.load(Ordering::Relaxed)
@@ -36,10 +36,12 @@ impl<H: Host> Memory<H> {
             Overcommit::Never(_) => {
                 let mut limit = self.commit_limit();
                 if !caller.admin {
-                    limit = limit.saturating_sub(kbytes_to_pages(config.admin_reserve_kbytes));
+                    limit = limit.saturating_sub(kbytes_to_pages(
+                        self.tunables.get(Sysctl::AdminReserveKbytes),
+                    ));
                 }
                 // Room for the user to end the process that takes everything.
-                let reserve = kbytes_to_pages(config.user_reserve_kbytes);
+                let reserve = kbytes_to_pages(self.tunables.get(Sysctl::UserReserveKbytes));
                 limit = limit.saturating_sub(reserve.min(total_vm / 32));
                 // Whoever else promises at the moment sees this promise, or is seen here.
                 self.promised() < limit as i64

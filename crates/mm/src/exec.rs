@@ -127,7 +127,7 @@ impl<H: Host> Mm<H> {
                 placement: Placement::Hint,
                 backing: Backing::OtherFile,
                 window: Window::Default,
-                min_addr: VirtAddr::new(self.memory().config().mmap_min_addr),
+                min_addr: VirtAddr::new(self.memory().tunables.mmap_min_addr()),
                 below_min: BelowMin::Allowed,
             },
         )

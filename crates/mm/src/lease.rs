@@ -29,7 +29,7 @@
 // is kept; Linux counts the moments one after the other, and makes such a table anew.
 
 use crate::accounting::VmPages;
-use crate::areas::{Areas, LeaseWindow};
+use crate::areas::{Areas, Found, LeaseWindow, VmaRef};
 use crate::config::{Leasing, Overcommit};
 use crate::exec::ExecLayout;
 use crate::mm::{Mm, State};
@@ -177,12 +177,14 @@ impl<H: Host> Lease<H> {
             }
     }
 
-    /// Whether a fault at `addr` does here what it would do in the whole: its area is here, and if
-    /// it looks for a neighbour's `AnonVma`, so are its neighbours.
-    fn answers(&self, addr: VirtAddr) -> bool {
-        self.state.areas.find_shared(addr).is_some_and(|vma| {
-            vma.start() <= addr && (vma.anon_vma.get().is_some() || self.encloses(vma.range))
-        })
+    /// Where the area at `addr` is, if a fault there does here what it would do in the whole: its area is
+    /// here, and if it looks for a neighbour's `AnonVma`, so are its neighbours.
+    #[inline]
+    fn answers(&self, addr: VirtAddr) -> Option<Found> {
+        let found = self.state.areas.locate_shared(addr)?;
+        let vma = self.state.areas.found(found);
+        (vma.start() <= addr && (vma.anon_vma.get().is_some() || self.encloses(vma.range)))
+            .then_some(found)
     }
 
     /// Whether `range` lies in the window, and neither end is one beyond which may be neighbours.
@@ -222,6 +224,38 @@ pub(crate) enum StateMut<'a, H: Host> {
     Whole(RwLockWriteGuard<'a, H::RawRwLock, State<H>>),
     /// Those of a lease.
     Part(RwLockWriteGuard<'a, H::RawRwLock, Lease<H>>),
+}
+
+/// Areas held still to look at one of them.
+pub(crate) struct AreaLock<'a, H: Host> {
+    pub(crate) state: StateRef<'a, H>,
+    /// The first one that ends above the address asked for.
+    found: Option<Found>,
+}
+
+impl<'a, H: Host> AreaLock<'a, H> {
+    #[inline]
+    fn looking(state: StateRef<'a, H>, addr: VirtAddr) -> Self {
+        let found = state.areas.locate_shared(addr);
+        Self { state, found }
+    }
+
+    /// In a lease, if that is all a fault at `addr` looks at.
+    #[inline]
+    fn in_lease(
+        lease: RwLockReadGuard<'a, H::RawRwLock, Lease<H>>,
+        addr: VirtAddr,
+    ) -> Option<Self> {
+        let found = lease.answers(addr)?;
+        lease.note_use();
+        Some(Self { state: StateRef::Part(lease), found: Some(found) })
+    }
+
+    /// The first area that ends above the address asked for.
+    #[inline]
+    pub(crate) fn vma(&self) -> Option<VmaRef<'_, H>> {
+        self.found.map(|found| self.state.areas.found(found))
+    }
 }
 
 impl<H: Host> Deref for StateRef<'_, H> {
@@ -300,41 +334,37 @@ impl<H: Host> Mm<H> {
     /// Holds still the area at `addr`, if there is one, with what a fault there looks at
     /// (Linux `lock_vma_under_rcu`); all of them if there is none.
     #[inline]
-    pub(crate) fn mmap_read_lock_at(&self, addr: VirtAddr) -> StateRef<'_, H> {
+    pub(crate) fn mmap_read_lock_at(&self, addr: VirtAddr) -> AreaLock<'_, H> {
         if !self.leases.any_out() {
             let state = self.state.read();
             // Whom this waited for may have leased a part.
             if !self.leases.any_out() {
-                return StateRef::Whole(state);
+                return AreaLock::looking(StateRef::Whole(state), addr);
             }
         }
         match self.read_lock_beside_leases(addr) {
-            Some(state) => state,
-            None => StateRef::Whole(self.mmap_read_lock()),
+            Some(locked) => locked,
+            None => AreaLock::looking(StateRef::Whole(self.mmap_read_lock()), addr),
         }
     }
 
-    #[cold]
-    fn read_lock_beside_leases(&self, addr: VirtAddr) -> Option<StateRef<'_, H>> {
-        if let Some(slot) = self.leases.slot(addr) {
-            let lease = slot.0.read();
-            if lease.answers(addr) {
-                lease.note_use();
-                return Some(StateRef::Part(lease));
-            }
+    fn read_lock_beside_leases(&self, addr: VirtAddr) -> Option<AreaLock<'_, H>> {
+        if let Some(slot) = self.leases.slot(addr)
+            && let Some(locked) = AreaLock::in_lease(slot.0.read(), addr)
+        {
+            return Some(locked);
         }
         // A large area is never leased.
-        let state = self.state.read();
-        let vma = state.areas.find_shared(addr).filter(|vma| vma.start() <= addr)?;
+        let locked = AreaLock::looking(StateRef::Whole(self.state.read()), addr);
+        let vma = locked.vma().filter(|vma| vma.start() <= addr)?;
         if vma.anon_vma.get().is_some() {
-            return Some(StateRef::Whole(state));
+            return Some(locked);
         }
         // Whose `AnonVma` it could share may be leased: so shall it be.
         let range = vma.range;
-        drop(state);
+        drop(locked);
         drop(self.lease(&mut self.state.write(), range, Adds::Areas)?);
-        let lease = self.leases.slot(addr)?.0.read();
-        lease.answers(addr).then_some(StateRef::Part(lease))
+        AreaLock::in_lease(self.leases.slot(addr)?.0.read(), addr)
     }
 
     /// Holds still the areas of `range`, which a call without looks at neighbours is about.

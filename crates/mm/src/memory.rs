@@ -212,9 +212,14 @@ impl<H: Host> Memory<H> {
 
     /// The settings now: those it was made with, as changed since
     /// ([`set_sysctl`](Self::set_sysctl)).
-    #[inline]
     pub fn config(&self) -> MemoryConfig {
         self.tunables.apply(&self.config)
+    }
+
+    /// The settings it was made with: right for those that never change.
+    #[inline]
+    pub(crate) fn fixed_config(&self) -> &MemoryConfig {
+        &self.config
     }
 
     /// Counts of frames now.
@@ -286,8 +291,16 @@ impl<H: Host> Memory<H> {
     #[inline]
     pub(crate) fn alloc_zeroed(&self) -> Result<Pfn, NoFrame> {
         let pfn = self.alloc()?;
-        self.host.mem().zero(pfn);
+        self.zero(pfn);
         Ok(pfn)
+    }
+
+    /// Fills a frame just allocated with zeros, unless it is full of them.
+    #[inline]
+    pub(crate) fn zero(&self, pfn: Pfn) {
+        if !self.meta(pfn).is_zeroed() {
+            self.host.mem().zero(pfn);
+        }
     }
 
     /// A frame whose content the caller overwrites whole, before anybody can see it; its use is to
@@ -308,8 +321,20 @@ impl<H: Host> Memory<H> {
     #[inline]
     pub(crate) fn alloc_table(&self) -> Option<Pfn> {
         let pfn = self.frames.alloc(self.cpu())?;
-        self.host.mem().zero(pfn);
+        self.zero(pfn);
         Some(pfn)
+    }
+
+    /// Takes back a table without entries, which is a frame full of zeros.
+    pub(crate) fn free_empty_table(&self, table: Pfn) {
+        let meta = self.meta(table);
+        debug_assert!(
+            meta.state() == FrameState::Table && meta.refs() == 1,
+            "a table is its tree's"
+        );
+        let cpu = self.cpu();
+        self.uses.add(cpu, Use::Tables, -1);
+        self.frames.free_zeroed(table, cpu);
     }
 
     /// Gives a frame back that was allocated and never used.

@@ -86,7 +86,7 @@ impl<H: Host> Mm<H> {
     /// `ENOMEM`
     pub fn new(memory: &Arc<Memory<H>>, layout: Layout) -> Result<Arc<Self>, Errno> {
         let state = State {
-            areas: Areas::with_guard_gap(memory.config().stack_guard_gap << PAGE_SHIFT),
+            areas: Areas::with_guard_gap(memory.fixed_config().stack_guard_gap << PAGE_SHIFT),
             vm: VmPages::default(),
             def_flags: VmFlags::empty(),
             exec: ExecLayout::default(),
@@ -120,7 +120,7 @@ impl<H: Host> Mm<H> {
             id: memory.next_mm_id(),
             pgd: Pgd::new(memory.clone(), root, asid),
             state: RwLock::new(state),
-            leases: Leases::new(memory.config().leasing),
+            leases: Leases::new(memory.fixed_config().leasing),
             page_table_lock: Mutex::new(()),
             counts: Counts::new(memory.host().cpus()),
             table_pages: AtomicU64::new(1),
@@ -415,7 +415,7 @@ impl<H: Host> TableSource for Mm<H> {
         if level <= PUD {
             self.counted_tables.fetch_sub(1, Ordering::Relaxed);
         }
-        self.memory.put(table);
+        self.memory.free_empty_table(table);
     }
 }
 

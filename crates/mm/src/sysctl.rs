@@ -112,6 +112,28 @@ impl Tunables {
         self.get(Sysctl::PageCluster) as u32
     }
 
+    /// `vm.mmap_min_addr`.
+    #[inline]
+    pub(crate) fn mmap_min_addr(&self) -> u64 {
+        self.get(Sysctl::MmapMinAddr)
+    }
+
+    /// `vm.max_map_count`.
+    #[inline]
+    pub(crate) fn max_map_count(&self) -> u32 {
+        self.get(Sysctl::MaxMapCount) as u32
+    }
+
+    /// `vm.overcommit_memory`, with what mode 2 keeps to.
+    #[inline]
+    pub(crate) fn overcommit(&self) -> Overcommit {
+        match self.get(Sysctl::OvercommitMemory) {
+            0 => Overcommit::Heuristic,
+            1 => Overcommit::Always,
+            _ => Overcommit::Never(self.commit_limit()),
+        }
+    }
+
     fn set(&self, which: Sysctl, value: u64) {
         self.0[which as usize].store(value, Ordering::Relaxed);
     }
@@ -124,18 +146,13 @@ impl Tunables {
         }
     }
 
-    /// `config` with the current values.
-    #[inline]
+    /// `config` with the current values. What calls often ask for has a method of its own.
     pub(crate) fn apply(&self, config: &MemoryConfig) -> MemoryConfig {
         MemoryConfig {
             frames: config.frames.clone(),
-            overcommit: match self.get(Sysctl::OvercommitMemory) {
-                0 => Overcommit::Heuristic,
-                1 => Overcommit::Always,
-                _ => Overcommit::Never(self.commit_limit()),
-            },
-            mmap_min_addr: self.get(Sysctl::MmapMinAddr),
-            max_map_count: self.get(Sysctl::MaxMapCount) as u32,
+            overcommit: self.overcommit(),
+            mmap_min_addr: self.mmap_min_addr(),
+            max_map_count: self.max_map_count(),
             admin_reserve_kbytes: self.get(Sysctl::AdminReserveKbytes),
             user_reserve_kbytes: self.get(Sysctl::UserReserveKbytes),
             ..*config

@@ -169,8 +169,9 @@ impl<H: Host> Mm<H> {
         rights: RemoteRights,
         mut act: impl FnMut(PhysAddr) -> R,
     ) -> Result<R, Fault> {
-        let state = self.mmap_read_lock_at(va);
-        let vma = state.areas.containing(va).ok_or(Fault::Segv(SegvCode::MapErr))?;
+        let locked = self.mmap_read_lock_at(va);
+        let vma = locked.vma().filter(|vma| vma.start() <= va);
+        let vma = vma.ok_or(Fault::Segv(SegvCode::MapErr))?;
         let denied = Fault::Segv(SegvCode::AccErr);
         // check_vma_flags: devices have no pages to be got.
         if vma.flags.intersects(VmFlags::IO | VmFlags::PFNMAP) {
@@ -206,7 +207,7 @@ impl<H: Host> Mm<H> {
                 }
             }
             drop(guard);
-            self.fault_in(&state, vma, va, access)?;
+            self.fault_in(&locked.state, vma, va, access)?;
         }
         Err(denied)
     }
@@ -297,8 +298,8 @@ impl<H: Host> Mm<H> {
         }
         // The page must be there and readable, as get_user_pages_fast sees it.
         self.with_page(caller, addr, Access::Read, |_| ()).map_err(|_| Errno::EFAULT)?;
-        let state = self.mmap_read_lock_at(addr);
-        let vma = state.areas.containing(addr).ok_or(Errno::EFAULT)?;
+        let locked = self.mmap_read_lock_at(addr);
+        let vma = locked.vma().filter(|vma| vma.start() <= addr).ok_or(Errno::EFAULT)?;
         let shared = vma.flags.contains(VmFlags::MAYSHARE);
         match vma.file.and_then(|file| file.mapping()).filter(|_| shared) {
             None => Ok(private),

@@ -74,6 +74,10 @@ pub struct AreaHead {
     pub flags: VmFlags,
 }
 
+/// Where an area was found, until areas change.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found(Cursor);
+
 /// A part of an address space that can be leased.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct LeaseWindow {
@@ -134,7 +138,19 @@ impl<H: Host> Areas<H> {
     /// the area was found.
     #[inline]
     pub(crate) fn find_shared(&self, addr: VirtAddr) -> Option<VmaRef<'_, H>> {
-        self.tree.find(addr.vpn()).map(|cursor| self.at(cursor))
+        self.locate_shared(addr).map(|found| self.found(found))
+    }
+
+    /// As [`Self::find_shared`]; where the area is.
+    #[inline]
+    pub(crate) fn locate_shared(&self, addr: VirtAddr) -> Option<Found> {
+        self.tree.find(addr.vpn()).map(Found)
+    }
+
+    /// The area that was found there, nothing having changed since.
+    #[inline]
+    pub(crate) fn found(&self, Found(cursor): Found) -> VmaRef<'_, H> {
+        self.at(cursor)
     }
 
     /// Range and flags of the first area that ends above `addr`: a good deal cheaper than
@@ -263,13 +279,14 @@ impl<H: Host> Areas<H> {
     /// # Panics
     /// When it is empty or overlaps another: the caller's plan was wrong.
     pub fn insert(&mut self, vma: Vma<H>) {
+        assert!(self.is_free(vma.range), "areas do not overlap");
         self.place(vma);
     }
 
-    /// Adds an area; where it is then.
+    /// Adds an area to a range that a plan has found free; where it is then.
     fn place(&mut self, vma: Vma<H>) -> Cursor {
         assert!(!vma.range.is_empty(), "an area is never empty");
-        assert!(self.is_free(vma.range), "areas do not overlap");
+        debug_assert!(self.is_free(vma.range), "areas do not overlap");
         let span = span(vma.range);
         let head = self.keep(vma);
         self.tree.insert(span, head)

@@ -88,10 +88,8 @@ impl<H: Host> Mm<H> {
             return;
         }
         let anon_vma = vma.anon_vma.get_or_fill(|| {
-            state
-                .areas
-                .anon_vma_to_share(vma.start())
-                .unwrap_or_else(|| self.memory().anon_vmas.make(self.memory().cpu(), None))
+            let shared = if alone { None } else { state.areas.anon_vma_to_share(vma.start()) };
+            shared.unwrap_or_else(|| self.memory().anon_vmas.make(self.memory().cpu(), None))
         });
         Links::link_anon(self, vma, anon_vma);
     }

@@ -39,7 +39,7 @@ impl Around {
 impl<H: Host> Mm<H> {
     /// The window around the fault. The page itself lies in the file.
     pub(super) fn around(&self, site: &Site<'_, H>, mapping: &AddressSpace<H>) -> Around {
-        let pages = self.memory().config().fault_around_bytes >> PAGE_SHIFT;
+        let pages = self.memory().fixed_config().fault_around_bytes >> PAGE_SHIFT;
         let pages = pages.clamp(1, H::Format::ENTRIES as u64);
         let slot = self.format().index(site.va, 0) as u64;
         let index = site.index();

@@ -207,21 +207,18 @@ impl<H: Host> Mm<H> {
         if !self.in_task(addr, 1) {
             return Err(Fault::Segv(SegvCode::MapErr));
         }
-        let mut state = self.mmap_read_lock_at(addr);
-        let vma = match state.areas.find_shared(addr) {
-            Some(vma) if vma.start() <= addr => vma,
-            Some(vma) if Self::may_grow(vma) => {
-                drop(state);
-                self.expand_stack(caller, addr)?;
-                state = self.mmap_read_lock_at(addr);
-                state.areas.containing(addr).ok_or(Fault::Segv(SegvCode::MapErr))?
-            }
-            _ => return Err(Fault::Segv(SegvCode::MapErr)),
-        };
+        let mut locked = self.mmap_read_lock_at(addr);
+        if locked.vma().is_some_and(|vma| vma.start() > addr && Self::may_grow(vma)) {
+            drop(locked);
+            self.expand_stack(caller, addr)?;
+            locked = self.mmap_read_lock_at(addr);
+        }
+        let vma = locked.vma().filter(|vma| vma.start() <= addr);
+        let vma = vma.ok_or(Fault::Segv(SegvCode::MapErr))?;
         if !vma.flags.permits(access) {
             return Err(Fault::Segv(SegvCode::AccErr));
         }
-        self.fault_in_as(&state, vma, addr, access, waiter)
+        self.fault_in_as(&locked.state, vma, addr, access, waiter)
     }
 
     /// Resolves a fault that the area permits, or that a caller with other rights insists on, and

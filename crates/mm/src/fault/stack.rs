@@ -27,7 +27,7 @@ impl<H: Host> Mm<H> {
             return Ok(());
         }
         let flags = vma.flags;
-        let min = VirtAddr::new(self.memory().config().mmap_min_addr);
+        let min = VirtAddr::new(self.memory().tunables.mmap_min_addr());
         let growth = state.areas.plan_stack_growth(vma.start(), addr, min)?;
         // Even if a limit stops the growth: it decides what mprotect merges later.
         self.prepare_anon_vma(state, vma);

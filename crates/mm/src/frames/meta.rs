@@ -87,6 +87,9 @@ const LOCKED: u32 = 1 << 9;
 /// The page was read from swap before anybody needed it (Linux `PG_readahead`).
 const READAHEAD: u32 = 1 << 13;
 
+/// The content of a frame not in use is zeros: it was an empty table.
+const ZEROED: u32 = 1 << 14;
+
 /// The group the frame is charged to (Linux `memcg_data`).
 const MEMCG_SHIFT: u32 = 16;
 const MEMCG: u32 = 0xffff << MEMCG_SHIFT;
@@ -166,6 +169,20 @@ impl FrameMeta {
         self.refs.store(0, Ordering::Relaxed);
         self.maps.store(0, Ordering::Relaxed);
         self.state.store(state as u32, Ordering::Release);
+    }
+
+    /// The frame is being given back, full of zeros.
+    #[inline]
+    pub(crate) fn end_zeroed(&self) {
+        self.refs.store(0, Ordering::Relaxed);
+        self.maps.store(0, Ordering::Relaxed);
+        self.state.store(FrameState::Free as u32 | ZEROED, Ordering::Release);
+    }
+
+    /// Whether a frame just allocated is full of zeros already.
+    #[inline]
+    pub(crate) fn is_zeroed(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & ZEROED != 0
     }
 
     /// Number of references.

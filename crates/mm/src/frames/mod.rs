@@ -6,13 +6,15 @@
 //! [`crate::Memory`] zeroes what it hands out.
 //!
 //! ```text
-//!   alloc one --> [magazine of CPU 0] --empty: take 32--------> [buddy: lists by order]
-//!   free one  -->                     --full: give half back-->
+//!   alloc one --> [magazine of CPU 0] --empty: take 32 or more--> [buddy: lists by order]
+//!   free one  -->                     --full: give half back---->
 //!   alloc one --> [magazine of CPU 1]       "
 //! ```
 //!
-//! A magazine holds frames of 32 adjacent ones at first, so two CPUs do not write to one line of
-//! metadata. Who finds the own magazine and the buddy empty takes from other CPUs' magazines.
+//! A magazine that is emptied again and again takes twice as many each time (Linux
+//! `pcp->alloc_factor`), so CPUs that take many frames seldom meet at the buddy. It is given adjacent
+//! frames, 32 at least, so two CPUs do not write to one line of metadata. Who finds the own magazine
+//! and the buddy empty takes from other CPUs' magazines.
 
 mod buddy;
 mod meta;
@@ -26,8 +28,10 @@ use kilburn_addr::Pfn;
 use lock_api::{Mutex, RawMutex};
 pub(crate) use meta::{FrameMeta, FrameState};
 
-/// Frames moved from the buddy into a magazine at once: 2^5.
-const BATCH_ORDER: usize = 5;
+/// Frames moved from the buddy into a magazine at once: 2^5, and more once it took that many.
+const BATCH_ORDER: u64 = 5;
+/// Of as many frames as a magazine may hold, one in 2^2 at most is moved into it at once.
+const BATCH_SHARE_ORDER: u64 = 2;
 /// A magazine gives frames back when it holds this many; fewer if there are many CPUs.
 const MAGAZINE_MAX: u64 = 1024;
 /// Magazines together hold a frame in this many, if that leaves each of them a few batches.
@@ -45,8 +49,8 @@ pub struct Frames<R: RawMutex> {
     magazine_max: u64,
     buddy: Padded<Mutex<R, Buddy>>,
     /// Frames in the buddy's lists, readable without its lock.
-    buddy_free: AtomicU64,
-    peak_used: AtomicU64,
+    buddy_free: Padded<AtomicU64>,
+    peak_used: Padded<AtomicU64>,
 }
 
 /// Free frames of one CPU.
@@ -55,6 +59,8 @@ struct Magazine {
     stack: FreeStack,
     /// Fewest frames in it since its CPU last looked at how many are in use.
     low: AtomicU64,
+    /// It was filled so many times more than it gave back.
+    fills: AtomicU64,
 }
 
 impl Magazine {
@@ -70,6 +76,19 @@ impl Magazine {
 
     fn reset_low(&self) {
         self.low.store(self.stack.len(), Ordering::Relaxed);
+    }
+
+    /// Order of the block to fill it with, when it may hold `most` frames.
+    fn next_batch_order(&self, most: u64) -> usize {
+        let fills = self.fills.load(Ordering::Relaxed);
+        self.fills.store(fills + 1, Ordering::Relaxed);
+        let highest = (u64::from(most.ilog2()) - BATCH_SHARE_ORDER).max(BATCH_ORDER);
+        (BATCH_ORDER + fills).min(highest) as usize
+    }
+
+    fn note_give_back(&self) {
+        let fills = self.fills.load(Ordering::Relaxed);
+        self.fills.store(fills / 2, Ordering::Relaxed);
     }
 }
 
@@ -111,26 +130,22 @@ impl FreeStack {
         }
     }
 
-    /// Puts a frame on top; how many there are then.
-    #[inline]
-    fn push(&self, meta: &[FrameMeta], frame: u32) -> u64 {
-        self.push_chain(meta, frame, frame, 1)
-    }
-
     /// Puts `frames` frames on top that are linked from `top` down to `bottom`; how many there are
-    /// then.
+    /// then. `None`: that is more than can be counted, and nothing was done.
     #[inline]
-    fn push_chain(&self, meta: &[FrameMeta], top: u32, bottom: u32, frames: u64) -> u64 {
+    fn push_chain(&self, meta: &[FrameMeta], top: u32, bottom: u32, frames: u64) -> Option<u64> {
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
             meta[bottom as usize].set_next((word & TOP_MASK) as u32);
             let count = (word >> COUNT_SHIFT & COUNT_MASK) + frames;
-            assert!(count <= COUNT_MASK, "the stack gives frames back long before");
+            if count > COUNT_MASK {
+                return None;
+            }
             let new = (word & !(CHANGE - 1)).wrapping_add(CHANGE)
                 | count << COUNT_SHIFT
                 | (u64::from(top) + 1);
             match self.0.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return count,
+                Ok(_) => return Some(count),
                 Err(now) => word = now,
             }
         }
@@ -150,15 +165,16 @@ impl<R: RawMutex> Frames<R> {
         let magazines = PerCpu::new(cpus, Magazine::default);
         let magazine_max = match magazines.len() as u64 {
             1 => MAGAZINE_MAX,
-            cpus => (count / MAGAZINES_SHARE / cpus).clamp(4 << BATCH_ORDER, MAGAZINE_MAX),
+            cpus => (count / MAGAZINES_SHARE / cpus)
+                .clamp(1 << (BATCH_ORDER + BATCH_SHARE_ORDER), MAGAZINE_MAX),
         };
         Self {
             first: frames.start.get(),
             buddy: Padded(Mutex::new(buddy)),
-            buddy_free: AtomicU64::new(count),
+            buddy_free: Padded(AtomicU64::new(count)),
             magazines,
             magazine_max,
-            peak_used: AtomicU64::new(0),
+            peak_used: Padded(AtomicU64::new(0)),
             meta,
         }
     }
@@ -169,17 +185,23 @@ impl<R: RawMutex> Frames<R> {
         self.meta.len() as u64
     }
 
+    /// The first frame.
+    #[inline]
+    pub(crate) fn first(&self) -> Pfn {
+        Pfn::new(self.first)
+    }
+
     /// Number of frames not in use.
     pub fn free(&self) -> u64 {
         let cached: u64 = self.magazines.iter().map(|magazine| magazine.stack.len()).sum();
-        self.buddy_free.load(Ordering::Relaxed) + cached
+        self.buddy_free.0.load(Ordering::Relaxed) + cached
     }
 
     /// Whether more than `frames` are not in use. What other CPUs' magazines hold is only counted when
     /// it matters.
     #[inline]
     pub(crate) fn has_more_free_than(&self, frames: u64, cpu: usize) -> bool {
-        let near = self.buddy_free.load(Ordering::Relaxed) + self.magazines.of(cpu).stack.len();
+        let near = self.buddy_free.0.load(Ordering::Relaxed) + self.magazines.of(cpu).stack.len();
         near > frames || (self.magazines.len() > 1 && self.free() > frames)
     }
 
@@ -187,7 +209,7 @@ impl<R: RawMutex> Frames<R> {
     /// up, which is too much by what their magazines can hold at most.
     pub fn peak_used(&self) -> u64 {
         self.note_peak();
-        self.peak_used.load(Ordering::Relaxed)
+        self.peak_used.0.load(Ordering::Relaxed)
     }
 
     /// Whether `pfn` is one of these frames; others belong to devices.
@@ -233,7 +255,7 @@ impl<R: RawMutex> Frames<R> {
             self.drain_all(&mut buddy);
             buddy.take(&self.meta, order)
         });
-        self.buddy_free.store(buddy.free_frames(), Ordering::Relaxed);
+        self.buddy_free.0.store(buddy.free_frames(), Ordering::Relaxed);
         self.magazines.of(cpu).reset_low();
         drop(buddy);
         let block = block?;
@@ -247,10 +269,16 @@ impl<R: RawMutex> Frames<R> {
     pub fn free_frame(&self, pfn: Pfn, cpu: usize) {
         let frame = (pfn.get() - self.first) as u32;
         self.meta[frame as usize].end(FrameState::Free);
-        let magazine = self.magazines.of(cpu);
-        if magazine.stack.push(&self.meta, frame) >= self.magazine_max {
-            self.give_back(magazine);
-        }
+        self.put_chain(self.magazines.of(cpu), frame, frame, 1);
+    }
+
+    /// As [`Self::free_frame`], for a frame full of zeros: who gets it next need not fill it, if that is
+    /// soon (`FrameMeta::is_zeroed`).
+    #[inline]
+    pub(crate) fn free_zeroed(&self, pfn: Pfn, cpu: usize) {
+        let frame = (pfn.get() - self.first) as u32;
+        self.meta[frame as usize].end_zeroed();
+        self.put_chain(self.magazines.of(cpu), frame, frame, 1);
     }
 
     /// Takes frames back, in the order given: the last is the next to be handed out.
@@ -268,19 +296,22 @@ impl<R: RawMutex> Frames<R> {
             top = frame;
             linked += 1;
             if linked == CHAIN_MAX {
-                self.push_chain(top, bottom, linked, cpu);
+                self.put_chain(self.magazines.of(cpu), top, bottom, linked);
                 linked = 0;
             }
         }
         if linked > 0 {
-            self.push_chain(top, bottom, linked, cpu);
+            self.put_chain(self.magazines.of(cpu), top, bottom, linked);
         }
     }
 
-    fn push_chain(&self, top: u32, bottom: u32, frames: u64, cpu: usize) {
-        let magazine = self.magazines.of(cpu);
-        if magazine.stack.push_chain(&self.meta, top, bottom, frames) >= self.magazine_max {
-            self.give_back(magazine);
+    /// Puts frames linked from `top` down to `bottom` into a magazine, or gives back what is too many.
+    #[inline]
+    fn put_chain(&self, magazine: &Magazine, top: u32, bottom: u32, frames: u64) {
+        match magazine.stack.push_chain(&self.meta, top, bottom, frames) {
+            Some(count) if count < self.magazine_max => {}
+            Some(_) => self.give_back(magazine),
+            None => self.give_chain(top, frames),
         }
     }
 
@@ -293,7 +324,7 @@ impl<R: RawMutex> Frames<R> {
         let mut buddy = self.buddy.0.lock();
         self.note_peak();
         buddy.give(&self.meta, block, order);
-        self.buddy_free.store(buddy.free_frames(), Ordering::Relaxed);
+        self.buddy_free.0.store(buddy.free_frames(), Ordering::Relaxed);
         self.magazines.of(cpu).reset_low();
     }
 
@@ -305,7 +336,7 @@ impl<R: RawMutex> Frames<R> {
         let mut buddy = self.buddy.0.lock();
         self.note_peak();
         self.drain_all(&mut buddy);
-        self.buddy_free.store(buddy.free_frames(), Ordering::Relaxed);
+        self.buddy_free.0.store(buddy.free_frames(), Ordering::Relaxed);
         let mut listed = 0;
         let mut free = alloc::vec![false; self.meta.len()];
         for (block, order) in buddy.blocks(&self.meta) {
@@ -346,36 +377,40 @@ impl<R: RawMutex> Frames<R> {
     fn note_peak(&self) {
         let unused: u64 =
             self.magazines.iter().map(|magazine| magazine.low.load(Ordering::Relaxed)).sum();
-        let used = self.total().saturating_sub(self.buddy_free.load(Ordering::Relaxed) + unused);
-        if used > self.peak_used.load(Ordering::Relaxed) {
-            self.peak_used.fetch_max(used, Ordering::Relaxed);
+        let used = self.total().saturating_sub(self.buddy_free.0.load(Ordering::Relaxed) + unused);
+        if used > self.peak_used.0.load(Ordering::Relaxed) {
+            self.peak_used.0.fetch_max(used, Ordering::Relaxed);
         }
     }
 
     #[cold]
     fn alloc_refilling(&self, cpu: usize) -> Option<u32> {
         let magazine = self.magazines.of(cpu);
-        let mut buddy = self.buddy.0.lock();
-        loop {
-            if let Some(frame) = magazine.pop(&self.meta) {
-                return Some(frame);
-            }
-            self.note_peak();
-            let taken = (0..=BATCH_ORDER)
-                .rev()
-                .find_map(|order| Some((buddy.take(&self.meta, order)?, order)));
-            let Some((block, order)) = taken else { break };
+        let batch = magazine.next_batch_order(self.magazine_max);
+        while let Some((block, order)) = self.take_block_up_to(batch) {
             // Lowest on top, so that frames go out in rising order.
             let last = block + (1 << order) - 1;
             for frame in block..last {
                 self.meta[frame as usize].set_next(frame + 2);
             }
-            magazine.stack.push_chain(&self.meta, block, last, 1 << order);
-            self.buddy_free.store(buddy.free_frames(), Ordering::Relaxed);
+            self.put_chain(magazine, block, last, 1 << order);
             magazine.reset_low();
+            if let Some(frame) = magazine.pop(&self.meta) {
+                return Some(frame);
+            }
         }
         // Whoever has frames to spare.
         self.magazines.others_first(cpu).find_map(|other| other.pop(&self.meta))
+    }
+
+    /// A block out of the buddy, of the highest order there is up to `order`.
+    fn take_block_up_to(&self, order: usize) -> Option<(u32, usize)> {
+        let mut buddy = self.buddy.0.lock();
+        self.note_peak();
+        let taken =
+            (0..=order).rev().find_map(|order| Some((buddy.take(&self.meta, order)?, order)));
+        self.buddy_free.0.store(buddy.free_frames(), Ordering::Relaxed);
+        taken
     }
 
     #[cold]
@@ -383,8 +418,23 @@ impl<R: RawMutex> Frames<R> {
         let mut buddy = self.buddy.0.lock();
         self.note_peak();
         self.drain(magazine, &mut buddy, self.magazine_max / 2);
-        self.buddy_free.store(buddy.free_frames(), Ordering::Relaxed);
+        magazine.note_give_back();
+        self.buddy_free.0.store(buddy.free_frames(), Ordering::Relaxed);
         magazine.reset_low();
+    }
+
+    /// Gives frames linked from `top` down to the buddy. So many get there only when many threads
+    /// are told that they are on one CPU.
+    #[cold]
+    fn give_chain(&self, mut top: u32, frames: u64) {
+        let mut buddy = self.buddy.0.lock();
+        self.note_peak();
+        for _ in 0..frames {
+            let below = self.meta[top as usize].next().wrapping_sub(1);
+            buddy.give(&self.meta, top, 0);
+            top = below;
+        }
+        self.buddy_free.0.store(buddy.free_frames(), Ordering::Relaxed);
     }
 
     fn drain_all(&self, buddy: &mut Buddy) {
@@ -488,6 +538,65 @@ mod tests {
             let most = if cpus == 1 { peak } else { count };
             prop_assert!((peak..=most).contains(&counted), "{} of {}", counted, peak);
         }
+    }
+
+    #[test]
+    fn what_was_an_empty_table_is_known_to_be_zeros_until_it_is_used() {
+        let frames = frames(64);
+        let table = frames.alloc(0).expect("free");
+        assert!(!frames.meta(table).is_zeroed());
+        frames.meta(table).begin(FrameState::Table, 0, 0);
+        frames.free_zeroed(table, 0);
+        frames.check().expect("consistent");
+        let table = frames.alloc(0).expect("free");
+        assert!(!frames.meta(table).is_zeroed(), "the check gave it back to the buddy");
+        frames.free_zeroed(table, 0);
+        assert_eq!(frames.alloc(0), Some(table));
+        assert!(frames.meta(table).is_zeroed());
+        frames.meta(table).begin_anon_mapped(1, 0);
+        assert!(!frames.meta(table).is_zeroed());
+        frames.free_frame(table, 0);
+        assert!(!frames.meta(frames.alloc(0).expect("free")).is_zeroed());
+    }
+
+    #[test]
+    fn more_frames_than_a_magazine_counts_go_to_the_buddy() {
+        let frames = frames(8192);
+        let taken: Vec<Pfn> = core::iter::from_fn(|| frames.alloc(0)).collect();
+        let linked = |number: usize| (taken[number].get() - 0x8_0000) as u32;
+        for &pfn in &taken {
+            frames.meta(pfn).end(FrameState::Free);
+        }
+        for number in 1..8192 {
+            frames.meta(taken[number]).set_next(linked(number - 1) + 1);
+        }
+        let magazine = frames.magazines.of(0);
+        let half = |to: usize| (linked(to - 1), linked(to - 4096), 4096);
+        let (top, bottom, count) = half(4096);
+        assert_eq!(magazine.stack.push_chain(&frames.meta, top, bottom, count), None);
+        frames.put_chain(magazine, top, bottom, count);
+        assert_eq!((frames.free(), magazine.stack.len()), (4096, 0));
+        let (top, bottom, _) = half(8192);
+        frames.put_chain(magazine, linked(8190), bottom, 4095);
+        frames.put_chain(magazine, top, top, 1);
+        assert_eq!(frames.free(), 8192);
+        frames.check().expect("consistent");
+    }
+
+    #[test]
+    fn who_takes_many_frames_meets_the_buddy_seldom() {
+        let frames = frames(1 << 14);
+        let mut fills = 0;
+        let got: Vec<Pfn> = (0..4000)
+            .filter_map(|_| {
+                fills += usize::from(frames.magazines.of(0).stack.len() == 0);
+                frames.alloc(0)
+            })
+            .collect();
+        assert_eq!(got.len(), 4000);
+        assert!(fills < 4000 / 256 + 5, "{fills} times");
+        got.iter().for_each(|&pfn| frames.free_frame(pfn, 0));
+        frames.check().expect("consistent");
     }
 
     #[test]

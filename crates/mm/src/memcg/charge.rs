@@ -75,7 +75,7 @@ impl<H: Host> Memory<H> {
             return self.alloc_zeroed();
         }
         let pfn = self.alloc_charged(whose)?;
-        kilburn_paging::PhysMem::zero(self.host().mem(), pfn);
+        self.zero(pfn);
         Ok(pfn)
     }
 

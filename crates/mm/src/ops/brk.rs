@@ -91,7 +91,7 @@ impl<H: Host> Mm<H> {
                 placement: Placement::Fixed,
                 backing: Backing::Anonymous,
                 window: Window::Default,
-                min_addr: VirtAddr::new(self.memory().config().mmap_min_addr),
+                min_addr: VirtAddr::new(self.memory().tunables.mmap_min_addr()),
                 below_min: if caller.raw_io { BelowMin::Allowed } else { BelowMin::Refused },
             },
         )?;
@@ -114,7 +114,7 @@ impl<H: Host> Mm<H> {
         let flags = extra | DATA_FLAGS | VmFlags::ACCOUNT | state.def_flags;
         let pages = range.pages();
         if !state.vm.may_expand(caller, flags, pages)
-            || state.areas.len() > self.memory().config().max_map_count as usize
+            || state.areas.len() > self.memory().tunables.max_map_count() as usize
         {
             return Err(Errno::ENOMEM);
         }

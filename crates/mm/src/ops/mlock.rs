@@ -180,7 +180,7 @@ impl<H: Host> Mm<H> {
         part: AddrRange,
         new: VmFlags,
     ) -> Result<(), Errno> {
-        let max = self.memory().config().max_map_count;
+        let max = self.memory().tunables.max_map_count();
         match state.areas.plan_modify(part, Change::flags(new), max) {
             Ok(plan) => {
                 state.areas.commit_modify(plan, &mut Links(self));

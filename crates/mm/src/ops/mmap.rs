@@ -204,7 +204,7 @@ impl<H: Host> Mm<H> {
         raw: MapFlags,
     ) -> Result<VirtAddr, Errno> {
         let fixed = raw.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE);
-        let min = self.memory().config().mmap_min_addr;
+        let min = self.memory().tunables.mmap_min_addr();
         let addr = if fixed { request.addr } else { hint(request.addr, min) };
         state.areas.get_unmapped_area(
             self.layout(),
@@ -236,10 +236,10 @@ impl<H: Host> Mm<H> {
         if prot.contains(Prot::READ) && caller.read_implies_exec && !noexec {
             prot |= Prot::EXEC;
         }
-        let config = self.memory().config();
+        let tunables = &self.memory().tunables;
         let len = VirtAddr::new(request.len).page_up().ok_or(Errno::ENOMEM)?.get();
         let pgoff = request.offset >> PAGE_SHIFT;
-        if state.areas.len() > config.max_map_count as usize {
+        if state.areas.len() > tunables.max_map_count() as usize {
             return Err(Errno::ENOMEM);
         }
         let mut flags = VmFlags::from_prot(prot) | area_flags(raw) | state.def_flags;
@@ -273,7 +273,9 @@ impl<H: Host> Mm<H> {
             }
             None => anon_source(&mut flags, request.flags, range)?,
         };
-        if raw.contains(MapFlags::NORESERVE) && !matches!(config.overcommit, Overcommit::Never(_)) {
+        if raw.contains(MapFlags::NORESERVE)
+            && !matches!(tunables.overcommit(), Overcommit::Never(_))
+        {
             flags |= VmFlags::NORESERVE;
         }
         Ok(Mapping { range, flags, pgoff, source })
@@ -299,7 +301,7 @@ impl<H: Host> Mm<H> {
         let unmap = if gone == 0 {
             None
         } else {
-            let planned = state.areas.plan_unmap(range, self.memory().config().max_map_count);
+            let planned = state.areas.plan_unmap(range, self.memory().tunables.max_map_count());
             Some(planned.map_err(|refused| {
                 state.areas.leave_split(refused.left_split_at, &mut Links(self));
                 refused.errno

@@ -111,7 +111,7 @@ impl<H: Host> Mm<H> {
         if overlap {
             return Err(Errno::EINVAL);
         }
-        let limit = self.memory().config().max_map_count as usize;
+        let limit = self.memory().tunables.max_map_count() as usize;
         if state.areas.len() + 2 >= limit.saturating_sub(3) {
             return Err(Errno::ENOMEM);
         }
@@ -269,7 +269,7 @@ impl<H: Host> Mm<H> {
                     .file
                     .map_or(Backing::Anonymous, |file| backing_of(file.as_ref(), pgoff)),
                 window: Window::Default,
-                min_addr: VirtAddr::new(self.memory().config().mmap_min_addr),
+                min_addr: VirtAddr::new(self.memory().tunables.mmap_min_addr()),
                 below_min: BelowMin::Refused,
             },
         )
@@ -282,7 +282,7 @@ impl<H: Host> Mm<H> {
         state: &mut State<H>,
         remap: Remap,
     ) -> Result<VirtAddr, Errno> {
-        let limit = self.memory().config().max_map_count as usize;
+        let limit = self.memory().tunables.max_map_count() as usize;
         if state.areas.len() >= limit.saturating_sub(3) {
             return Err(Errno::ENOMEM);
         }

@@ -23,7 +23,7 @@ impl<H: Host> Mm<H> {
         if !is_mapped(&state, range) {
             return Err(Errno::ENOMEM);
         }
-        let max = self.memory().config().max_map_count;
+        let max = self.memory().tunables.max_map_count();
         let mut at = range.start();
         while at < range.end() {
             let vma = state.areas.containing(at).ok_or(Errno::ENOMEM)?;

@@ -31,10 +31,7 @@ impl<H: Host> Mm<H> {
 
     /// Plans and commits; what Linux leaves split after a refusal stays split.
     pub(super) fn unmap_locked(&self, state: &mut State<H>, range: AddrRange) -> Result<(), Errno> {
-        if state.areas.is_free(range) {
-            return Ok(());
-        }
-        match state.areas.plan_unmap(range, self.memory().config().max_map_count) {
+        match state.areas.plan_unmap(range, self.memory().tunables.max_map_count()) {
             Ok(plan) => {
                 self.commit_unmap(state, plan);
                 Ok(())

@@ -46,7 +46,7 @@ impl<H: Host> Mm<H> {
             return Err(Errno::EINVAL);
         }
         let memory = self.memory();
-        let never = matches!(memory.config().overcommit, crate::Overcommit::Never(_));
+        let never = matches!(memory.tunables.overcommit(), crate::Overcommit::Never(_));
         let promise = match reserve {
             Reserve::EachPage if !never => Promise::EachPage,
             _ => Promise::Whole(size.div_ceil(PAGE_SIZE)),

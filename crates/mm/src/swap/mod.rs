@@ -168,12 +168,12 @@ impl<H: Host> Memory<H> {
 
     /// A frame's distance from the first.
     pub(crate) fn frame_number(&self, pfn: Pfn) -> u32 {
-        (pfn.get() - self.config().frames.start.get()) as u32
+        (pfn.get() - self.frames.first().get()) as u32
     }
 
     /// The frame with this distance from the first.
     pub(crate) fn frame_at(&self, frame: u32) -> Pfn {
-        Pfn::new(self.config().frames.start.get() + u64::from(frame))
+        Pfn::new(self.frames.first().get() + u64::from(frame))
     }
 
     /// A free slot of the area with the highest priority that has one, charged to `whose`. `content`

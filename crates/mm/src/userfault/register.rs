@@ -139,7 +139,7 @@ impl<H: Host> Mm<H> {
     pub(super) fn userfault_range(&self, start: u64, len: u64) -> Result<AddrRange, Errno> {
         let aligned = (start | len) & !PAGE_MASK == 0;
         let start = VirtAddr::new(start);
-        let low = start.get() < self.memory().config().mmap_min_addr;
+        let low = start.get() < self.memory().tunables.mmap_min_addr();
         if !aligned || len == 0 || low || !self.in_task(start, len) {
             return Err(Errno::EINVAL);
         }
@@ -154,7 +154,7 @@ impl<H: Host> Mm<H> {
         userfault: Option<Arc<Userfaultfd<H>>>,
     ) -> Result<(), Errno> {
         let change = Change { flags, name: None, userfault: Some(userfault) };
-        let max = self.memory().config().max_map_count;
+        let max = self.memory().tunables.max_map_count();
         match state.areas.plan_modify(part, change, max) {
             Ok(plan) => {
                 state.areas.commit_modify(plan, &mut Links(self));

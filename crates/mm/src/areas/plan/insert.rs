@@ -49,7 +49,6 @@ impl<H: Host> Areas<H> {
     /// # Panics
     /// When the range is not free.
     pub fn plan_insert(&self, new: Vma<H>, neighbours: Neighbours) -> InsertPlan<H> {
-        assert!(self.is_free(new.range), "the range is free");
         match self.merge_new(&new.as_ref().proposed(Source::New), neighbours) {
             Some(merge) => InsertPlan(How::Merge(merge)),
             None => InsertPlan::new(new),
@@ -65,7 +64,6 @@ impl<H: Host> Areas<H> {
             pgoff: vma.page_index(vma.end()),
             ..vma.proposed(Source::New)
         };
-        assert!(self.is_free(more.range), "the range is free");
         self.merge_new(&more, Neighbours::Both).map(|merge| InsertPlan(How::Merge(merge)))
     }
 
@@ -88,7 +86,6 @@ impl<H: Host> Areas<H> {
         if source.is_anonymous() && source.anon_vma.get().is_none() {
             copy.pgoff = to.get() >> PAGE_SHIFT;
         }
-        assert!(self.is_free(copy.range), "the range is free");
         match self.merge_new(&copy.as_ref().proposed(Source::Existing), Neighbours::Both) {
             Some(merge) => InsertPlan(How::Merge(merge)),
             None => InsertPlan::new(copy),
@@ -112,12 +109,18 @@ impl<H: Host> Areas<H> {
     }
 
     /// `vma_merge_new_range`: which neighbours take `new` in.
+    ///
+    /// # Panics
+    /// When its range is not free.
     fn merge_new(&self, new: &Proposed<'_, H>, neighbours: Neighbours) -> Option<Merge<H>> {
+        let (start, end) = (new.range.start(), new.range.end());
+        let (prev, next) = self.around(start);
+        let is_free = prev.is_none_or(|prev| self.range_at(prev).end() <= start)
+            && next.is_none_or(|next| end <= self.range_at(next).start());
+        assert!(is_free, "the range is free");
         if neighbours == Neighbours::None || new.flags.intersects(VmFlags::SPECIAL) {
             return None;
         }
-        let (start, end) = (new.range.start(), new.range.end());
-        let (prev, next) = self.around(start);
         let prev = prev
             .filter(|&prev| self.range_at(prev).end() == start && self.may_merge(prev, new.flags))
             .map(|prev| self.at(prev))
