@@ -51,6 +51,7 @@ pub const PATHS: &[Path] = &[
     },
     Path { name: "tables-query", times: rows::tables::PAGES, make: rows::tables::queries_alone },
     row!("mm-mmap-munmap", rows::calls::rows, "mmap + munmap 4 KiB"),
+    row!("mm-mmap-touch-munmap", rows::calls::rows, "mmap + touch + munmap"),
     Path { name: "mm-read-fault", times: TIMES, make: read_fault },
     Path { name: "model-hit", times: TIMES, make: || on_model(Caches::None, 16) },
     Path { name: "model-hit-with-caches", times: TIMES, make: || on_model(Caches::All, 16) },

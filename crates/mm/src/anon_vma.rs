@@ -60,23 +60,28 @@ impl<H: Host> AnonVma<H> {
     /// A new identity that no frame's metadata can name; `parent` is that of the area this one's
     /// is forked from.
     pub fn new(id: u32, parent: Option<Arc<Self>>) -> Arc<Self> {
-        Self::with_registry(id, parent, None)
+        let made = Arc::new(Self::with_registry(id, parent, None));
+        made.note_parent();
+        made
     }
 
     fn with_registry(
         id: u32,
         parent: Option<Arc<Self>>,
         registry: Option<Handle<Arc<Registry<H>>>>,
-    ) -> Arc<Self> {
+    ) -> Self {
         let root = parent.as_ref().map(|parent| parent.root.as_ref().unwrap_or(parent).clone());
         let links = AnonLinks { areas: IntervalTree::default(), children: BTreeMap::new() };
         let links = Mutex::new(links);
         let swap_readahead = AtomicU64::new(0);
-        let this = Arc::new(Self { id, parent, root, links, registry, swap_readahead });
-        if let Some(parent) = &this.parent {
-            parent.links.lock().children.insert(id, Arc::downgrade(&this));
+        Self { id, parent, root, links, registry, swap_readahead }
+    }
+
+    /// Tells its parent, if it has one.
+    fn note_parent(self: &Arc<Self>) {
+        if let Some(parent) = &self.parent {
+            parent.links.lock().children.insert(self.id, Arc::downgrade(self));
         }
-        this
     }
 
     /// An area has this for its `AnonVma` now.
@@ -236,21 +241,21 @@ impl<H: Host> AnonVmas<H> {
 
     /// A new identity with a number of its own, for somebody on `cpu`.
     pub(crate) fn make(&self, cpu: usize, parent: Option<Arc<AnonVma<H>>>) -> Arc<AnonVma<H>> {
-        let numbers = &self.0.peek().0;
-        let place = {
-            let mut numbers = numbers.of(cpu).lock();
-            match numbers.free.pop() {
-                Some(place) => place,
-                None => {
-                    numbers.known.push(None);
-                    numbers.known.len() as u32 - 1
-                }
+        let registry = &self.0.peek().0;
+        let cpus = registry.len();
+        let mut numbers = registry.of(cpu).lock();
+        let place = match numbers.free.pop() {
+            Some(place) => place,
+            None => {
+                numbers.known.push(None);
+                numbers.known.len() as u32 - 1
             }
         };
-        let cpus = numbers.len();
         let id = place * cpus as u32 + (cpu & (cpus - 1)) as u32;
-        let made = AnonVma::with_registry(id, parent, Some(self.0.take(cpu)));
-        numbers.of(cpu).lock().known[place as usize] = Some(Arc::downgrade(&made));
+        let made = Arc::new(AnonVma::with_registry(id, parent, Some(self.0.take(cpu))));
+        numbers.known[place as usize] = Some(Arc::downgrade(&made));
+        drop(numbers);
+        made.note_parent();
         made
     }
 

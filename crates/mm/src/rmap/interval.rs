@@ -17,10 +17,12 @@
 
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
+use smallvec::SmallVec;
 
 /// Intervals with a value each, by first offset, then by `T`.
 pub(crate) struct IntervalTree<T, V> {
-    nodes: Vec<Node<T, V>>,
+    /// One interval, as most private areas have, needs no memory elsewhere.
+    nodes: SmallVec<[Node<T, V>; 1]>,
     root: Link,
     /// Unused nodes, linked by `left`.
     free: Link,
@@ -57,7 +59,7 @@ pub(crate) struct NodeShape<'t, T, V> {
 
 impl<T, V> Default for IntervalTree<T, V> {
     fn default() -> Self {
-        Self { nodes: Vec::new(), root: 0, free: 0, len: 0, draws: 0 }
+        Self { nodes: SmallVec::new(), root: 0, free: 0, len: 0, draws: 0 }
     }
 }
 
@@ -117,6 +119,13 @@ impl<T: Ord + Copy, V> IntervalTree<T, V> {
             right: 0,
             value: Some(value),
         };
+        self.len += 1;
+        if self.len == 1 {
+            (self.root, self.free) = (1, 0);
+            self.nodes.clear();
+            self.nodes.push(node);
+            return before;
+        }
         let link = if self.free == 0 {
             self.nodes.push(node);
             self.nodes.len() as Link
@@ -129,7 +138,6 @@ impl<T: Ord + Copy, V> IntervalTree<T, V> {
         let (left, right) = self.split(self.root, (first, tie));
         let left = self.join(left, link);
         self.root = self.join(left, right);
-        self.len += 1;
         before
     }
 
