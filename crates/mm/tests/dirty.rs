@@ -88,6 +88,31 @@ fn one_call_leaves_no_more_dirty_pages_than_the_limit() {
 }
 
 #[test]
+fn a_file_that_grows_past_the_limit_is_in_its_store_to_the_last_byte() {
+    let memory = TestHost::memory(1024);
+    memory.note_time(SECOND);
+    let limit = memory.dirty_limits().limit;
+    let bytes: Vec<u8> = (0..limit * 4 * PAGE + 7).map(|i| (i / 61) as u8).collect();
+    for piece in [bytes.len(), 128 << 10, PAGE as usize, 5000] {
+        let store = TestStore::with(&[]);
+        let file = TestFile::stored(&memory, "/file", store.clone());
+        for (i, part) in bytes.chunks(piece).enumerate() {
+            let at = (i * piece) as u64;
+            assert_eq!(file.cache().write_at(at, part), Ok(part.len()));
+        }
+        assert!(memory.vm_stat().nr_written > limit, "some were written on the way");
+        file.cache().write_back(0..u64::MAX).expect("a store that works");
+        assert_eq!((memory.counts().dirty, store.0.lock().len()), (0, bytes.len()));
+        assert!(*store.0.lock() == bytes, "a page is missing, in pieces of {piece}");
+        // What is read again comes from there.
+        file.cache().evict();
+        let mut back = vec![0; bytes.len()];
+        assert_eq!(file.cache().read_at(0, &mut back), Ok(bytes.len()));
+        assert!(back == bytes, "in pieces of {piece}");
+    }
+}
+
+#[test]
 fn pages_are_written_when_their_file_has_been_dirty_for_long() {
     let (memory, file) = machine(100);
     let other = TestFile::stored(&memory, "/other", TestStore::with(&[0; PAGE as usize]));

@@ -91,7 +91,6 @@ impl<H: Host> AddressSpace<H> {
                 Err(errno) if done == 0 => return Err(errno),
                 Err(_) => break,
             }
-            self.size.fetch_max(at + piece.len as u64, Ordering::AcqRel);
             drop(guard);
         }
         Ok(done)
@@ -112,6 +111,9 @@ impl<H: Host> AddressSpace<H> {
         let to = PhysAddr::new(page.pfn().base().get() + piece.offset);
         self.memory.host().mem().write(to, from);
         self.memory.note_call_use(page.pfn());
+        // The file has the bytes before they are dirty: write-back leaves out what is past its end.
+        let end = piece.index * PAGE_SIZE + piece.offset + from.len() as u64;
+        self.size.fetch_max(end, Ordering::AcqRel);
         self.mark_dirty(piece.index);
         drop(page);
         self.write_own_if_too_many();
