@@ -169,6 +169,7 @@ pub(super) fn text(
         TaskFile::Loginuid | TaskFile::Sessionid => {
             let _ = write!(out, "{}", u32::MAX);
         }
+        // DIVERGENCE(wchan-unnamed): a waiting task is in no function of a kernel that could be named.
         TaskFile::Wchan => out.push('0'),
         TaskFile::TimerslackNs => {
             let _ = writeln!(out, "{}", task.map_or(0, |task| task.timer_slack.get()));
