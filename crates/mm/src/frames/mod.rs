@@ -567,8 +567,8 @@ mod tests {
         for &pfn in &taken {
             frames.meta(pfn).end(FrameState::Free);
         }
-        for number in 1..8192 {
-            frames.meta(taken[number]).set_next(linked(number - 1) + 1);
+        for (before, &pfn) in taken[1..].iter().enumerate() {
+            frames.meta(pfn).set_next(linked(before) + 1);
         }
         let magazine = frames.magazines.of(0);
         let half = |to: usize| (linked(to - 1), linked(to - 4096), 4096);
