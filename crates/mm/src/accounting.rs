@@ -120,8 +120,9 @@ impl RssDelta {
 /// Number of [`FaultKind`]s.
 const FAULT_KINDS: usize = 10;
 
-/// Resident pages that a CPU counts for itself before all hear of them (Linux `percpu_counter_batch`).
-const BATCH: i64 = 32;
+/// Resident pages that a CPU counts for itself before all hear of them (Linux `percpu_counter_batch`): at
+/// least, and for each CPU there is.
+const BATCH: (i64, i64) = (32, 2);
 
 /// Resident pages by type, and what happened. What every fault counts is counted for each CPU apart, so that
 /// faults of two threads write no common line.
@@ -131,8 +132,9 @@ const BATCH: i64 = 32;
 /// ```
 pub(crate) struct Counts {
     slots: PerCpu<Slot>,
-    /// What slots handed over: each keeps fewer than [`BATCH`] pages to itself. Nothing with one CPU.
+    /// What slots handed over: each keeps fewer than `batch` pages to itself. Nothing with one CPU.
     settled: [AtomicI64; 3],
+    batch: i64,
     /// Entries whose pages are in swap (Linux `MM_SWAPENTS`).
     swapped: AtomicI64,
     /// Most resident pages so far, noted before they become fewer (Linux `hiwater_rss`). With several CPUs
@@ -156,6 +158,7 @@ impl Counts {
         Self {
             slots: PerCpu::new(cpus, Slot::default),
             settled: Default::default(),
+            batch: BATCH.0.max(BATCH.1 * cpus as i64),
             swapped: AtomicI64::new(0),
             peak: AtomicU64::new(0),
             major: AtomicU64::new(0),
@@ -169,7 +172,7 @@ impl Counts {
     pub(crate) fn add(&self, cpu: usize, kind: RssKind, pages: i64) {
         let own = &self.slots.of(cpu).pages[kind as usize];
         let sum = own.fetch_add(pages, Ordering::Relaxed) + pages;
-        if sum.abs() >= BATCH && self.slots.len() > 1 {
+        if sum.abs() >= self.batch && self.slots.len() > 1 {
             self.settled[kind as usize].fetch_add(sum, Ordering::Relaxed);
             own.fetch_sub(sum, Ordering::Relaxed);
         }

@@ -13,11 +13,14 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::time::Duration;
 
-/// Turns that are looked at, and those before.
-const TURNS: u64 = 128;
-const WARM_UP: u64 = 64;
+/// Turns that are looked at, and those before, after which as many frames are taken from the buddy at a time as ever.
+const TURNS: u64 = 512;
+const WARM_UP: u64 = 224;
 const LINE_SHIFT: u32 = 6;
+/// Until the thread that handed the turn over waits for the next: what it writes till then is none of the operation's.
+const SETTLE: Duration = Duration::from_millis(2);
 
 /// On lines of their own.
 #[repr(align(128))]
@@ -35,7 +38,7 @@ pub fn perform(name: &str) -> Result<(), String> {
     let operation = operation.ok_or_else(|| format!("there is no `{name}`"))?;
     let address = |mark: &Mark| std::ptr::from_ref(&mark.0).addr();
     println!("{:x} {:x} {:x}", address(&MARKS[0]), address(&MARKS[1]), address(&MARKS[2]));
-    let (_memory, mm) = machine_with::<BenchHost>(24, Leasing::Always);
+    let (_memory, mm) = machine_with::<BenchHost>(128, Leasing::Always);
     (0..2).for_each(|cpu| Arena::of(cpu).make(&mm));
     let thread = |cpu: usize, turns: mpsc::Receiver<u64>, next: mpsc::Sender<u64>| {
         run_on(cpu);
@@ -43,6 +46,7 @@ pub fn perform(name: &str) -> Result<(), String> {
         for turn in turns {
             arena.perform(&mm, operation.prepare, turn);
             if turn >= WARM_UP {
+                std::thread::sleep(SETTLE);
                 MARKS[cpu].0.store(turn, Ordering::SeqCst);
             }
             arena.perform(&mm, operation.act, turn);

@@ -47,10 +47,15 @@ pub struct Frames<R: RawMutex> {
     magazines: PerCpu<Magazine>,
     /// Frames at which a magazine gives back.
     magazine_max: u64,
-    buddy: Padded<Mutex<R, Buddy>>,
+    central: Padded<Central<R>>,
     /// Frames in the buddy's lists, readable without its lock.
     buddy_free: Padded<AtomicU64>,
-    peak_used: Padded<AtomicU64>,
+}
+
+/// What all magazines are filled from.
+struct Central<R: RawMutex> {
+    buddy: Mutex<R, Buddy>,
+    peak_used: AtomicU64,
 }
 
 /// Free frames of one CPU.
@@ -170,11 +175,10 @@ impl<R: RawMutex> Frames<R> {
         };
         Self {
             first: frames.start.get(),
-            buddy: Padded(Mutex::new(buddy)),
+            central: Padded(Central { buddy: Mutex::new(buddy), peak_used: AtomicU64::new(0) }),
             buddy_free: Padded(AtomicU64::new(count)),
             magazines,
             magazine_max,
-            peak_used: Padded(AtomicU64::new(0)),
             meta,
         }
     }
@@ -209,7 +213,7 @@ impl<R: RawMutex> Frames<R> {
     /// up, which is too much by what their magazines can hold at most.
     pub fn peak_used(&self) -> u64 {
         self.note_peak();
-        self.peak_used.0.load(Ordering::Relaxed)
+        self.central.0.peak_used.load(Ordering::Relaxed)
     }
 
     /// Whether `pfn` is one of these frames; others belong to devices.
@@ -249,7 +253,7 @@ impl<R: RawMutex> Frames<R> {
         if order == 0 {
             return self.alloc(cpu);
         }
-        let mut buddy = self.buddy.0.lock();
+        let mut buddy = self.central.0.buddy.lock();
         self.note_peak();
         let block = buddy.take(&self.meta, order).or_else(|| {
             self.drain_all(&mut buddy);
@@ -321,7 +325,7 @@ impl<R: RawMutex> Frames<R> {
             return self.free_frame(pfn, cpu);
         }
         let block = (pfn.get() - self.first) as u32;
-        let mut buddy = self.buddy.0.lock();
+        let mut buddy = self.central.0.buddy.lock();
         self.note_peak();
         buddy.give(&self.meta, block, order);
         self.buddy_free.0.store(buddy.free_frames(), Ordering::Relaxed);
@@ -333,7 +337,7 @@ impl<R: RawMutex> Frames<R> {
     /// # Errors
     /// What is wrong.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
-        let mut buddy = self.buddy.0.lock();
+        let mut buddy = self.central.0.buddy.lock();
         self.note_peak();
         self.drain_all(&mut buddy);
         self.buddy_free.0.store(buddy.free_frames(), Ordering::Relaxed);
@@ -378,8 +382,8 @@ impl<R: RawMutex> Frames<R> {
         let unused: u64 =
             self.magazines.iter().map(|magazine| magazine.low.load(Ordering::Relaxed)).sum();
         let used = self.total().saturating_sub(self.buddy_free.0.load(Ordering::Relaxed) + unused);
-        if used > self.peak_used.0.load(Ordering::Relaxed) {
-            self.peak_used.0.fetch_max(used, Ordering::Relaxed);
+        if used > self.central.0.peak_used.load(Ordering::Relaxed) {
+            self.central.0.peak_used.fetch_max(used, Ordering::Relaxed);
         }
     }
 
@@ -405,7 +409,7 @@ impl<R: RawMutex> Frames<R> {
 
     /// A block out of the buddy, of the highest order there is up to `order`.
     fn take_block_up_to(&self, order: usize) -> Option<(u32, usize)> {
-        let mut buddy = self.buddy.0.lock();
+        let mut buddy = self.central.0.buddy.lock();
         self.note_peak();
         let taken =
             (0..=order).rev().find_map(|order| Some((buddy.take(&self.meta, order)?, order)));
@@ -415,7 +419,7 @@ impl<R: RawMutex> Frames<R> {
 
     #[cold]
     fn give_back(&self, magazine: &Magazine) {
-        let mut buddy = self.buddy.0.lock();
+        let mut buddy = self.central.0.buddy.lock();
         self.note_peak();
         self.drain(magazine, &mut buddy, self.magazine_max / 2);
         magazine.note_give_back();
@@ -427,7 +431,7 @@ impl<R: RawMutex> Frames<R> {
     /// are told that they are on one CPU.
     #[cold]
     fn give_chain(&self, mut top: u32, frames: u64) {
-        let mut buddy = self.buddy.0.lock();
+        let mut buddy = self.central.0.buddy.lock();
         self.note_peak();
         for _ in 0..frames {
             let below = self.meta[top as usize].next().wrapping_sub(1);
