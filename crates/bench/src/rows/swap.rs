@@ -89,7 +89,8 @@ const ROWS: [(&str, Content, Compression, Option<f64>); 5] = [
         "a page out through lz4 and in: one word, but for a byte",
         Content::AlmostOneWord,
         Compression::Lz4,
-        None,
+        // What the goal was taken from: zram needs 12.5 us for pages such as these.
+        Some(4000.0),
     ),
     ("a page out and in: one word", Content::OneWord, Compression::Lz4, None),
 ];
