@@ -5,6 +5,7 @@ use crate::contest::{Clock, Effort, Measured, Stopwatch};
 use crate::machine::{BenchHost, READ_WRITE, machine, map, run_on};
 use kilburn_addr::{Access, PAGE_SIZE, VirtAddr};
 use kilburn_mm::{Caller, Mm};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::sync::Barrier;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub struct Scaling {
 }
 
 const PAGES: u64 = 4096;
+/// Times a thread does its work in a turn.
+const REPEATS: u64 = 16;
 /// Pages that stay in the caches of the CPU that zeroes them.
 const NEAR: u64 = 64;
 const APART: u64 = 1 << 30;
@@ -147,6 +150,19 @@ fn ratio(work: &(impl Fn(u64) + Sync)) -> f64 {
     2.0 * alone.as_secs_f64() / both.as_secs_f64()
 }
 
+/// Keeps the calling thread on the `number`th of the processors it may use, as far as there are as many: the kernel often
+/// lets two threads that were just woken share one for a while.
+fn stay_on(number: usize) {
+    let Ok(allowed) = sched_getaffinity(None) else { return };
+    let mut usable = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu));
+    if let Some(cpu) = usable.nth(number) {
+        let mut one = CpuSet::new();
+        one.set(cpu);
+        // Refused: it runs where it may.
+        let _ = sched_setaffinity(None, &one);
+    }
+}
+
 fn run(work: &(impl Fn(u64) + Sync), threads: u64) -> Duration {
     let start = Barrier::new(threads as usize);
     std::thread::scope(|scope| {
@@ -155,9 +171,10 @@ fn run(work: &(impl Fn(u64) + Sync), threads: u64) -> Duration {
                 let start = &start;
                 scope.spawn(move || {
                     run_on(number as usize);
+                    stay_on(number as usize);
                     start.wait();
                     let watch = Stopwatch::start(Clock::Wall);
-                    (0..4).for_each(|_| work(number));
+                    (0..REPEATS).for_each(|_| work(number));
                     watch.elapsed()
                 })
             })
