@@ -106,13 +106,18 @@ fn the_tour_swaps_for_real() {
 /// nothing else.
 fn right_or_killed(options: &[&str], work: &[&str], expected: &str) -> i32 {
     let outcome = pressure(&[&["--memory=4M"], options].concat(), work);
-    match outcome.status {
-        0 => assert_eq!(outcome.stdout, expected, "{options:?}"),
-        // SIGBUS, or the OOM killer's SIGKILL.
-        135 | 137 => assert_eq!(outcome.stdout, "", "{options:?}"),
-        _ => panic!("{options:?}: {outcome:?}"),
-    }
+    assert_right_or_killed(&outcome, expected, &options.join(" "));
     outcome.status
+}
+
+/// The program that ran under `faults` printed what is `expected`, or died by a signal.
+pub(crate) fn assert_right_or_killed(outcome: &Outcome, expected: &str, faults: &str) {
+    match outcome.status {
+        0 => assert_eq!(outcome.stdout, expected, "{faults}"),
+        // SIGBUS, or the OOM killer's SIGKILL.
+        135 | 137 => assert_eq!(outcome.stdout, "", "{faults}"),
+        _ => panic!("{faults}: {outcome:?}"),
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Swap in files that a guest made in its root folder and switched on itself.
 
 use crate::kilburn::{Outcome, compile, kilburn};
-use crate::pressure::{WORK, program, with_enough};
+use crate::pressure::{WORK, assert_right_or_killed, program, with_enough};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -122,12 +122,7 @@ fn a_failing_swap_file_never_makes_bytes_wrong() {
         let Some(root) = root() else { return };
         let inject = format!("--inject={faults}");
         let outcome = run(root.path(), &[&inject], &["/swap"], &work);
-        match outcome.status {
-            0 => assert_eq!(outcome.stdout, expected, "{faults}"),
-            // SIGBUS, or the OOM killer's SIGKILL.
-            135 | 137 => assert_eq!(outcome.stdout, "", "{faults}"),
-            _ => panic!("{faults}: {outcome:?}"),
-        }
+        assert_right_or_killed(&outcome, &expected, faults);
         assert_eq!(figures(&outcome)["frames"]["in_use_at_end"], 0, "{faults}: frames leaked");
         ends.push(outcome.status);
     }

@@ -10,7 +10,6 @@ use crate::fs::file::{FileOps, OpenFile, OpenFlags, Whence, seek_in};
 use crate::fs::inode::{FileSystem, Inode, InodeRef, SetAttr, Touch};
 use crate::fs::seals::Seals;
 use crate::fs::stat::{Device, FileType, Kstat, Kstatfs};
-use crate::fs::walk::NAME_MAX;
 use kilburn_addr::Errno;
 use std::any::Any;
 use std::sync::Arc;
@@ -65,17 +64,7 @@ impl FileSystem for HugeFs {
     }
 
     fn statfs(&self) -> Result<Kstatfs, Errno> {
-        Ok(Kstatfs {
-            magic: HUGETLBFS_MAGIC,
-            block_size: self.size.bytes(),
-            blocks: 0,
-            blocks_free: 0,
-            blocks_available: 0,
-            files: 0,
-            files_free: 0,
-            name_length: NAME_MAX as u64,
-            flags: 0,
-        })
+        Ok(Kstatfs { block_size: self.size.bytes(), ..Kstatfs::simple(HUGETLBFS_MAGIC) })
     }
 }
 

@@ -85,10 +85,11 @@ impl Magazine {
 
     /// Order of the block to fill it with, when it may hold `most` frames.
     fn next_batch_order(&self, most: u64) -> usize {
-        let fills = self.fills.load(Ordering::Relaxed);
-        self.fills.store(fills + 1, Ordering::Relaxed);
         let highest = (u64::from(most.ilog2()) - BATCH_SHARE_ORDER).max(BATCH_ORDER);
-        (BATCH_ORDER + fills).min(highest) as usize
+        let order = (BATCH_ORDER + self.fills.load(Ordering::Relaxed)).min(highest);
+        // No more are remembered than count, so that giving back soon makes it take fewer.
+        self.fills.store(order + 1 - BATCH_ORDER, Ordering::Relaxed);
+        order as usize
     }
 
     fn note_give_back(&self) {
