@@ -108,10 +108,10 @@ fn operations(names: &[&'static str], rows: Vec<(u64, Vec<f64>)>) -> Vec<Operati
     names.iter().enumerate().map(operation).collect()
 }
 
-/// Nanoseconds of `once`, the middle of `effort.rounds` portions.
+/// Nanoseconds of `once`, the middle of as many portions as there are turns.
 fn each(effort: &Effort, mut once: impl FnMut(u64)) -> f64 {
     const PORTION: u64 = 2_000;
-    median((0..effort.rounds.max(3) as u64).map(|round| {
+    median((0..effort.turns() as u64).map(|round| {
         let took = timed(|| (round * PORTION..(round + 1) * PORTION).for_each(&mut once));
         took.as_nanos() as f64 / PORTION as f64
     }))

@@ -1,6 +1,7 @@
 //! Rows, their contestants, and how they take turns.
 
 use rustix::time::{ClockId, clock_gettime};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -141,6 +142,11 @@ impl Unit {
         if self.less_is_better() { theirs / ours } else { ours / theirs }
     }
 
+    /// The same of turns that followed each other.
+    pub(crate) fn advantages(self, ours: &[f64], theirs: &[f64]) -> Vec<f64> {
+        ours.iter().zip(theirs).map(|(ours, theirs)| self.advantage(*ours, *theirs)).collect()
+    }
+
     /// The value of `count` times in `took`.
     fn value(self, count: u64, took: Duration) -> f64 {
         let seconds = took.as_secs_f64().max(1e-9);
@@ -152,7 +158,7 @@ impl Unit {
     }
 }
 
-/// What turns gave, in the row's unit.
+/// What the turns of one pass gave, in the row's unit.
 #[derive(Debug, Default)]
 pub struct Measured {
     /// Ours.
@@ -173,7 +179,9 @@ impl Measured {
 /// How much is done.
 #[derive(Clone, Debug)]
 pub struct Effort {
-    /// Turns of each contestant.
+    /// Times that all rows are gone over. What changes within minutes shows as passes that differ.
+    pub passes: usize,
+    /// Turns of each contestant in a pass.
     pub rounds: usize,
     /// How long one turn takes, about.
     pub turn: Duration,
@@ -187,13 +195,37 @@ impl Effort {
     /// Enough for figures that are kept. A turn is long enough to visit every part of the largest state several times over, so
     /// that caches hold what they would if nobody else took turns.
     pub fn full(kilburn: PathBuf) -> Self {
-        Self { rounds: 15, turn: Duration::from_millis(30), is_quick: false, kilburn }
+        Self { passes: 3, rounds: 5, turn: Duration::from_millis(30), is_quick: false, kilburn }
     }
 
     /// Enough to see that it works.
     pub fn quick(kilburn: PathBuf) -> Self {
-        Self { rounds: 3, turn: Duration::from_millis(3), is_quick: true, kilburn }
+        Self { passes: 1, rounds: 3, turn: Duration::from_millis(3), is_quick: true, kilburn }
     }
+
+    /// As many turns in so many passes, as far as they can be shared among them.
+    pub fn in_passes(self, passes: NonZeroUsize) -> Self {
+        let passes = passes.get();
+        Self { rounds: share(self.turns(), passes), passes, ..self }
+    }
+
+    /// Turns of each contestant in all passes.
+    pub fn turns(&self) -> usize {
+        self.passes * self.rounds
+    }
+
+    /// Turns in a pass of work that takes seconds, of which `enough` in all passes are.
+    pub(crate) fn long_rounds(&self, enough: usize) -> usize {
+        self.rounds.min(share(enough, self.passes))
+    }
+}
+
+/// Turns that a pass has at least: fewer have no quartiles.
+const ROUNDS_MIN: usize = 3;
+
+/// What each of `passes` gets of so many turns.
+fn share(turns: usize, passes: usize) -> usize {
+    turns.div_ceil(passes).max(ROUNDS_MIN)
 }
 
 /// One piece of work.
@@ -252,9 +284,58 @@ fn calibrate(contestant: &mut Contestant, turn: Duration) -> u64 {
     }
 }
 
-/// The middle of `values`; of none, no number.
-pub fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
+/// Those of `values` that are numbers, in order.
+fn numbers(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<f64> = values.filter(|value| !value.is_nan()).collect();
     values.sort_by(f64::total_cmp);
+    values
+}
+
+/// The middle of those of `values` that are numbers; of none, no number.
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let values = numbers(values);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// First and third quartile of those of `values` that are numbers: where one of four to come is expected below the first, and one
+/// above the third (Hyndman and Fan 1996, definition 6). Of three they are the ends: few turns do not seem to spread less.
+pub(crate) fn quartiles(values: &[f64]) -> [f64; 2] {
+    let values = numbers(values.iter().copied());
+    let Some(last) = values.len().checked_sub(1) else { return [f64::NAN; 2] };
+    [1.0, 3.0].map(|quarters| {
+        let place = quarters * (values.len() + 1) as f64 / 4.0 - 1.0;
+        let place = place.clamp(0.0, last as f64);
+        let (low, high) = (values[place.floor() as usize], values[place.ceil() as usize]);
+        low + (high - low) * place.fract()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_shared_among_passes_that_have_quartiles() {
+        let full = Effort::full(PathBuf::new());
+        let rounds = |effort: &Effort, passes| {
+            let passes = NonZeroUsize::new(passes).expect("a number above 0");
+            effort.clone().in_passes(passes).rounds
+        };
+        assert_eq!((full.passes, full.rounds, full.turns()), (3, 5, 15));
+        assert_eq!([1, 2, 3, 5, 15].map(|passes| rounds(&full, passes)), [15, 8, 5, 3, 3]);
+        let quick = Effort::quick(PathBuf::new());
+        assert_eq!((quick.turns(), rounds(&quick, 1), rounds(&quick, 3)), (3, 3, 3));
+        assert_eq!((full.long_rounds(5), full.long_rounds(12), full.long_rounds(90)), (3, 4, 5));
+    }
+
+    #[test]
+    fn quartiles_of_few_turns_are_wide() {
+        assert_eq!(quartiles(&[3.0, 1.0, 2.0]), [1.0, 3.0]);
+        assert_eq!(quartiles(&[5.0, 4.0, f64::NAN, 3.0, 2.0, 1.0]), [1.5, 4.5]);
+        let fifteen: Vec<f64> = (1..=15).map(f64::from).collect();
+        assert_eq!(quartiles(&fifteen), [4.0, 12.0]);
+        assert_eq!((quartiles(&[7.0]), quartiles(&[1.0, 2.0])), ([7.0; 2], [1.0, 2.0]));
+        assert!(quartiles(&[]).iter().all(|end| end.is_nan()));
+        assert_eq!(median([f64::NAN, 2.0, 1.0, 3.0].into_iter()), 2.0);
+    }
 }

@@ -8,6 +8,7 @@
 //! - [`machine`]: the host that the library runs on here, and random keys.
 //! - [`rows`]: the work. [`complexity`]: how it grows. [`locks`]: what threads share.
 //! - [`counts`]: hot paths for counting instructions.
+//! - [`passes`]: rows measured again some minutes later, and whether that agrees.
 //! - [`report`], [`plot`]: as text, Markdown, JSON and pictures.
 //!
 //! Every contestant works on random keys in a state of the size named, and what it answers is used.
@@ -18,6 +19,7 @@ pub mod contest;
 pub mod counts;
 pub mod locks;
 pub mod machine;
+pub mod passes;
 pub mod plot;
 pub mod report;
 pub mod rows;
@@ -53,9 +55,14 @@ impl Work {
         Self::new(suite, name, Unit::Nanoseconds, goal, move |effort| row.compete(effort))
     }
 
-    /// Measures it.
-    pub fn line(&self, effort: &Effort) -> Line {
-        Line::new(self.suite, &self.name, self.unit, self.goal, (self.measure)(effort))
+    /// Measures it, in states made for this pass.
+    pub fn pass(&self, effort: &Effort) -> Measured {
+        (self.measure)(effort)
+    }
+
+    /// What its passes gave.
+    pub fn line(&self, passes: Vec<Measured>) -> Line {
+        Line::new(self.suite, &self.name, self.unit, self.goal, passes)
     }
 }
 
@@ -84,12 +91,16 @@ pub fn all() -> Vec<Work> {
     all
 }
 
-/// Measures `work`, row by row; `progress` hears each row's name before.
+/// Measures `work`, all of it in each pass; `progress` hears each row's name before.
 pub fn run(work: &[Work], effort: &Effort, mut progress: impl FnMut(&Work)) -> Report {
     let machine = Host::look();
-    let line = |work: &Work| {
-        progress(work);
-        work.line(effort)
-    };
-    Report { machine, rounds: effort.rounds, rows: work.iter().map(line).collect() }
+    let mut measured: Vec<Vec<Measured>> = work.iter().map(|_| Vec::new()).collect();
+    for _ in 0..effort.passes {
+        for (work, passes) in work.iter().zip(&mut measured) {
+            progress(work);
+            passes.push(work.pass(effort));
+        }
+    }
+    let rows = work.iter().zip(measured).map(|(work, passes)| work.line(passes)).collect();
+    Report { machine, passes: effort.passes, rounds: effort.rounds, rows }
 }

@@ -2,9 +2,10 @@
 //!
 //! A [`Report`] has a [`Line`] for each row: ours, the peers, how far ahead or behind, the goal. A ratio above 1 says that ours is
 //! better, whatever the unit; it is the middle of the ratios of turns that followed each other, so that what else the
-//! machine did hit both.
+//! machine did hit both. All is of the turns of all passes together; a line whose passes do not agree says so.
 
-use crate::contest::{Measured, Unit, median};
+use crate::contest::{Measured, Unit, median, quartiles};
+use crate::passes::{Pass, Passes, pooled};
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -13,7 +14,9 @@ use std::fmt::Write as _;
 pub struct Report {
     /// What it ran on.
     pub machine: Host,
-    /// Turns of each contestant.
+    /// Times that all rows were gone over.
+    pub passes: usize,
+    /// Turns of each contestant in a pass; fewer where one takes seconds.
     pub rounds: usize,
     /// The rows.
     pub rows: Vec<Line>,
@@ -55,6 +58,9 @@ pub struct Line {
     pub goal: Option<f64>,
     /// Whether it is.
     pub goal_met: Option<bool>,
+    /// What each pass gave, and whether they agree.
+    #[serde(flatten)]
+    pub passes: Passes,
     /// Peers that are not here, and what the figures need to be understood.
     pub notes: Vec<String>,
 }
@@ -73,27 +79,28 @@ pub struct Peer {
 }
 
 impl Line {
-    /// A row's line. What could not be measured is no number (`null` in JSON), and the notes say why.
+    /// A row's line, from what each of its passes gave. What could not be measured is no number (`null` in JSON), and the notes
+    /// say why.
     pub fn new(
         suite: &'static str,
         name: &str,
         unit: Unit,
         goal: Option<f64>,
-        measured: Measured,
+        passes: Vec<Measured>,
     ) -> Self {
-        let Measured { ours, peers, notes } = measured;
+        let Measured { ours, peers, notes } = pooled(&passes);
         let value = median(ours.iter().copied());
-        let ratio_of = |theirs: &[f64]| {
-            let pairs = theirs.iter().zip(&ours);
-            median(pairs.map(|(theirs, ours)| unit.advantage(*ours, *theirs)))
-        };
         let peer = |(name, turns): (String, Vec<f64>)| Peer {
             name,
             value: median(turns.iter().copied()),
             spread: quartiles(&turns),
-            ratio: ratio_of(&turns),
+            ratio: median(unit.advantages(&ours, &turns).into_iter()),
         };
         let peers: Vec<Peer> = peers.into_iter().map(peer).collect();
+        let best = peers
+            .iter()
+            .filter(|peer| !peer.name.starts_with('('))
+            .min_by(|one, other| one.ratio.total_cmp(&other.ratio));
         let reached = |goal| if unit.less_is_better() { value <= goal } else { value >= goal };
         Self {
             suite,
@@ -102,11 +109,8 @@ impl Line {
             ours_spread: quartiles(&ours),
             unit: unit.name(),
             less_is_better: unit.less_is_better(),
-            ratio_to_best: peers
-                .iter()
-                .filter(|peer| !peer.name.starts_with('('))
-                .map(|peer| peer.ratio)
-                .min_by(f64::total_cmp),
+            ratio_to_best: best.map(|best| best.ratio),
+            passes: Passes::new(unit, &passes, best.map(|best| best.name.as_str())),
             peers,
             goal,
             goal_met: goal.filter(|_| !value.is_nan()).map(reached),
@@ -123,14 +127,31 @@ impl Line {
             _ => String::new(),
         }
     }
-}
 
-fn quartiles(turns: &[f64]) -> [f64; 2] {
-    let mut turns = turns.to_vec();
-    turns.retain(|turn| !turn.is_nan());
-    turns.sort_by(f64::total_cmp);
-    let Some(last) = turns.len().checked_sub(1) else { return [f64::NAN; 2] };
-    [turns[last / 4], turns[last - last / 4]]
+    /// What each pass gave, if that has to be known as they do not agree.
+    fn apart_text(&self) -> Option<String> {
+        let all = |value: fn(&Pass) -> f64| {
+            let values: Vec<String> =
+                self.passes.passes.iter().map(|pass| short(value(pass))).collect();
+            values.join(", ")
+        };
+        let values = || format!("{} {}", all(|pass| pass.ours), self.unit);
+        let ratios = || all(|pass| pass.ratio_to_best.unwrap_or(f64::NAN));
+        match (self.passes.passes_agree?, self.passes.ratios_agree) {
+            (true, None | Some(true)) => None,
+            (true, Some(false)) => Some(format!("ratios of passes apart: {}", ratios())),
+            (false, None) => Some(format!("passes apart: {}", values())),
+            (false, Some(true)) => Some(format!("passes apart: {}; ratios agree", values())),
+            (false, Some(false)) => {
+                Some(format!("passes apart: {}; ratios {}", values(), ratios()))
+            }
+        }
+    }
+
+    /// What is said below the line, or behind it.
+    fn remarks(&self) -> impl Iterator<Item = String> {
+        self.apart_text().into_iter().chain(self.notes.iter().cloned())
+    }
 }
 
 /// Three digits that count, or all before the point.
@@ -190,6 +211,25 @@ impl Host {
 }
 
 impl Report {
+    /// How `lines` were measured, and how many of them differ from pass to pass.
+    fn passes_text<'l>(&self, lines: impl Iterator<Item = &'l Line>) -> String {
+        let Self { passes, rounds, .. } = self;
+        if *passes == 1 {
+            return format!("{rounds} turns each");
+        }
+        let verdicts: Vec<bool> = lines.filter_map(|line| line.passes.agree()).collect();
+        let rows = verdicts.len();
+        let agreeing = verdicts.into_iter().filter(|agree| *agree).count();
+        let marked = match rows - agreeing {
+            0 => String::new(),
+            1 => ", 1 is marked".to_owned(),
+            several => format!(", {several} are marked"),
+        };
+        format!(
+            "{passes} passes of {rounds} turns; of {rows} rows {agreeing} agree within their quartiles{marked}"
+        )
+    }
+
     /// One object.
     ///
     /// # Panics
@@ -201,9 +241,9 @@ impl Report {
     /// Aligned columns.
     pub fn to_text(&self) -> String {
         let mut out = format!(
-            "{}\n{} turns each; medians, in [] quartiles; x: ours is so many times better\n",
+            "{}\n{}; medians, in [] quartiles; x: ours is so many times better\n",
             self.machine.text(),
-            self.rounds
+            self.passes_text(self.rows.iter())
         );
         for line in &self.rows {
             let _ = writeln!(out, "\n{}: {}", line.suite, line.name);
@@ -217,8 +257,8 @@ impl Report {
             for peer in &line.peers {
                 who(&mut out, &peer.name, peer.value, peer.spread, &format!("{:.2}x", peer.ratio));
             }
-            for note in &line.notes {
-                let _ = writeln!(out, "  ({note})");
+            for remark in line.remarks() {
+                let _ = writeln!(out, "  ({remark})");
             }
         }
         out
@@ -226,21 +266,18 @@ impl Report {
 
     /// The table of one suite, for docs/performance.md.
     pub fn to_markdown(&self, suite: &str) -> String {
+        let lines = || self.rows.iter().filter(|line| line.suite == suite);
         let mut out = format!(
-            "{}. {} turns each; medians, in brackets the quartiles of ours.\n\n\
+            "{}. {}; medians, in brackets the quartiles of ours.\n\n\
              | work | ours | peers: ours is so many times better | goal |\n|---|---|---|---|\n",
             self.machine.text(),
-            self.rounds
+            self.passes_text(lines())
         );
-        for line in self.rows.iter().filter(|line| line.suite == suite) {
+        for line in lines() {
             let peer =
                 |peer: &Peer| format!("{} {}: **{:.2}**", peer.name, short(peer.value), peer.ratio);
-            let peers: Vec<String> = line.peers.iter().map(peer).collect();
-            let mut last = peers.join("; ");
-            for note in &line.notes {
-                last += if last.is_empty() { "" } else { "; " };
-                last += note;
-            }
+            let last: Vec<String> = line.peers.iter().map(peer).chain(line.remarks()).collect();
+            let last = last.join("; ");
             let [low, high] = line.ours_spread.map(short);
             let _ = writeln!(
                 out,
@@ -259,6 +296,10 @@ impl Report {
 mod tests {
     use super::*;
 
+    fn machine() -> Host {
+        Host { processor: "P".into(), processors: 2, kernel: "6".into(), load_before: 0.5 }
+    }
+
     fn measured(ours: &[f64], peers: &[(&str, &[f64])]) -> Measured {
         let peer = |(name, turns): &(&str, &[f64])| ((*name).to_owned(), turns.to_vec());
         Measured { ours: ours.to_vec(), peers: peers.iter().map(peer).collect(), notes: Vec::new() }
@@ -270,13 +311,13 @@ mod tests {
             &[10.0, 20.0, 10.0],
             &[("slow", &[20.0, 60.0, 20.0]), ("fast", &[5.0, 10.0, 5.0])],
         );
-        let line = Line::new("lib", "work", Unit::Nanoseconds, Some(10.0), turns);
+        let line = Line::new("lib", "work", Unit::Nanoseconds, Some(10.0), vec![turns]);
         assert_eq!((line.ours, line.goal_met, line.ratio_to_best), (10.0, Some(true), Some(0.5)));
         assert_eq!(line.peers[0].ratio, 2.0, "of turns that followed each other");
         let turns = measured(&[100.0], &[("slow", &[50.0])]);
-        let line = Line::new("sim", "work", Unit::MillionsPerSecond, Some(110.0), turns);
+        let line = Line::new("sim", "work", Unit::MillionsPerSecond, Some(110.0), vec![turns]);
         assert_eq!((line.goal_met, line.ratio_to_best), (Some(false), Some(2.0)));
-        let alone = Line::new("lib", "work", Unit::Bytes, None, measured(&[1.0], &[]));
+        let alone = Line::new("lib", "work", Unit::Bytes, None, vec![measured(&[1.0], &[])]);
         assert_eq!((alone.goal_met, alone.ratio_to_best), (None, None));
     }
 
@@ -284,15 +325,42 @@ mod tests {
     fn tables_say_what_was_not_there() {
         let mut turns = measured(&[1234.5], &[]);
         turns.notes.push("qemu is not installed".to_owned());
-        let line = Line::new("hart", "chase", Unit::Seconds, Some(5.0), turns);
-        let machine =
-            Host { processor: "P".into(), processors: 2, kernel: "6".into(), load_before: 0.5 };
-        let report = Report { machine, rounds: 3, rows: vec![line] };
+        let line = Line::new("hart", "chase", Unit::Seconds, Some(5.0), vec![turns]);
+        let report = Report { machine: machine(), passes: 1, rounds: 3, rows: vec![line] };
         assert!(report.to_text().contains("qemu is not installed"));
         assert!(report.to_markdown("hart").contains(
             "| chase | 1,234 s [1,234, 1,234] | qemu is not installed | <= 5.00, not met |"
         ));
         assert!(!report.to_markdown("lib").contains("chase"));
         assert!(report.to_json().contains("\"ratio_to_best\": null"));
+        assert!(report.to_json().contains("\"passes_agree\": null"));
+        assert!(report.to_text().contains("\n3 turns each; medians"));
+    }
+
+    #[test]
+    fn tables_say_which_passes_are_apart() {
+        let line = |name, passes: &[[f64; 2]]| {
+            let pass =
+                |[ours, theirs]: &[f64; 2]| measured(&[*ours; 3], &[("peer", &[*theirs; 3])]);
+            Line::new("lib", name, Unit::Nanoseconds, None, passes.iter().map(pass).collect())
+        };
+        let rows = vec![
+            line("agreeing", &[[84.0, 126.0]; 3]),
+            line("drifting", &[[84.1, 168.2], [104.0, 208.0], [110.0, 220.0]]),
+            line("wild", &[[10.0, 12.0], [20.0, 28.0], [30.0, 45.0]]),
+            line("beside a wild peer", &[[10.0, 12.0], [10.0, 14.0], [10.0, 15.0]]),
+        ];
+        let report = Report { machine: machine(), passes: 3, rounds: 5, rows };
+        let head =
+            "3 passes of 5 turns; of 4 rows 1 agree within their quartiles, 3 are marked; medians";
+        for form in [report.to_text(), report.to_markdown("lib")] {
+            assert!(form.contains(head), "{form}");
+            assert!(form.contains("passes apart: 84.1, 104, 110 ns; ratios agree"), "{form}");
+            assert!(form.contains("passes apart: 10.0, 20.0, 30.0 ns; ratios 1.20, 1.40, 1.50"));
+            assert!(form.contains("ratios of passes apart: 1.20, 1.40, 1.50"), "{form}");
+        }
+        assert!(report.to_markdown("lib").contains("| peer 126: **1.50** |"));
+        let json = report.to_json();
+        assert!(json.contains("\"ratios_agree\": true") && json.contains("\"ratio_spread\": ["));
     }
 }

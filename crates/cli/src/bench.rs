@@ -15,6 +15,7 @@ use kilburn_bench::{Effort, Report, SUITES, Work};
 use serde_json::json;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -29,15 +30,18 @@ Examples:
   kilburn bench all complexity locks --write docs/performance.md
 
 Contestants of a row take turns within one run: a ratio is the middle of the ratios of turns that followed each other, and above
-1 where ours is better. Times are processor time, but for two threads. Peers: the kernel underneath by real system calls;
+1 where ours is better. All rows are gone over in several passes, among which the turns are shared, so that those of a row are minutes
+apart: passes agree when their quartiles overlap, each with each other's, and a row says what each gave where they do not.
+Times are processor time, but for two threads. Peers: the kernel underneath by real system calls;
 the crates page_table_multiarch, bitmap-allocator, buddy_system_allocator, rangemap, memory_set; where they are installed
 valgrind and qemu-riscv64-static; qemu-system-riscv64 where KILBURN_REAL names a command that runs a program on a kernel of its own;
 for root zram, made for the run and removed after it. Pages of real programs are those of guests in KILBURN_ROOT, a folder
 made by `kilburn rootfs` with bash, coreutils, sed, python3-minimal and sqlite3.
 Only a release build on a machine with nothing else to do gives figures worth keeping.
 
-JSON: an object with `machine`, `rounds`, and `rows`, each with `suite`, `name`, `ours`, `unit`, `peers`, `ratio_to_best`,
-`goal`, `goal_met`; `complexity` and `locks` where they were asked for. What could not be measured is null, and `notes` says why.
+JSON: an object with `machine`, `passes`, `rounds` (turns in a pass), and `rows`, each with `suite`, `name`, `ours`, `unit`, `peers`,
+`ratio_to_best`, `goal`, `goal_met`, `passes` (each with `ours`, `ours_spread`, `ratio_to_best`, `ratio_spread`), `passes_agree`,
+`ratios_agree`; `complexity` and `locks` where they were asked for. What could not be measured is null, and `notes` says why.
 
 Exit status: 0, whether goals are met or not; 2 wrong usage.";
 
@@ -56,6 +60,10 @@ pub(crate) struct Arguments {
     /// Fewer turns, smaller states: to see that it works
     #[arg(long)]
     quick: bool,
+
+    /// Go over all rows N times, with a share of the turns each time [default: 3; with --quick 1]
+    #[arg(long, value_name = "N")]
+    passes: Option<NonZeroUsize>,
 
     /// Print one JSON object
     #[arg(long, conflicts_with = "markdown")]
@@ -143,6 +151,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
     let kilburn = std::env::current_exe().map_err(|error| Failure::internal(error.to_string()))?;
     let effort = if arguments.quick { Effort::quick(kilburn) } else { Effort::full(kilburn) };
+    let effort = match arguments.passes {
+        Some(passes) => effort.in_passes(passes),
+        None => effort,
+    };
     let only = arguments.only.as_deref().unwrap_or("");
     let chosen = |work: &Work| {
         work.name.contains(only) && arguments.parts.iter().any(|part| part.holds(work.suite))
@@ -179,7 +191,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 }
 
 fn measure(work: &[Work], parts: &[Part], effort: &Effort) -> Results {
-    let bar = ProgressBar::new(work.len() as u64);
+    let bar = ProgressBar::new((work.len() * effort.passes) as u64);
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}") {
         bar.set_style(style);
     }

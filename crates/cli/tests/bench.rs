@@ -41,6 +41,39 @@ fn a_row_is_measured_beside_its_peers_and_told_in_every_form() {
 }
 
 #[test]
+fn passes_are_told_one_by_one() {
+    let of_passes = |more: &[&str]| {
+        let row = ["lib", "--quick", "--only", "frame: alloc"];
+        bench(&[&row[..], more].concat())
+    };
+    let output = of_passes(&["--passes", "2", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&told["passes"], &told["rounds"]), (&2.into(), &3.into()));
+    let row = &told["rows"][0];
+    assert!(row["passes_agree"].is_boolean() && row["ratios_agree"].is_boolean(), "{row}");
+    let passes = row["passes"].as_array().expect("a list");
+    assert_eq!(passes.len(), 2);
+    for pass in passes {
+        assert!(pass["ours"].as_f64() > Some(0.0) && pass["ratio_to_best"].as_f64() > Some(0.0));
+        let ends = |name: &str| pass[name].as_array().map_or(0, Vec::len);
+        assert_eq!((ends("ours_spread"), ends("ratio_spread")), (2, 2));
+    }
+    assert!(
+        text(&of_passes(&["--passes", "2"]).stdout).contains("2 passes of 3 turns; of 1 rows ")
+    );
+    let once: Value = serde_json::from_slice(&of_passes(&["--json"]).stdout).expect("JSON");
+    assert_eq!(
+        (&once["passes"], once["rows"][0]["passes"].as_array().map(Vec::len)),
+        (&1.into(), Some(1))
+    );
+    assert_eq!(
+        (&once["rows"][0]["passes_agree"], &once["rows"][0]["ratios_agree"]),
+        (&Value::Null, &Value::Null)
+    );
+}
+
+#[test]
 fn tables_and_pictures_go_where_a_document_has_places_for_them() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("doc.md");
@@ -72,6 +105,7 @@ fn wrong_usage_is_told_before_anything_is_measured() {
         &["lib", "--write", path.to_str().expect("text")],
         &["--bytes", "no-such-thing"],
         &["--json", "--markdown"],
+        &["--passes", "0"],
     ] {
         assert_eq!(bench(wrong).status.code(), Some(2), "{wrong:?}");
     }

@@ -55,8 +55,8 @@ const PROGRAMS: [Program; 4] = [
     },
 ];
 
-/// Programs take seconds: fewer turns than of short work.
-const TURNS_MAX: usize = 3;
+/// Programs take seconds: fewer turns than of short work are enough.
+const TURNS: usize = 3;
 
 pub(crate) fn work() -> Vec<Work> {
     let work = |program: &'static Program| {
@@ -190,7 +190,7 @@ fn measure(program: &Program, effort: &Effort) -> Measured {
         measured.notes.push(format!("{rounds} of {} rounds, as this run is quick", program.rounds));
     }
     let mut turns = vec![Vec::new(); contestants.len()];
-    for _ in 0..effort.rounds.min(TURNS_MAX) {
+    for _ in 0..effort.long_rounds(TURNS) {
         for ((_, run), turns) in contestants.iter().zip(&mut turns) {
             match timed(&mut run()) {
                 Ok(seconds) if program.unit == Unit::MillionsPerSecond => {

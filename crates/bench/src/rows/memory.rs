@@ -48,7 +48,7 @@ pub(crate) fn work() -> Vec<Work> {
     let work = |(short, name, _, goal): (&'static str, &str, Measure, Option<f64>)| {
         Work::new("memory", name.to_owned(), Unit::Bytes, goal, move |effort: &Effort| {
             let turn = |_| in_new_process(effort, short);
-            match (0..effort.rounds.min(3)).map(turn).collect::<Result<Vec<_>, _>>() {
+            match (0..effort.long_rounds(3)).map(turn).collect::<Result<Vec<_>, _>>() {
                 Ok(ours) => Measured { ours, ..Measured::default() },
                 Err(why) => Measured::failed(why),
             }

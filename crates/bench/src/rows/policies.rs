@@ -18,8 +18,8 @@ const REQUESTS: u32 = 10_000_000;
 const CAPACITY: u32 = 100_000;
 /// Millions of requests a second.
 const GOAL: f64 = 20.0;
-/// A turn serves all requests: a second or so, so there are fewer than of short ones.
-const TURNS_MAX: usize = 5;
+/// A turn serves all requests: a second or so, so fewer than of short ones are enough.
+const TURNS: usize = 5;
 
 /// One row a policy.
 pub(crate) fn work() -> Vec<Work> {
@@ -75,7 +75,7 @@ fn measure(policy: Builtin, effort: &Effort) -> Measured {
     });
     let mut measured = Measured::default();
     let mut misses = 0.0;
-    for _ in 0..effort.rounds.min(TURNS_MAX) {
+    for _ in 0..effort.long_rounds(TURNS) {
         let serve = Serve { requests: &requests, objects, capacity };
         let config = PolicyConfig { pages: capacity, capacity, seed: 1 };
         let (rate, ratio) = policy.visit(config, serve);

@@ -215,7 +215,7 @@ fn beside_valgrind(effort: &Effort) -> Measured {
         vec!["--tool=cachegrind".to_owned(), "--cache-sim=yes".to_owned(), outcome("counts")],
         lackey(&folder.path().join("again")).to_vec(),
     ];
-    for _ in 0..effort.rounds.min(5) {
+    for _ in 0..effort.long_rounds(5) {
         let replayed = match replay(&path) {
             Ok(replayed) => replayed,
             Err(why) => return Measured::failed(why),

@@ -97,9 +97,10 @@ const ROWS: [(&str, Content, Compression, Option<f64>); 5] = [
 
 pub(crate) fn work() -> Vec<Work> {
     let work = |(name, content, compression, goal): (&'static str, Content, _, _)| {
+        let ways = BothWays::default();
         Work::new("swap", name.to_owned(), Unit::Nanoseconds, goal, move |effort: &Effort| {
             match content.pages(effort) {
-                Ok(pages) => measure(&pages, compression, effort),
+                Ok(pages) => measure(&pages, compression, &ways, effort),
                 Err(why) => Measured::failed(why),
             }
         })
@@ -229,14 +230,25 @@ fn moving(
     })
 }
 
-fn measure(pages: &[Page], compression: Compression, effort: &Effort) -> Measured {
-    let (ours, theirs) = (Rc::new(Cell::default()), Rc::new(Cell::default()));
+/// What went both ways in all passes of a row.
+#[derive(Default)]
+struct BothWays {
+    ours: Rc<Cell<Ways>>,
+    zram: Rc<Cell<Ways>>,
+}
+
+fn measure(
+    pages: &[Page],
+    compression: Compression,
+    BothWays { ours, zram: theirs }: &BothWays,
+    effort: &Effort,
+) -> Measured {
     let kept = Rc::new(Cell::new(0.0));
-    let mut contestants = vec![our_own(pages, compression, &ours, &kept)];
+    let mut contestants = vec![our_own(pages, compression, ours, &kept)];
     let mut notes = Vec::new();
     let zram = Zram::new(compression);
     match &zram {
-        Ok(_) => contestants.push(kernels(pages, &theirs)),
+        Ok(_) => contestants.push(kernels(pages, theirs)),
         Err(why) => notes.push(format!("zram: {why}")),
     }
     let mut measured = compete(contestants, Unit::Nanoseconds, effort);
