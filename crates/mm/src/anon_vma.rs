@@ -24,7 +24,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::ControlFlow;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU64, Ordering};
 use kilburn_addr::{AddrRange, PAGE_SHIFT, VirtAddr, VmFlags};
 use lock_api::Mutex;
 use once_cell::race::OnceBox;
@@ -219,13 +219,28 @@ struct Numbers<H: Host> {
     /// By number divided by the CPUs.
     known: Vec<Option<Weak<AnonVma<H>>>>,
     free: Vec<u32>,
+    /// Identities that nothing has any more, numbers and all: who needs a new one is given one of these.
+    spare: Vec<Arc<AnonVma<H>>>,
 }
+
+/// Identities that a CPU keeps to give out again.
+const SPARE_MAX: usize = 32;
 
 impl<H: Host> Numbers<H> {
     /// Number 0 stands for nobody: its place stays empty.
     fn of_cpu(cpu: usize) -> Self {
         let known = if cpu == 0 { alloc::vec![None] } else { Vec::new() };
-        Self { known, free: Vec::new() }
+        Self { known, free: Vec::new(), spare: Vec::with_capacity(SPARE_MAX) }
+    }
+}
+
+impl<H: Host> Drop for AnonVmas<H> {
+    /// Spare identities and the registry keep each other alive.
+    fn drop(&mut self) {
+        for numbers in self.0.peek().0.iter() {
+            let spare = core::mem::take(&mut numbers.lock().spare);
+            drop(spare);
+        }
     }
 }
 
@@ -244,6 +259,11 @@ impl<H: Host> AnonVmas<H> {
         let registry = &self.0.peek().0;
         let cpus = registry.len();
         let mut numbers = registry.of(cpu).lock();
+        if parent.is_none()
+            && let Some(spare) = numbers.spare.pop()
+        {
+            return spare;
+        }
         let place = match numbers.free.pop() {
             Some(place) => place,
             None => {
@@ -257,6 +277,22 @@ impl<H: Host> AnonVmas<H> {
         drop(numbers);
         made.note_parent();
         made
+    }
+
+    /// An area is gone, with its pages: its identity, if nothing else has it, is as good as a new one.
+    pub(crate) fn retire(&self, cpu: usize, slot: &AnonSlot<H>) {
+        let Some(anon_vma) = slot.get() else { return };
+        // Children would hold it. Whoever reaches it by number this moment finds no areas, or those of who
+        // has it next, none of which maps the page that the number was read from.
+        if anon_vma.is_forked() || anon_vma.registry.is_none() || Arc::strong_count(anon_vma) != 1 {
+            return;
+        }
+        debug_assert!(anon_vma.links.lock().areas.is_empty(), "its last area was unlinked");
+        let mut numbers = self.0.peek().0.of(cpu).lock();
+        if numbers.spare.len() < SPARE_MAX {
+            anon_vma.swap_readahead.store(0, Ordering::Relaxed);
+            numbers.spare.push(anon_vma.clone());
+        }
     }
 
     /// Whom a number stands for.
@@ -310,9 +346,12 @@ impl<H: Host> AnonSlot<H> {
         self.0.get()
     }
 
-    /// Fills the slot if it is empty; of two at once the first wins. Answers what it holds then.
-    pub fn get_or_fill(&self, make: impl FnOnce() -> Arc<AnonVma<H>>) -> &Arc<AnonVma<H>> {
-        self.0.get_or_init(|| Box::new(make()))
+    /// Fills the slot.
+    ///
+    /// # Errors
+    /// What it was to be filled with, if somebody else was faster.
+    pub fn fill(&self, anon_vma: Arc<AnonVma<H>>) -> Result<(), Arc<AnonVma<H>>> {
+        self.0.set(Box::new(anon_vma)).map_err(|refused| *refused)
     }
 }
 

@@ -15,7 +15,6 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use core::fmt;
-use core::sync::atomic::Ordering;
 use kilburn_addr::{Pfn, VirtAddr, VmFlags};
 use kilburn_paging::{Entry, Leaf, LeafFlags};
 
@@ -289,8 +288,8 @@ impl<H: Host> Mm<H> {
             walk.frames.entry(table).or_default().held += 1;
             tables += 1;
         });
-        ensure(tables == self.table_pages.load(Ordering::Relaxed), COUNTS_ADD_UP, || {
-            format!("{tables} tables found, {:?} counted", self.table_pages)
+        ensure(tables == self.table_counts.all(), COUNTS_ADD_UP, || {
+            format!("{tables} tables found, {:?} counted", self.table_counts.all())
         })?;
         let mut rss = RssDelta::default();
         let mut swapped = 0;

@@ -16,7 +16,6 @@ use crate::zap::Zap;
 use crate::{Caller, Host, Mm};
 use alloc::sync::Arc;
 use core::ops::ControlFlow;
-use core::sync::atomic::Ordering;
 use kilburn_addr::{AddrRange, Errno, PhysAddr, VirtAddr, VmFlags};
 use kilburn_paging::tables::NoTable;
 use kilburn_paging::walk::entry_addr;
@@ -73,7 +72,7 @@ impl<H: Host> Mm<H> {
     /// The child's tables are made where nothing can be reclaimed: room for them comes first.
     fn make_room_for_tables(&self) {
         if self.memory().is_reclaiming() {
-            self.memory().make_room_for(self.table_pages.load(Ordering::Relaxed));
+            self.memory().make_room_for(self.table_counts.all());
         }
     }
 

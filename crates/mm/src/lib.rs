@@ -119,6 +119,7 @@ mod shared_anon;
 pub mod stats;
 pub mod swap;
 mod sysctl;
+mod table_changes;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod user;

@@ -325,16 +325,16 @@ impl<H: Host> Memory<H> {
         Some(pfn)
     }
 
-    /// Takes back a table without entries, which is a frame full of zeros.
-    pub(crate) fn free_empty_table(&self, table: Pfn) {
-        let meta = self.meta(table);
-        debug_assert!(
-            meta.state() == FrameState::Table && meta.refs() == 1,
-            "a table is its tree's"
-        );
-        let cpu = self.cpu();
-        self.uses.add(cpu, Use::Tables, -1);
-        self.frames.free_zeroed(table, cpu);
+    /// Takes back tables without entries, which are frames full of zeros.
+    pub(crate) fn free_empty_tables(&self, tables: impl Iterator<Item = Pfn>, cpu: usize) {
+        let tables = tables.inspect(|&table| {
+            let meta = self.meta(table);
+            debug_assert!(
+                meta.state() == FrameState::Table && meta.refs() == 1,
+                "a table is its tree's"
+            );
+        });
+        self.frames.free_zeroed(tables, cpu);
     }
 
     /// Gives a frame back that was allocated and never used.

@@ -7,6 +7,7 @@
 //! | entries of tables  | a leaf's: one of `Memory::table_locks`, chosen by its address; hardware |
 //! |                    | sets A and D beside it. Those above: `page_table_lock`, and no table is  |
 //! |                    | freed while `mmap_lock` is held                                          |
+//! | `table_counts`     | `page_table_lock`                                                   |
 //! | `counts`           | atomic, a slot for each CPU                                         |
 //! | `userfaults`       | its own lock                                                        |
 
@@ -20,15 +21,16 @@ use crate::lease::Leases;
 use crate::memory::{Memory, Use};
 use crate::percpu::{Handle, Handles};
 use crate::pgd::Pgd;
+use crate::table_changes::TableCounts;
 use crate::userfault::Userfaultfd;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::ControlFlow;
-use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use kilburn_addr::{AddrRange, Errno, PAGE_SHIFT, Pfn, VirtAddr, VmFlags};
-use kilburn_paging::tables::{LeafSpan, NoTable};
-use kilburn_paging::{Entry, Format, Leaf, PhysMem, TableSource, Tables};
+use kilburn_paging::tables::LeafSpan;
+use kilburn_paging::{Entry, Format, Leaf, PhysMem, Tables};
 use lock_api::{Mutex, RwLock};
 
 /// An address space: areas, tables, counts. Dropping the last `Arc` is exit_mmap: everything is
@@ -45,11 +47,7 @@ pub struct Mm<H: Host> {
     /// Held to make and to free tables.
     page_table_lock: Mutex<H::RawMutex, ()>,
     pub(crate) counts: Counts,
-    /// Tables in use, the root among them.
-    pub(crate) table_pages: AtomicU64,
-    pub(crate) table_pages_peak: AtomicU64,
-    /// Tables that Linux counts in `VmPTE`: neither the root nor a P4D.
-    pub(crate) counted_tables: AtomicU64,
+    pub(crate) table_counts: TableCounts,
     /// Who watches it, or did.
     pub(crate) userfaults: Mutex<H::RawMutex, Vec<Weak<Userfaultfd<H>>>>,
     /// Whether swap knows that there may be entries of its own here.
@@ -123,9 +121,7 @@ impl<H: Host> Mm<H> {
             leases: Leases::new(memory.fixed_config().leasing),
             page_table_lock: Mutex::new(()),
             counts: Counts::new(memory.host().cpus()),
-            table_pages: AtomicU64::new(1),
-            table_pages_peak: AtomicU64::new(1),
-            counted_tables: AtomicU64::new(0),
+            table_counts: TableCounts::of_root(),
             userfaults: Mutex::new(Vec::new()),
             is_swapped: AtomicBool::new(false),
             memcg: AtomicU16::new(memcg.to_bits()),
@@ -214,6 +210,12 @@ impl<H: Host> Mm<H> {
         va.get() >> self.format().span_shift(1)
     }
 
+    /// Bytes that a leaf table covers.
+    #[inline]
+    pub(crate) fn leaf_span(&self) -> u64 {
+        1 << self.format().span_shift(1)
+    }
+
     fn leaf_lock(&self, va: VirtAddr) -> usize {
         self.memory.table_lock_of(self.id, self.leaf_number(va))
     }
@@ -289,24 +291,6 @@ impl<H: Host> Mm<H> {
     ) -> ControlFlow<B> {
         self.tables()
             .try_for_each_leaf_table(range, |span| visit(&self.lock_leaf(span.start), span))
-    }
-
-    /// The leaf table that covers `va`, made if it is missing. The caller holds `mmap_lock`.
-    ///
-    /// # Errors
-    /// [`NoTable`]
-    #[inline]
-    pub(crate) fn ensure_leaf_table(&self, va: VirtAddr) -> Result<Pfn, NoTable> {
-        match self.tables().leaf_table(va) {
-            Some(table) => Ok(table),
-            None => self.make_leaf_table(va),
-        }
-    }
-
-    #[cold]
-    fn make_leaf_table(&self, va: VirtAddr) -> Result<Pfn, NoTable> {
-        let _making = self.page_table_lock.lock();
-        self.tables().ensure_leaf_table(va, self)
     }
 
     /// Keeps anybody else from making and freeing tables.
@@ -396,31 +380,6 @@ impl<H: Host> TableGuard<'_, H> {
         }
     }
 }
-
-impl<H: Host> TableSource for Mm<H> {
-    fn alloc_table(&self, level: u8) -> Option<Pfn> {
-        let table = self.memory.alloc_table()?;
-        self.memory.meta(table).begin(FrameState::Table, 0, u64::from(level));
-        self.memory.uses.add(self.memory.cpu(), Use::Tables, 1);
-        let now = self.table_pages.fetch_add(1, Ordering::Relaxed) + 1;
-        self.table_pages_peak.fetch_max(now, Ordering::Relaxed);
-        if level <= PUD {
-            self.counted_tables.fetch_add(1, Ordering::Relaxed);
-        }
-        Some(table)
-    }
-
-    fn free_table(&self, table: Pfn, level: u8) {
-        self.table_pages.fetch_sub(1, Ordering::Relaxed);
-        if level <= PUD {
-            self.counted_tables.fetch_sub(1, Ordering::Relaxed);
-        }
-        self.memory.free_empty_table(table);
-    }
-}
-
-/// Level of the highest tables that Linux counts (`mm_inc_nr_puds`).
-const PUD: u8 = 2;
 
 impl<H: Host> Drop for Mm<H> {
     /// exit_mmap (Linux 6.18 mm/mmap.c): all areas go, with their pages and tables.

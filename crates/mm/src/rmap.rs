@@ -10,7 +10,6 @@ pub(crate) mod interval;
 pub(crate) mod snapshot;
 pub(crate) mod walk;
 
-use crate::anon_vma::AnonVma;
 use crate::areas::{AreaWatch, VmaRef};
 use crate::{Host, Mm};
 use kilburn_addr::AddrRange;
@@ -35,11 +34,6 @@ impl<H: Host> Links<'_, H> {
         if let Some(anon_vma) = vma.anon_vma.get() {
             anon_vma.unlink(self.0, range, pgoff);
         }
-    }
-
-    /// An area got its `AnonVma` after it was linked.
-    pub(crate) fn link_anon(mm: &Mm<H>, vma: VmaRef<'_, H>, anon_vma: &AnonVma<H>) {
-        anon_vma.link(mm, vma);
     }
 }
 

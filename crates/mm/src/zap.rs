@@ -9,10 +9,10 @@ use crate::host::{FlushReason, Host};
 use crate::memory::Use;
 use crate::mm::{Mm, TableGuard};
 use crate::pte::{Marker, SwapPte};
-use alloc::vec::Vec;
 use core::ops::ControlFlow;
 use kilburn_addr::{AddrRange, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
 use kilburn_paging::{Entry, Format, Leaf, LeafFlags, PhysMem, tables};
+use smallvec::SmallVec;
 
 /// What happens to private copies of file pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,19 +49,21 @@ impl Zap {
 
 /// Frames taken out of tables, which keep their reference until TLBs have forgotten them.
 struct Gather {
-    frames: Vec<Pfn>,
+    frames: SmallVec<[Pfn; GATHER_INLINE]>,
     first: VirtAddr,
     last: VirtAddr,
     rss: RssDelta,
 }
 
+/// Frames gathered without memory of the heap.
+const GATHER_INLINE: usize = 16;
 /// Frames gathered before TLBs are flushed and the frames let go.
 const GATHER_MAX: usize = 512;
 
 impl Gather {
     fn new() -> Self {
         Self {
-            frames: Vec::new(),
+            frames: SmallVec::new(),
             first: VirtAddr::MAX,
             last: VirtAddr::ZERO,
             rss: RssDelta::default(),
@@ -86,7 +88,8 @@ impl Gather {
             mm.flush(range, reason);
         }
         (self.first, self.last) = (VirtAddr::MAX, VirtAddr::ZERO);
-        mm.memory().put_all(self.frames.drain(..));
+        mm.memory().put_all(self.frames.iter().copied());
+        self.frames.clear();
     }
 }
 
@@ -244,19 +247,5 @@ impl<H: Host> Mm<H> {
         }) {
             self.flush_page(va, FlushReason::Clean);
         }
-    }
-
-    /// Frees the tables under `range` that no area near it can need (Linux `free_pgtables`):
-    /// `floor` is the end of the area before, `ceiling` the start of the area after.
-    pub(crate) fn free_tables(&self, range: AddrRange, floor: VirtAddr, ceiling: VirtAddr) {
-        let span = 1_u64 << self.format().span_shift(1);
-        let up = |at: VirtAddr| at.get().checked_next_multiple_of(span).unwrap_or(u64::MAX);
-        let down = |at: VirtAddr| at.get() & !(span - 1);
-        if down(range.start()).max(up(floor)) >= up(range.end()).min(down(ceiling)) {
-            // Each leaf table under the range reaches into an area.
-            return;
-        }
-        let _freeing = self.lock_upper();
-        self.tables().free_tables(range, floor, ceiling, self);
     }
 }

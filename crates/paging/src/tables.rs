@@ -168,8 +168,20 @@ impl<'m, M: PhysMem + ?Sized, F: Format> Tables<'m, M, F> {
             return ControlFlow::Continue(());
         }
         // The last address, so that a range may end where addresses do.
-        let last = VirtAddr::new(range.end().get() - 1);
-        self.descend(self.root, self.format.levels() - 1, range.start(), last, &mut visit)
+        let (start, last) = (range.start(), VirtAddr::new(range.end().get() - 1));
+        if !self.is_within_one_leaf(start, last) {
+            return self.descend(self.root, self.format.levels() - 1, start, last, &mut visit);
+        }
+        let Some(table) = self.leaf_table(start) else { return ControlFlow::Continue(()) };
+        let (first, count) =
+            (self.format.index(start, 0), ((last.get() - start.get()) >> PAGE_SHIFT) + 1);
+        visit(LeafSpan { table, start: start.page_down(), first, count: count as usize })
+    }
+
+    /// Whether one leaf table covers all from `first` to `last`.
+    #[inline]
+    fn is_within_one_leaf(self, first: VirtAddr, last: VirtAddr) -> bool {
+        (first.get() ^ last.get()) >> self.format.span_shift(1) == 0
     }
 
     fn descend<B>(
@@ -234,7 +246,55 @@ impl<'m, M: PhysMem + ?Sized, F: Format> Tables<'m, M, F> {
         }
         let last = VirtAddr::new(range.end().get() - 1);
         let bounds = Bounds { floor: floor.get(), last: ceiling.get().wrapping_sub(1) };
-        self.free_below(self.root, self.format.levels() - 1, range.start(), last, bounds, source);
+        let (start, top) = (range.start(), self.format.levels() - 1);
+        if self.is_within_one_leaf(start, last) {
+            self.free_way(self.root, top, start, bounds, source);
+        } else {
+            self.free_below(self.root, top, start, last, bounds, source);
+        }
+    }
+
+    /// Frees tables on the way to the leaf that covers `va`.
+    fn free_way(
+        self,
+        table: Pfn,
+        level: u8,
+        va: VirtAddr,
+        bounds: Bounds,
+        source: &impl TableSource,
+    ) {
+        if level == 0 {
+            return;
+        }
+        let at = entry_addr(table, self.format.index(va, level));
+        let raw = self.mem.load(at);
+        if raw != 0
+            && let Entry::Table(next) = self.format.decode(raw, level)
+        {
+            self.free_way(next, level - 1, va, bounds, source);
+            self.free_at(at, next, level, va, bounds, source);
+        }
+    }
+
+    /// Frees table `next`, which the entry at `at` of a table at `level` leads to, if nothing else can need
+    /// it; `va` is an address it covers.
+    #[inline]
+    fn free_at(
+        self,
+        at: PhysAddr,
+        next: Pfn,
+        level: u8,
+        va: VirtAddr,
+        bounds: Bounds,
+        source: &impl TableSource,
+    ) {
+        let span = 1_u64 << self.format.span_shift(level);
+        let base = va.get() & !(span - 1);
+        if base >= bounds.floor && base + (span - 1) <= bounds.last {
+            debug_assert!(self.is_empty(next), "a table is freed with entries in it");
+            self.mem.store(at, 0);
+            source.free_table(next, level - 1);
+        }
     }
 
     fn free_below(
@@ -249,7 +309,6 @@ impl<'m, M: PhysMem + ?Sized, F: Format> Tables<'m, M, F> {
         if level == 0 {
             return;
         }
-        let span = 1_u64 << self.format.span_shift(level);
         for (index, part) in self.parts(level, first, last) {
             let at = entry_addr(table, index);
             let raw = self.mem.load(at);
@@ -258,12 +317,7 @@ impl<'m, M: PhysMem + ?Sized, F: Format> Tables<'m, M, F> {
             }
             let Entry::Table(next) = self.format.decode(raw, level) else { continue };
             self.free_below(next, level - 1, part.0, part.1, bounds, source);
-            let base = part.0.get() & !(span - 1);
-            if base >= bounds.floor && base + (span - 1) <= bounds.last {
-                debug_assert!(self.is_empty(next), "a table is freed with entries in it");
-                self.mem.store(at, 0);
-                source.free_table(next, level - 1);
-            }
+            self.free_at(at, next, level, part.0, bounds, source);
         }
     }
 

@@ -134,14 +134,8 @@ impl<H: Host> Areas<H> {
         self.tree.near(addr.vpn()).map(|cursor| self.at(cursor))
     }
 
-    /// As [`Self::find`], for many threads at once: nothing is written, not even a note of where
-    /// the area was found.
-    #[inline]
-    pub(crate) fn find_shared(&self, addr: VirtAddr) -> Option<VmaRef<'_, H>> {
-        self.locate_shared(addr).map(|found| self.found(found))
-    }
-
-    /// As [`Self::find_shared`]; where the area is.
+    /// Where the first area is that ends above `addr`. For many threads at once: nothing is written, not
+    /// even a note of where the area was found.
     #[inline]
     pub(crate) fn locate_shared(&self, addr: VirtAddr) -> Option<Found> {
         self.tree.find(addr.vpn()).map(Found)
@@ -175,10 +169,10 @@ impl<H: Host> Areas<H> {
     /// Whether an area ends where `range`, that of an area, starts, or starts where it ends. For many
     /// threads at once.
     pub(crate) fn has_neighbour(&self, range: AddrRange) -> bool {
-        let (start, end) = (range.start(), range.end());
-        let before = start.get().checked_sub(1).map(VirtAddr::new);
-        before.and_then(|at| self.find_shared(at)).is_some_and(|vma| vma.start() < start)
-            || self.find_shared(end).is_some_and(|vma| vma.start() == end)
+        let Some(cursor) = self.tree.find(range.start().vpn()) else { return false };
+        let (before, after) = (self.tree.prev(cursor), self.tree.next(cursor));
+        before.is_some_and(|before| self.range_at(before).end() == range.start())
+            || after.is_some_and(|after| self.range_at(after).start() == range.end())
     }
 
     /// As [`Self::neighbours`], range and flags alone.

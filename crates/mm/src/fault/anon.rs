@@ -5,7 +5,6 @@ use crate::accounting::RssKind;
 use crate::memory::Use;
 use crate::mm::State;
 use crate::policy::FirstUse;
-use crate::rmap::Links;
 use crate::{Host, Mm, VmaRef, pte};
 use kilburn_addr::{Pfn, VirtAddr, VmFlags};
 use kilburn_paging::walk::entry_addr;
@@ -79,18 +78,18 @@ impl<H: Host> Mm<H> {
 
     #[cold]
     fn prepare_anon_vma_slow(&self, state: &State<H>, vma: VmaRef<'_, H>) {
-        // Faults of two threads in neighbouring areas shall not both find the other's missing; in one
-        // area, that without an AnonVma.
-        let alone = !state.areas.has_neighbour(vma.range);
-        let _upper = (!alone).then(|| self.lock_upper());
-        let _first = self.lock_leaf(vma.start());
+        // Faults of two threads in neighbouring areas shall not both find the other's missing.
+        let upper = state.areas.has_neighbour(vma.range).then(|| self.lock_upper());
         if vma.anon_vma.get().is_some() {
             return;
         }
-        let anon_vma = vma.anon_vma.get_or_fill(|| {
-            let shared = if alone { None } else { state.areas.anon_vma_to_share(vma.start()) };
-            shared.unwrap_or_else(|| self.memory().anon_vmas.make(self.memory().cpu(), None))
-        });
-        Links::link_anon(self, vma, anon_vma);
+        let shared = upper.as_ref().and_then(|_| state.areas.anon_vma_to_share(vma.start()));
+        let anon_vma =
+            shared.unwrap_or_else(|| self.memory().anon_vmas.make(self.memory().cpu(), None));
+        // Linked before anybody can see it: from then on pages belong to it.
+        anon_vma.link(self, vma);
+        if let Err(late) = vma.anon_vma.fill(anon_vma) {
+            late.unlink(self, vma.range, vma.pgoff);
+        }
     }
 }

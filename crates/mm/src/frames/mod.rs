@@ -277,22 +277,24 @@ impl<R: RawMutex> Frames<R> {
         self.put_chain(self.magazines.of(cpu), frame, frame, 1);
     }
 
-    /// As [`Self::free_frame`], for a frame full of zeros: who gets it next need not fill it, if that is
-    /// soon (`FrameMeta::is_zeroed`).
-    #[inline]
-    pub(crate) fn free_zeroed(&self, pfn: Pfn, cpu: usize) {
-        let frame = (pfn.get() - self.first) as u32;
-        self.meta[frame as usize].end_zeroed();
-        self.put_chain(self.magazines.of(cpu), frame, frame, 1);
-    }
-
     /// Takes frames back, in the order given: the last is the next to be handed out.
     pub(crate) fn free_frames(&self, frames: impl Iterator<Item = Pfn>, cpu: usize) {
+        self.free_each(frames, cpu, |meta| meta.end(FrameState::Free));
+    }
+
+    /// As [`Self::free_frames`], for frames full of zeros: who gets one next need not fill it, if that is
+    /// soon (`FrameMeta::is_zeroed`).
+    pub(crate) fn free_zeroed(&self, frames: impl Iterator<Item = Pfn>, cpu: usize) {
+        self.free_each(frames, cpu, FrameMeta::end_zeroed);
+    }
+
+    #[inline]
+    fn free_each(&self, frames: impl Iterator<Item = Pfn>, cpu: usize, end: impl Fn(&FrameMeta)) {
         let (mut top, mut bottom, mut linked) = (0, 0, 0);
         for pfn in frames {
             let frame = (pfn.get() - self.first) as u32;
             let meta = &self.meta[frame as usize];
-            meta.end(FrameState::Free);
+            end(meta);
             if linked == 0 {
                 bottom = frame;
             } else {
@@ -551,11 +553,11 @@ mod tests {
         let table = frames.alloc(0).expect("free");
         assert!(!frames.meta(table).is_zeroed());
         frames.meta(table).begin(FrameState::Table, 0, 0);
-        frames.free_zeroed(table, 0);
+        frames.free_zeroed([table].into_iter(), 0);
         frames.check().expect("consistent");
         let table = frames.alloc(0).expect("free");
         assert!(!frames.meta(table).is_zeroed(), "the check gave it back to the buddy");
-        frames.free_zeroed(table, 0);
+        frames.free_zeroed([table].into_iter(), 0);
         assert_eq!(frames.alloc(0), Some(table));
         assert!(frames.meta(table).is_zeroed());
         frames.meta(table).begin_anon_mapped(1, 0);

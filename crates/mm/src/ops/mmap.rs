@@ -107,9 +107,19 @@ pub struct FileForMap<H: Host> {
 /// A mapping whose arguments were found valid.
 struct Mapping<H: Host> {
     range: AddrRange,
+    there: There,
     flags: VmFlags,
     pgoff: u64,
     source: Source<H>,
+}
+
+/// What may be in the range of a mapping before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum There {
+    /// Nothing: it was placed there, or looked at.
+    Nothing,
+    /// Areas, which go (`MAP_FIXED`).
+    Areas,
 }
 
 enum Source<H: Host> {
@@ -246,9 +256,16 @@ impl<H: Host> Mm<H> {
         flags |= VmFlags::MAYREAD | VmFlags::MAYWRITE | VmFlags::MAYEXEC;
         let addr = self.placed_at(caller, state, &request, raw)?;
         let range = AddrRange::with_len(addr, len).ok_or(Errno::ENOMEM)?;
-        if raw.contains(MapFlags::FIXED_NOREPLACE) && !state.areas.is_free(range) {
-            return Err(Errno::EEXIST);
-        }
+        let there = if raw.contains(MapFlags::FIXED_NOREPLACE) {
+            if !state.areas.is_free(range) {
+                return Err(Errno::EEXIST);
+            }
+            There::Nothing
+        } else if raw.contains(MapFlags::FIXED) {
+            There::Areas
+        } else {
+            There::Nothing
+        };
         if raw.contains(MapFlags::LOCKED) && !caller.can_lock && caller.rlimits.memlock == 0 {
             return Err(Errno::EPERM);
         }
@@ -278,7 +295,7 @@ impl<H: Host> Mm<H> {
         {
             flags |= VmFlags::NORESERVE;
         }
-        Ok(Mapping { range, flags, pgoff, source })
+        Ok(Mapping { range, there, flags, pgoff, source })
     }
 
     /// `mmap_region`: what was there goes, then the mapping comes.
@@ -288,10 +305,11 @@ impl<H: Host> Mm<H> {
         state: &mut State<H>,
         mapping: Mapping<H>,
     ) -> Result<(), Errno> {
-        let Mapping { range, mut flags, pgoff, source } = mapping;
+        let Mapping { range, there, mut flags, .. } = mapping;
         let pages = range.pages();
         let (mut gone, mut promised) = (0, 0);
-        for area in state.areas.heads_overlapping(range) {
+        let replaced = (there == There::Areas).then(|| state.areas.heads_overlapping(range));
+        for area in replaced.into_iter().flatten() {
             let part = area.range.intersection(range).map_or(0, AddrRange::pages);
             gone += part;
             if area.flags.contains(VmFlags::ACCOUNT) {
@@ -328,13 +346,11 @@ impl<H: Host> Mm<H> {
         if let Some(plan) = unmap {
             self.commit_unmap(state, plan);
         }
-        self.insert_mapping(caller, state, Mapping { range, flags, pgoff, source }).inspect_err(
-            |_| {
-                if flags.contains(VmFlags::ACCOUNT) {
-                    self.memory().uncharge(pages);
-                }
-            },
-        )
+        self.insert_mapping(caller, state, Mapping { flags, ..mapping }).inspect_err(|_| {
+            if flags.contains(VmFlags::ACCOUNT) {
+                self.memory().uncharge(pages);
+            }
+        })
     }
 
     fn insert_mapping(
@@ -343,7 +359,7 @@ impl<H: Host> Mm<H> {
         state: &mut State<H>,
         mapping: Mapping<H>,
     ) -> Result<(), Errno> {
-        let Mapping { range, mut flags, pgoff, source } = mapping;
+        let Mapping { range, mut flags, pgoff, source, .. } = mapping;
         let file: Option<Arc<dyn MappedFile<H>>> = match source {
             Source::PrivateAnon => None,
             Source::SharedAnon => {

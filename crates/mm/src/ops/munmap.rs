@@ -66,11 +66,13 @@ impl<H: Host> Mm<H> {
             before.map_or(reach.start(), |area| area.range.end()),
             after.map_or(reach.end(), |area| area.range.start()),
         );
+        let memory = self.memory();
         for piece in first.iter().chain(&rest) {
+            memory.anon_vmas.retire(memory.cpu(), &piece.anon_vma);
             let pages = piece.range.pages();
             vm.remove(piece.flags, pages);
             if piece.flags.contains(VmFlags::ACCOUNT) {
-                self.memory().uncharge(pages);
+                memory.uncharge(pages);
             }
         }
     }

@@ -12,7 +12,6 @@ pub use pagemap::ShowFrames;
 
 use crate::accounting::RssKind;
 use crate::{Host, Mm};
-use core::sync::atomic::Ordering;
 use kilburn_addr::{PAGE_SHIFT, PAGE_SIZE};
 
 /// The fields of /proc/PID/statm, in pages.
@@ -100,7 +99,7 @@ impl<H: Host> Mm<H> {
             vm_stk: vm.stack << PAGE_SHIFT,
             vm_exe: text,
             vm_lib: exec - text,
-            vm_pte: self.counted_tables.load(Ordering::Relaxed) * PAGE_SIZE,
+            vm_pte: self.table_counts.linux() * PAGE_SIZE,
             vm_swap: self.counts.swapped() << PAGE_SHIFT,
         }
     }

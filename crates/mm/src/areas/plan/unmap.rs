@@ -2,6 +2,7 @@
 
 use super::{AreaWatch, Areas, Refused, between};
 use crate::Host;
+use crate::areas::tree::Cursor;
 use crate::areas::{AreaHead, Vma};
 use kilburn_addr::{AddrRange, Errno, VirtAddr, VmFlags};
 
@@ -9,6 +10,7 @@ use kilburn_addr::{AddrRange, Errno, VirtAddr, VmFlags};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UnmapPlan {
     range: AddrRange,
+    first: Option<Cursor>,
     split_at_start: Option<VirtAddr>,
     split_at_end: Option<VirtAddr>,
 }
@@ -34,8 +36,9 @@ impl<H: Host> Areas<H> {
     /// - `EPERM`: a sealed area is in the way
     /// - `EINVAL`: a mapping of the kernel's would be cut
     pub fn plan_unmap(&self, cut: AddrRange, max_map_count: u32) -> Result<UnmapPlan, Refused> {
-        let mut plan = UnmapPlan { range: cut, split_at_start: None, split_at_end: None };
         let mut next = self.first_in(cut);
+        let mut plan =
+            UnmapPlan { range: cut, first: next, split_at_start: None, split_at_end: None };
         while let Some(cursor) = next {
             let AreaHead { range, flags } = self.head_at(cursor);
             if cut.end() <= range.start() {
@@ -72,8 +75,9 @@ impl<H: Host> Areas<H> {
         watch: &mut impl AreaWatch<H>,
         mut taken: impl FnMut(Vma<H>),
     ) {
-        let UnmapPlan { range: cut, .. } = plan;
-        while let Some(cursor) = self.first_in(cut) {
+        let UnmapPlan { range: cut, first, .. } = plan;
+        let mut next = first;
+        while let Some(cursor) = next {
             let whole = self.range_at(cursor);
             if cut.contains_range(whole) {
                 taken(self.remove_watched(cursor, watch));
@@ -92,9 +96,8 @@ impl<H: Host> Areas<H> {
                 }
                 taken(piece);
             }
-            if cut.end() <= whole.end() {
-                return;
-            }
+            // The last one is cut short, or the range goes on.
+            next = if whole.end() < cut.end() { self.first_in(cut) } else { None };
         }
     }
 }
