@@ -7,13 +7,14 @@
 //! - [`contest`]: rows, contestants, taking turns, processor time.
 //! - [`machine`]: the host that the library runs on here, and random keys.
 //! - [`rows`]: the work. [`complexity`]: how it grows. [`locks`]: what threads share.
-//! - [`counts`]: hot paths for counting instructions.
+//! - [`anchors`]: what peers took where the goals were set. [`counts`]: hot paths for counting instructions.
 //! - [`passes`]: rows measured again some minutes later, and whether that agrees.
 //! - [`report`], [`plot`]: as text, Markdown, JSON and pictures.
 //!
 //! Every contestant works on random keys in a state of the size named, and what it answers is used.
 #![forbid(unsafe_code)]
 
+pub mod anchors;
 pub mod complexity;
 pub mod contest;
 pub mod counts;

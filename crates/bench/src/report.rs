@@ -4,6 +4,7 @@
 //! better, whatever the unit; it is the middle of the ratios of turns that followed each other, so that what else the
 //! machine did hit both. All is of the turns of all passes together; a line whose passes do not agree says so.
 
+use crate::anchors;
 use crate::contest::{Measured, Unit, median, quartiles};
 use crate::passes::{Pass, Passes, pooled};
 use serde::Serialize;
@@ -58,11 +59,24 @@ pub struct Line {
     pub goal: Option<f64>,
     /// Whether it is.
     pub goal_met: Option<bool>,
+    /// The goal as a ratio, where it was set beside a peer.
+    pub goal_beside: Option<GoalBeside>,
     /// What each pass gave, and whether they agree.
     #[serde(flatten)]
     pub passes: Passes,
     /// Peers that are not here, and what the figures need to be understood.
     pub notes: Vec<String>,
+}
+
+/// How many times better than a peer ours shall be ([`crate::anchors`]).
+#[derive(Serialize, Debug)]
+pub struct GoalBeside {
+    /// The peer.
+    pub peer: &'static str,
+    /// So many times, at least.
+    pub ratio: f64,
+    /// Whether it is; `None` where the peer was not there.
+    pub met: Option<bool>,
 }
 
 /// Another who does a row's work.
@@ -101,6 +115,13 @@ impl Line {
             .iter()
             .filter(|peer| !peer.name.starts_with('('))
             .min_by(|one, other| one.ratio.total_cmp(&other.ratio));
+        let goal_beside = goal.and_then(|goal| {
+            let (of, least) = anchors::goal_beside(name, unit, goal)?;
+            // A peer's name may go on with what of it is used.
+            let peer = peers.iter().find(|peer| peer.name.split(' ').next() == Some(of));
+            let met = peer.filter(|peer| !peer.ratio.is_nan()).map(|peer| peer.ratio >= least);
+            Some(GoalBeside { peer: of, ratio: least, met })
+        });
         let reached = |goal| if unit.less_is_better() { value <= goal } else { value >= goal };
         Self {
             suite,
@@ -114,18 +135,19 @@ impl Line {
             peers,
             goal,
             goal_met: goal.filter(|_| !value.is_nan()).map(reached),
+            goal_beside,
             notes,
         }
     }
 
     fn goal_text(&self) -> String {
+        let Some(goal) = self.goal else { return String::new() };
         let sign = if self.less_is_better { "<=" } else { ">=" };
-        match (self.goal, self.goal_met) {
-            (Some(goal), Some(true)) => format!("{sign} {}, met", short(goal)),
-            (Some(goal), Some(false)) => format!("{sign} {}, not met", short(goal)),
-            (Some(goal), None) => format!("{sign} {}", short(goal)),
-            _ => String::new(),
+        let mut text = format!("{sign} {}{}", short(goal), verdict(self.goal_met));
+        if let Some(GoalBeside { peer, ratio, met }) = &self.goal_beside {
+            let _ = write!(text, "; {} x {peer}{}", short(*ratio), verdict(*met));
         }
+        text
     }
 
     /// What each pass gave, if that has to be known as they do not agree.
@@ -151,6 +173,14 @@ impl Line {
     /// What is said below the line, or behind it.
     fn remarks(&self) -> impl Iterator<Item = String> {
         self.apart_text().into_iter().chain(self.notes.iter().cloned())
+    }
+}
+
+fn verdict(met: Option<bool>) -> &'static str {
+    match met {
+        Some(true) => ", met",
+        Some(false) => ", not met",
+        None => "",
     }
 }
 
@@ -319,6 +349,17 @@ mod tests {
         assert_eq!((line.goal_met, line.ratio_to_best), (Some(false), Some(2.0)));
         let alone = Line::new("lib", "work", Unit::Bytes, None, vec![measured(&[1.0], &[])]);
         assert_eq!((alone.goal_met, alone.ratio_to_best), (None, None));
+    }
+
+    #[test]
+    fn a_goal_holds_beside_the_peer_it_was_set_beside_on_a_slower_machine() {
+        let turns = measured(&[400.0], &[("Linux", &[6_000.0])]);
+        let name = "mmap + munmap 4 KiB";
+        let line = Line::new("fault", name, Unit::Nanoseconds, Some(250.0), vec![turns]);
+        assert_eq!(line.goal_text(), "<= 250, not met; 14.4 x Linux, met");
+        let alone = measured(&[200.0], &[]);
+        let line = Line::new("fault", name, Unit::Nanoseconds, Some(250.0), vec![alone]);
+        assert_eq!(line.goal_text(), "<= 250, met; 14.4 x Linux");
     }
 
     #[test]

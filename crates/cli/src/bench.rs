@@ -32,6 +32,7 @@ Examples:
 Contestants of a row take turns within one run: a ratio is the middle of the ratios of turns that followed each other, and above
 1 where ours is better. All rows are gone over in several passes, among which the turns are shared, so that those of a row are minutes
 apart: passes agree when their quartiles overlap, each with each other's, and a row says what each gave where they do not.
+A goal that was set beside a peer is also one of ratios: machines differ, and hours.
 Times are processor time, but for two threads. Peers: the kernel underneath by real system calls;
 the crates page_table_multiarch, bitmap-allocator, buddy_system_allocator, rangemap, memory_set; where they are installed
 valgrind and qemu-riscv64-static; qemu-system-riscv64 where KILBURN_REAL names a command that runs a program on a kernel of its own;
@@ -40,7 +41,7 @@ made by `kilburn rootfs` with bash, coreutils, sed, python3-minimal and sqlite3.
 Only a release build on a machine with nothing else to do gives figures worth keeping.
 
 JSON: an object with `machine`, `passes`, `rounds` (turns in a pass), and `rows`, each with `suite`, `name`, `ours`, `unit`, `peers`,
-`ratio_to_best`, `goal`, `goal_met`, `passes` (each with `ours`, `ours_spread`, `ratio_to_best`, `ratio_spread`), `passes_agree`,
+`ratio_to_best`, `goal`, `goal_met`, `goal_beside` (`peer`, `ratio`, `met`), `passes` (each with `ours`, `ours_spread`, `ratio_to_best`, `ratio_spread`), `passes_agree`,
 `ratios_agree`; `complexity` and `locks` where they were asked for. What could not be measured is null, and `notes` says why.
 
 Exit status: 0, whether goals are met or not; 2 wrong usage.";
