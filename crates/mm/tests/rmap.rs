@@ -3,7 +3,7 @@
 use kilburn_addr::VirtAddr;
 use kilburn_mm::testing::*;
 use kilburn_mm::*;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 
 const PAGE: u64 = 4096;
 
@@ -87,4 +87,62 @@ fn a_fork_tree_tells_whom_its_pages_belong_to() {
     let told = grandchild.anon_vma_at(at).expect("it stays").rmap(&memory);
     assert_eq!(told.nodes.len(), 3, "who is gone stays as a link");
     assert_eq!(told.nodes[1].areas, []);
+}
+
+#[test]
+fn an_identity_that_nothing_has_any_more_is_given_out_again() {
+    let memory = TestHost::memory(512);
+    let (mm, other) = (TestHost::mm(&memory), TestHost::mm(&memory));
+    let used = |mm: &Arc<Mm<TestHost>>| {
+        let at = mm.map_anon(0, PAGE, READ_WRITE, PRIVATE_ANON).unwrap();
+        mm.poke(at.get(), 1).unwrap();
+        (at, mm.anon_vma_at(at).expect("written to"))
+    };
+    let number = |(at, anon_vma): &(VirtAddr, Arc<AnonVma<TestHost>>)| {
+        let told = anon_vma.rmap(&memory);
+        let [node] = &told.nodes[..] else { panic!("one identity") };
+        assert_eq!((node.areas.len(), node.pages.len(), node.areas[0].range.start()), (1, 1, *at));
+        anon_vma.id()
+    };
+    let first = used(&mm);
+    let first_number = number(&first);
+    mm.munmap(first.0, PAGE).unwrap();
+    let second = used(&mm);
+    assert_ne!(number(&second), first_number, "the first is still held");
+    let second_number = number(&second);
+    let at = second.0;
+    drop((first, second));
+    mm.munmap(at, PAGE).unwrap();
+    let third = used(&other);
+    assert_eq!(number(&third), second_number, "whoever asks next has it");
+    let child = fork(&other);
+    drop(third.1);
+    other.munmap(third.0, PAGE).unwrap();
+    assert_ne!(number(&used(&mm)), second_number, "the child's hangs below it");
+    memory.check(&[&mm, &other, &child], &[]).unwrap();
+}
+
+#[test]
+fn threads_that_write_first_to_one_area_agree_on_whose_its_pages_are() {
+    let memory = TestHost::memory(512);
+    let mm = TestHost::mm(&memory);
+    for round in 0..400 {
+        let pages = 2 + round % 3;
+        let at = mm.map_anon(0, pages * PAGE, READ_WRITE, PRIVATE_ANON).unwrap();
+        let start = Barrier::new(pages as usize);
+        std::thread::scope(|scope| {
+            for page in 0..pages {
+                let (mm, start) = (&mm, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    mm.poke(at.get() + page * PAGE, 1).unwrap();
+                });
+            }
+        });
+        let told = mm.anon_vma_at(at).expect("written to").rmap(&memory);
+        let [node] = &told.nodes[..] else { panic!("one identity") };
+        assert_eq!((node.areas.len(), node.pages.len()), (1, pages as usize));
+        memory.check(&[&mm], &[]).unwrap();
+        mm.munmap(at, pages * PAGE).unwrap();
+    }
 }
