@@ -1,7 +1,7 @@
 //! Rows measured in several passes, minutes apart: what these give together, and whether each agrees with the others.
 //!
 //! Turns of one pass follow each other within a second: their quartiles tell nothing of what changes within minutes, such as where
-//! memory lies and what else the machine does. So all rows are gone over several times, with states made anew. [`pooled`]
+//! memory lies and what else the machine does. So all rows are gone over several times, with states made anew. `pooled`
 //! makes one [`Measured`] of what a row's passes gave; [`Passes`] keeps what each gave, and compares.
 
 use crate::contest::{Measured, Unit, median, quartiles};

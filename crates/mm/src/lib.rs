@@ -22,7 +22,7 @@
 //! ```text
 //!   system calls  ops/        fault/   faults        procfs/  the text of /proc
 //!                    \          |                     /
-//!   plans       areas/   Mm (mm.rs, zap.rs, fork.rs, exec.rs, user.rs)   <- check.rs walks it all
+//!   plans       areas/   Mm (mm.rs, table_changes.rs, zap.rs, fork.rs, exec.rs, user.rs)   <- check.rs
 //!                           |            \
 //!   ways back        rmap.rs, anon_vma.rs  page_cache/    files and shared memory
 //!                                \        /
